@@ -1,0 +1,113 @@
+//! How a [`Record`] is written where the log is not in this process: JSON, with the version of the format in `v`.
+//!
+//! JSON, because an operator can read a topic of it with any tool; the log carries what people type and how they come
+//! and go, and parsing it is a small part of what a record costs.
+
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+use crate::lobby::Record;
+
+/// The version that this program writes, and the greatest that it reads.
+pub const VERSION: u32 = 1;
+
+/// Why bytes in the log are not a record for this program.
+#[derive(Debug, Error)]
+pub enum DecodeError {
+    /// Written by a later version of this program.
+    #[error("a record of format version {0}; this program reads up to {VERSION}: update it")]
+    LaterVersion(u32),
+    /// Not a record at all.
+    #[error("not a record: {0}")]
+    Garbage(#[from] serde_json::Error),
+}
+
+#[derive(Serialize)]
+struct Outgoing<'a> {
+    v: u32,
+    #[serde(flatten)]
+    record: &'a Record,
+}
+
+#[derive(Deserialize)]
+struct VersionOnly {
+    v: u32,
+}
+
+/// The bytes of a record.
+///
+/// # Errors
+/// None is known for a [`Record`]; the serializer's own is passed on rather than assumed away.
+pub fn encode(record: &Record) -> Result<Vec<u8>, serde_json::Error> {
+    serde_json::to_vec(&Outgoing { v: VERSION, record })
+}
+
+/// The record in these bytes.
+///
+/// # Errors
+/// See [`DecodeError`]; the caller skips the record and counts it.
+pub fn decode(bytes: &[u8]) -> Result<Record, DecodeError> {
+    let VersionOnly { v } = serde_json::from_slice(bytes)?;
+    if v > VERSION {
+        return Err(DecodeError::LaterVersion(v));
+    }
+    Ok(serde_json::from_slice(bytes)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::lobby::{Body, InstanceId, SessionId, User};
+
+    fn record(body: Body) -> Record {
+        Record { from: InstanceId(0x2a), seq: 7, at: "2026-11-23T10:00:00.000000001+01:00".into(), body }
+    }
+
+    #[test]
+    fn every_kind_of_record_comes_back_as_it_was() {
+        let user = User { id: "4".into(), username: "Böb \"the\" \u{1F980}".into() };
+        let entry = crate::lobby::RosterEntry { session: SessionId(1), user: user.clone() };
+        for body in [
+            Body::Roster { part: 0, parts: 1, sessions: vec![entry] },
+            Body::Beat { n: 3 },
+            Body::Joined { session: SessionId(1), user },
+            Body::Left { session: SessionId(1) },
+            Body::Said { session: SessionId(1), text: "hé".into(), id: None },
+            Body::Said { session: SessionId(1), text: "".into(), id: Some("c-1".into()) },
+            Body::Bye { last: true },
+        ] {
+            let record = record(body);
+            assert_eq!(decode(&encode(&record).unwrap()).unwrap(), record);
+        }
+    }
+
+    #[test]
+    fn the_format_on_the_log_stays_what_it_is() {
+        let bytes = encode(&record(Body::Left { session: SessionId(9) })).unwrap();
+        assert_eq!(
+            String::from_utf8(bytes).unwrap(),
+            r#"{"v":1,"from":"000000000000002a","seq":7,"at":"2026-11-23T10:00:00.000000001+01:00","type":"left","session":9}"#
+        );
+    }
+
+    #[test]
+    fn a_later_version_is_told_from_garbage() {
+        assert!(matches!(decode(br#"{"v":2,"whatever":[]}"#), Err(DecodeError::LaterVersion(2))));
+        for garbage in [
+            &b""[..],
+            b"null",
+            b"{}",
+            b"\xff\xfe",
+            br#"{"v":1}"#,
+            br#"{"v":1,"from":"zz","seq":1,"at":"","type":"beat","n":1}"#,
+        ] {
+            assert!(matches!(decode(garbage), Err(DecodeError::Garbage(_))));
+        }
+    }
+
+    #[test]
+    fn unknown_fields_of_a_later_minor_version_are_ignored() {
+        let bytes = br#"{"v":1,"from":"2a","seq":1,"at":"x","type":"beat","n":1,"new":true}"#;
+        assert_eq!(decode(bytes).unwrap().body, Body::Beat { n: 1 });
+    }
+}
