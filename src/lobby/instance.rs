@@ -1,96 +1,328 @@
 //! [`Instance`]: what one running process has to append, and when.
+//!
+//! The server owns one behind a mutex; session threads and the log thread call it. Whoever calls appends the records
+//! that come out of it in their order, **under the same lock**, for the numbers in them are given here and the order
+//! of the log must be theirs. A record that the log refuses is reported with [`Instance::on_undelivered`] (its number
+//! is used up all the same: gaps do no harm). It must never do I/O or look at a clock.
+//!
+//! `now` in these calls is the time since any fixed moment; it never goes backwards.
 
-use super::record::{Body, InstanceId, Record, SessionId, User};
-use super::state::Lobby;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
+
+use super::awake::AwakeClock;
+use super::record::{Body, InstanceId, Record, SessionId, User};
+use super::roster::{self, Sessions};
+use super::state::{LEASE_BEATS, Lobby};
+
+/// The most that one record of a roster takes on the log, in production. Kafka takes 1 MB a record by default.
+pub const ROSTER_BYTES_MAX: usize = 256 * 1024;
+
+/// From one beat to the next, at least; and between two tries of anything else.
+const INTERVAL: Duration = Duration::from_secs(1);
+const STALLED_AFTER: Duration = Duration::from_secs(3);
+const DOWN_AFTER: Duration = Duration::from_secs(30);
+/// A roster goes out with every so many beats, whatever has been said before: it heals what nobody noticed.
+const BEATS_PER_ROSTER: u64 = LEASE_BEATS as u64;
 
 /// Whether this instance can serve, as its own beats tell.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Health {
     /// Its roster and first beat did not come back yet.
     Starting,
-    /// It reads what it appends.
+    /// It reads what it appends, and what it appends counts.
     Ready,
-    /// Nothing came back for 3 s: no new joins, and sends are answered with an error.
+    /// Nothing came back for 3 s, or it has been lost and is not back yet: no new joins, and sends are answered with
+    /// an error.
     Stalled,
     /// Nothing came back for 30 s: its sessions go elsewhere.
     Down,
 }
 
+/// How far a graceful stop is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    Serving,
+    /// [`Instance::stop`] was called, and sessions are still open. It goes on beating, so that their people stay.
+    Draining,
+    /// A `bye` is to be appended, or, with the `seq` of it, to come back.
+    Bye {
+        last: bool,
+        outstanding: Option<u64>,
+    },
+    Stopped,
+}
+
 /// The protocol's side of one process.
 #[derive(Debug)]
-pub struct Instance {}
+pub struct Instance {
+    id: InstanceId,
+    roster_bytes_max: usize,
+    clock: AwakeClock,
+    next_seq: u64,
+    sessions: Sessions,
+    phase: Phase,
+
+    /// The parts of the roster that is on its way.
+    roster_outstanding: BTreeSet<u64>,
+    is_roster_due: bool,
+    roster_not_before: Duration,
+
+    beats: u64,
+    /// The number of the beat that is on its way, and when it was sent.
+    beat_outstanding: Option<(u64, Duration)>,
+    beat_not_before: Duration,
+    /// When the first beat was sent of those that are not answered by any that came back.
+    unanswered_since: Option<Duration>,
+    bye_not_before: Duration,
+
+    /// As of the last call that showed the lobby.
+    is_member: bool,
+    has_been_member: bool,
+    has_heard_beat: bool,
+}
 
 impl Instance {
-    /// A new incarnation. `now`: time since any fixed moment, never going backwards (as in all calls here).
+    /// A new incarnation. When the reader had to begin anew, a new one is made too: what the old one has on its way
+    /// may have been skipped, and would be waited for in vain.
     #[must_use]
-    pub fn new(_id: InstanceId, _roster_bytes_max: usize, _now: Duration) -> Self {
-        Instance {}
+    pub fn new(id: InstanceId, roster_bytes_max: usize, now: Duration) -> Self {
+        Instance {
+            id,
+            roster_bytes_max,
+            clock: AwakeClock::new(now),
+            next_seq: 1,
+            sessions: Sessions::new(),
+            phase: Phase::Serving,
+            roster_outstanding: BTreeSet::new(),
+            is_roster_due: true,
+            roster_not_before: Duration::ZERO,
+            beats: 0,
+            beat_outstanding: None,
+            beat_not_before: Duration::ZERO,
+            unanswered_since: None,
+            bye_not_before: Duration::ZERO,
+            is_member: false,
+            has_been_member: false,
+            has_heard_beat: false,
+        }
     }
 
     /// This incarnation's id.
     #[must_use]
     pub fn id(&self) -> InstanceId {
-        InstanceId(0)
+        self.id
     }
 
-    /// A session opened: the record to append.
-    pub fn open_session(&mut self, _session: SessionId, _user: User, _at: Arc<str>) -> Record {
-        todo!()
+    /// A session opened: the record to append; none when the instance stops. The id must be a new one.
+    ///
+    /// While the instance is no member the record is void, and the roster that follows carries the session. Either
+    /// way the session is in force once [`Lobby::sessions_of`] has it.
+    pub fn open_session(&mut self, session: SessionId, user: User, at: Arc<str>) -> Option<Record> {
+        if self.phase != Phase::Serving {
+            return None;
+        }
+        self.sessions.insert(session, user.clone());
+        Some(self.record(at, Body::Joined { session, user }))
     }
 
     /// A session closed: the record to append; none when the session is not known or the instance stops.
-    pub fn close_session(&mut self, _session: SessionId, _at: Arc<str>) -> Option<Record> {
-        None
+    pub fn close_session(&mut self, session: SessionId, at: Arc<str>) -> Option<Record> {
+        self.sessions.remove(&session)?;
+        (self.phase == Phase::Serving).then(|| self.record(at, Body::Left { session }))
     }
 
     /// A client said something: the record to append; none when the session is not known.
-    pub fn say(
-        &mut self,
-        _session: SessionId,
-        _text: Arc<str>,
-        _id: Option<Arc<str>>,
-        _at: Arc<str>,
-    ) -> Option<Record> {
-        None
+    ///
+    /// It can come back void, without an [`super::Event`], when the instance was lost meanwhile. The client has to be
+    /// told then, just as when it is undelivered.
+    pub fn say(&mut self, session: SessionId, text: Arc<str>, id: Option<Arc<str>>, at: Arc<str>) -> Option<Record> {
+        let is_open = self.sessions.contains_key(&session);
+        is_open.then(|| self.record(at, Body::Said { session, text, id }))
     }
 
     /// A record of this instance came back out of the log and was applied to `lobby`.
-    pub fn on_own_record(&mut self, _record: &Record, _lobby: &Lobby, _now: Duration) {}
+    pub fn on_own_record(&mut self, record: &Record, lobby: &Lobby, now: Duration) {
+        self.clock.advance(now);
+        self.look_at(lobby);
+        match record.body {
+            Body::Roster { .. } => {
+                self.roster_outstanding.remove(&record.seq);
+            }
+            Body::Beat { .. } => self.on_beat_back(record.seq),
+            Body::Bye { last } => self.on_bye_back(last, lobby),
+            Body::Joined { .. } | Body::Left { .. } | Body::Said { .. } => {}
+        }
+    }
+
+    fn on_beat_back(&mut self, seq: u64) {
+        self.has_heard_beat = true;
+        if self.beat_outstanding.is_some_and(|(outstanding, _)| outstanding == seq) {
+            self.beat_outstanding = None;
+        }
+        // One that had been handed back as undelivered, and yet was in the log, answers for the time before it only.
+        self.unanswered_since = self.beat_outstanding.map(|(_, sent)| sent);
+    }
+
+    fn on_bye_back(&mut self, last: bool, lobby: &Lobby) {
+        let Phase::Bye { last: awaited, .. } = self.phase else { return };
+        if last {
+            self.phase = Phase::Stopped;
+        } else if !awaited {
+            // Of several that stop at once, only the one whose `bye` is last in the log sees this.
+            let is_alone = lobby.every_member_said_bye();
+            self.phase = if is_alone { Phase::Bye { last: true, outstanding: None } } else { Phase::Stopped };
+            self.bye_not_before = Duration::ZERO;
+        }
+    }
 
     /// A record of this instance was not taken by the log, or handed back by it.
-    pub fn on_undelivered(&mut self, _record: &Record) {}
+    pub fn on_undelivered(&mut self, record: &Record) {
+        match record.body {
+            Body::Roster { .. } => {
+                self.roster_outstanding.remove(&record.seq);
+                self.is_roster_due = true;
+            }
+            Body::Joined { .. } | Body::Left { .. } => self.is_roster_due = true,
+            Body::Beat { .. } => {
+                if self.beat_outstanding.is_some_and(|(outstanding, _)| outstanding == record.seq) {
+                    self.beat_outstanding = None;
+                }
+            }
+            Body::Bye { .. } => {
+                if let Phase::Bye { outstanding, .. } = &mut self.phase
+                    && *outstanding == Some(record.seq)
+                {
+                    *outstanding = None;
+                }
+            }
+            // Its client is told; the state has nothing to heal.
+            Body::Said { .. } => {}
+        }
+    }
 
     /// What is due now, to be appended in this order. `lobby`: the state at the offset read so far.
-    pub fn tick(&mut self, _lobby: &Lobby, _at: &Arc<str>, _now: Duration) -> Vec<Record> {
-        Vec::new()
+    ///
+    /// Call it after every poll of the log, and at the latest when [`Instance::next_tick`] says; not while a span is
+    /// replayed, when the lobby is not of the present.
+    pub fn tick(&mut self, lobby: &Lobby, at: &Arc<str>, now: Duration) -> Vec<Record> {
+        self.clock.advance(now);
+        self.look_at(lobby);
+        let mut records = Vec::new();
+        if self.phase == Phase::Draining && self.sessions.is_empty() {
+            self.phase = Phase::Bye { last: false, outstanding: None };
+        }
+        // While draining no roster: it would report as gone those whose sessions were closed without a `left`.
+        if self.phase == Phase::Serving {
+            self.tick_roster(at, &mut records);
+        }
+        match self.phase {
+            Phase::Serving | Phase::Draining => self.tick_beat(at, &mut records),
+            Phase::Bye { last, outstanding: None } if self.clock.now() >= self.bye_not_before => {
+                let bye = self.record(at.clone(), Body::Bye { last });
+                self.phase = Phase::Bye { last, outstanding: Some(bye.seq) };
+                self.bye_not_before = self.clock.now() + INTERVAL;
+                records.push(bye);
+            }
+            Phase::Bye { .. } | Phase::Stopped => {}
+        }
+        records
+    }
+
+    fn look_at(&mut self, lobby: &Lobby) {
+        self.is_member = lobby.is_member(self.id);
+        self.has_been_member |= self.is_member;
+    }
+
+    fn tick_roster(&mut self, at: &Arc<str>, records: &mut Vec<Record>) {
+        let is_due = self.is_roster_due || !self.is_member;
+        if !is_due || !self.roster_outstanding.is_empty() || self.clock.now() < self.roster_not_before {
+            return;
+        }
+        self.is_roster_due = false;
+        self.roster_not_before = self.clock.now() + INTERVAL;
+        let entries = roster::split(&self.sessions, self.roster_bytes_max);
+        let parts = u32::try_from(entries.len()).unwrap_or(u32::MAX);
+        for (part, sessions) in (0..).zip(entries) {
+            let record = self.record(at.clone(), Body::Roster { part, parts, sessions });
+            self.roster_outstanding.insert(record.seq);
+            records.push(record);
+        }
+    }
+
+    fn tick_beat(&mut self, at: &Arc<str>, records: &mut Vec<Record>) {
+        if self.beat_outstanding.is_some() || self.clock.now() < self.beat_not_before {
+            return;
+        }
+        self.beats += 1;
+        let record = self.record(at.clone(), Body::Beat { n: self.beats });
+        self.beat_outstanding = Some((record.seq, self.clock.now()));
+        self.beat_not_before = self.clock.now() + INTERVAL;
+        self.unanswered_since.get_or_insert(self.clock.now());
+        self.is_roster_due |= self.beats.is_multiple_of(BEATS_PER_ROSTER);
+        records.push(record);
+    }
+
+    fn record(&mut self, at: Arc<str>, body: Body) -> Record {
+        let seq = self.next_seq;
+        self.next_seq += 1;
+        Record { from: self.id, seq, at, body }
     }
 
     /// How this instance is.
     #[must_use]
-    pub fn health(&self, _now: Duration) -> Health {
-        Health::Starting
+    pub fn health(&self, now: Duration) -> Health {
+        let silence = self.unanswered_since.map_or(Duration::ZERO, |since| self.clock.at(now).saturating_sub(since));
+        if !(self.has_been_member && self.has_heard_beat) {
+            Health::Starting
+        } else if silence > DOWN_AFTER {
+            Health::Down
+        } else if silence > STALLED_AFTER || !self.is_member {
+            Health::Stalled
+        } else {
+            Health::Ready
+        }
     }
 
-    /// From now on: no new sessions, `left` no more, `bye` as the last record.
-    pub fn stop(&mut self) {}
+    /// From now on: no new sessions, `left` no more, and `bye` as the last record, once the last session was closed
+    /// with [`Instance::close_session`]. A `bye` that is undelivered is tried again: the deadline is the caller's.
+    pub fn stop(&mut self) {
+        if self.phase == Phase::Serving {
+            self.phase = Phase::Draining;
+        }
+    }
 
     /// True when nothing of this instance is left to be waited for after [`Instance::stop`].
     #[must_use]
     pub fn is_stopped(&self) -> bool {
-        false
+        self.phase == Phase::Stopped
     }
 
-    /// When [`Instance::tick`] has to be called next, at the latest.
+    /// How long from `now` until [`Instance::tick`] has to be called, at the latest.
     #[must_use]
-    pub fn next_tick(&self, _now: Duration) -> Duration {
-        Duration::ZERO
+    pub fn next_tick(&self, now: Duration) -> Duration {
+        let mut due = self.clock.at(now) + INTERVAL;
+        if self.beat_outstanding.is_none() {
+            due = due.min(self.beat_not_before);
+        }
+        if self.is_roster_due && self.roster_outstanding.is_empty() {
+            due = due.min(self.roster_not_before);
+        }
+        match self.phase {
+            Phase::Draining if self.sessions.is_empty() => due = Duration::ZERO,
+            Phase::Bye { outstanding: None, .. } => due = due.min(self.bye_not_before),
+            _ => {}
+        }
+        due.saturating_sub(self.clock.at(now))
     }
 
     /// The sessions that are open here, whether or not the log knows them yet.
     #[must_use]
     pub fn session_count(&self) -> usize {
-        0
+        self.sessions.len()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -8,9 +8,12 @@
 //! - [`instance`]: [`Instance`], what one running process has to append, and when.
 //! - [`bootstrap`]: how far back an instance must read before its state is exact.
 
+mod awake;
 pub mod bootstrap;
 pub mod instance;
+mod presence;
 pub mod record;
+mod roster;
 pub mod state;
 
 pub use bootstrap::Bootstrap;
