@@ -21,25 +21,18 @@ fn main() -> ExitCode {
 }
 
 fn run(first_seed: u64, count: u64) -> ExitCode {
-    let (mut records, mut virtual_seconds) = (0, 0);
+    let mut report = simulator::Report::default();
     for (done, seed) in (1..=count).zip(first_seed..) {
-        match simulator::run(seed) {
-            Ok(report) => {
-                records += report.records;
-                virtual_seconds += report.virtual_seconds;
-            }
-            Err(violation) => {
-                println!("{}", simulator::explain(seed, &violation));
-                return ExitCode::FAILURE;
-            }
+        if let Err(violation) = simulator::run(seed, &mut report) {
+            println!("{}", simulator::explain(seed, &violation));
+            return ExitCode::FAILURE;
         }
         if done % 500 == 0 {
             eprintln!("{done} of {count} seeds");
         }
     }
-    println!(
-        "{count} seeds from {first_seed}: {records} records in {} virtual hours, no violation",
-        virtual_seconds / 3600
-    );
+    let simulator::Report { records, virtual_seconds } = report;
+    let virtual_hours = virtual_seconds / 3600;
+    println!("{count} seeds from {first_seed}: {records} records in {virtual_hours} virtual hours, no violation");
     ExitCode::SUCCESS
 }

@@ -53,6 +53,9 @@ impl Client {
                 }
             }
         }
+        if events.iter().all(|event| matches!(event, Event::Said { .. })) {
+            return Ok(());
+        }
         ensure(self.view == *oracle.online(offset), "a client's snapshot and events are the state", || {
             format!("{:?} has {:?} at offset {offset}, online are {:?}", self.user, self.view, oracle.online(offset))
         })

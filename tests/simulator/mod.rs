@@ -40,7 +40,7 @@ fn ensure(holds: bool, invariant: &'static str, detail: impl FnOnce() -> String)
     if holds { Ok(()) } else { Err(Violation { invariant, detail: detail() }) }
 }
 
-/// What a run without a violation has gone through.
+/// What a run has gone through.
 #[derive(Default)]
 pub struct Report {
     pub records: usize,
@@ -48,10 +48,12 @@ pub struct Report {
 }
 
 /// One run.
-pub fn run(seed: u64) -> Result<Report, Violation> {
+pub fn run(seed: u64, report: &mut Report) -> Result<(), Violation> {
     let mut world = World::new(seed, Trace::default());
-    world.run()?;
-    Ok(Report { records: world.log.end(), virtual_seconds: world.now / 1000 })
+    let result = world.run();
+    report.records += world.log.end();
+    report.virtual_seconds += world.now / 1000;
+    result
 }
 
 /// The same run again, for the last things that happened in it.

@@ -15,6 +15,15 @@ struct Line {
     is_fresh: bool,
 }
 
+/// What one instance has said since it was last forgotten.
+#[derive(Default)]
+struct Spoken {
+    /// The last offset at which it spoke.
+    last: usize,
+    /// All that was fresh.
+    fresh: Vec<Arc<Record>>,
+}
+
 /// What people see change at one offset.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Change {
@@ -26,8 +35,8 @@ pub struct Change {
 #[derive(Default)]
 pub struct Reference {
     lines: Vec<Line>,
-    /// Where in `lines` each instance has spoken since it was last forgotten.
-    spoken: BTreeMap<InstanceId, Vec<usize>>,
+    /// Of each instance that spoke since it was last forgotten.
+    spoken: BTreeMap<InstanceId, Spoken>,
     /// After each offset.
     pub online: Vec<BTreeSet<User>>,
     pub changes: Vec<Change>,
@@ -38,9 +47,13 @@ impl Reference {
     pub fn read(&mut self, record: Arc<Record>) -> Vec<InstanceId> {
         let from = record.from;
         let here = self.lines.len();
-        let is_fresh = self.spoken_by(from).all(|line| line.record.seq < record.seq);
+        let spoken = self.spoken.entry(from).or_default();
+        let is_fresh = spoken.fresh.iter().all(|before| before.seq < record.seq);
+        spoken.last = here;
+        if is_fresh {
+            spoken.fresh.push(record.clone());
+        }
         self.lines.push(Line { record: record.clone(), is_fresh });
-        self.spoken.entry(from).or_default().push(here);
 
         let forgotten = if is_fresh { self.forgotten_by(&record) } else { Vec::new() };
         for id in &forgotten {
@@ -72,26 +85,20 @@ impl Reference {
         self.online.push(online);
     }
 
-    fn spoken_by(&self, id: InstanceId) -> impl DoubleEndedIterator<Item = &Line> {
-        self.spoken.get(&id).into_iter().flatten().map(|offset| &self.lines[*offset])
-    }
-
     fn forgotten_by(&self, record: &Record) -> Vec<InstanceId> {
         match record.body {
             Body::Beat { .. } => self
                 .spoken
                 .iter()
                 .filter(|(id, _)| **id != record.from)
-                .filter(|(_, offsets)| self.beats_since(*offsets.last().unwrap(), record.from) >= LEASE_BEATS)
+                .filter(|(_, spoken)| self.beats_since(spoken.last, record.from) >= LEASE_BEATS)
                 .map(|(id, _)| *id)
                 .collect(),
             Body::Bye { last: true } => self
                 .spoken
-                .keys()
-                .filter(|id| {
-                    self.spoken_by(**id).any(|line| line.is_fresh && matches!(line.record.body, Body::Bye { .. }))
-                })
-                .copied()
+                .iter()
+                .filter(|(_, spoken)| spoken.fresh.iter().any(|said| matches!(said.body, Body::Bye { .. })))
+                .map(|(id, _)| *id)
                 .collect(),
             _ => Vec::new(),
         }
@@ -105,12 +112,9 @@ impl Reference {
 
     /// The sessions of an instance: its last whole roster, and what it said after it.
     pub fn sessions(&self, id: InstanceId) -> BTreeMap<SessionId, User> {
-        let said: Vec<&Record> = self.spoken_by(id).filter(|line| line.is_fresh).map(|line| &*line.record).collect();
-        let Some((after, mut sessions)) =
-            (0..said.len()).rev().find_map(|end| Some((end + 1, roster_ending(&said, end)?)))
-        else {
-            return BTreeMap::new();
-        };
+        let said = self.spoken.get(&id).map_or(&[][..], |spoken| &spoken.fresh);
+        let last_roster = (0..said.len()).rev().find_map(|end| Some((end + 1, roster_ending(said, end)?)));
+        let Some((after, mut sessions)) = last_roster else { return BTreeMap::new() };
         for record in &said[after..] {
             match &record.body {
                 Body::Joined { session, user } => {
@@ -127,7 +131,7 @@ impl Reference {
 }
 
 /// The roster of which the last part is `said[end]`, if it is the last part of one that is whole.
-fn roster_ending(said: &[&Record], end: usize) -> Option<BTreeMap<SessionId, User>> {
+fn roster_ending(said: &[Arc<Record>], end: usize) -> Option<BTreeMap<SessionId, User>> {
     let Body::Roster { parts: total, .. } = said[end].body else { return None };
     let begin = (end + 1).checked_sub(total as usize)?;
     let mut whole = BTreeMap::new();
