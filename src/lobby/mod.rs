@@ -15,6 +15,8 @@ mod presence;
 pub mod record;
 mod roster;
 pub mod state;
+#[cfg(test)]
+mod testing;
 
 pub use bootstrap::Bootstrap;
 pub use instance::{Health, Instance};

@@ -1,1 +1,327 @@
+//! One test for each rule of [`Instance`], named by it.
 
+use super::*;
+use crate::lobby::testing::{Y, joined as joined_body, roster as roster_body, user};
+use crate::lobby::{Event, RosterEntry};
+
+const ID: InstanceId = InstanceId(1);
+
+/// An instance and its log, which delivers at once whatever is handed to it.
+struct Bench {
+    instance: Instance,
+    lobby: Lobby,
+    now: Duration,
+}
+
+impl Bench {
+    fn new() -> Self {
+        Bench { instance: Instance::new(ID, 200, Duration::ZERO), lobby: Lobby::default(), now: Duration::ZERO }
+    }
+
+    /// One that is ready.
+    fn ready() -> Self {
+        let mut bench = Bench::new();
+        bench.run(2);
+        assert_eq!(bench.health(), Health::Ready);
+        bench
+    }
+
+    fn at() -> Arc<str> {
+        "now".into()
+    }
+
+    fn tick(&mut self) -> Vec<Record> {
+        self.instance.tick(&self.lobby, &Self::at(), self.now)
+    }
+
+    fn wait_ms(&mut self, ms: u64) {
+        self.now += Duration::from_millis(ms);
+    }
+
+    fn deliver(&mut self, records: &[Record]) -> Vec<Event> {
+        let mut events = Vec::new();
+        for record in records {
+            self.lobby.apply(record, &mut events);
+            if record.from == ID {
+                self.instance.on_own_record(record, &self.lobby, self.now);
+            }
+        }
+        events
+    }
+
+    /// So many seconds in which all that is appended is delivered.
+    fn run(&mut self, seconds: u64) -> Vec<Record> {
+        let mut all = Vec::new();
+        for _ in 0..seconds {
+            let records = self.tick();
+            self.deliver(&records);
+            all.extend(records);
+            self.wait_ms(1_000);
+        }
+        all
+    }
+
+    /// So many seconds in which nothing comes back.
+    fn run_cut_off(&mut self, seconds: u64) -> Vec<Record> {
+        let mut all = Vec::new();
+        for _ in 0..seconds {
+            all.extend(self.tick());
+            self.wait_ms(1_000);
+        }
+        all
+    }
+
+    fn open(&mut self, session: u64) -> Record {
+        self.instance.open_session(SessionId(session), user("Ann"), Self::at()).unwrap()
+    }
+
+    fn health(&self) -> Health {
+        self.instance.health(self.now)
+    }
+
+    fn lose(&mut self) {
+        for seq in 1..=10 {
+            let record = Record { from: Y, seq, at: Self::at(), body: Body::Beat { n: seq } };
+            self.lobby.apply(&record, &mut Vec::new());
+        }
+    }
+}
+
+fn is_roster(record: &Record) -> bool {
+    matches!(record.body, Body::Roster { .. })
+}
+
+fn is_beat(record: &Record) -> bool {
+    matches!(record.body, Body::Beat { .. })
+}
+
+fn roster_of(records: &[Record]) -> Vec<u64> {
+    let entries = |record: &Record| match &record.body {
+        Body::Roster { sessions, .. } => sessions.iter().map(|RosterEntry { session, .. }| session.0).collect(),
+        _ => Vec::new(),
+    };
+    records.iter().flat_map(entries).collect()
+}
+
+#[test]
+fn it_starts_with_an_empty_roster_and_a_beat_and_is_ready_when_both_came_back() {
+    let mut bench = Bench::new();
+    let first = bench.tick();
+    assert_eq!(first[0].body, roster_body(&[]));
+    assert_eq!(first[1].body, Body::Beat { n: 1 });
+    assert_eq!((first[0].seq, first[1].seq, first.len()), (1, 2, 2));
+    assert_eq!(bench.health(), Health::Starting);
+    bench.deliver(&first[..1]);
+    assert_eq!(bench.health(), Health::Starting);
+    bench.deliver(&first[1..]);
+    assert_eq!(bench.health(), Health::Ready);
+}
+
+#[test]
+fn a_beat_is_sent_a_second_after_the_last_one_and_only_when_that_came_back() {
+    let mut bench = Bench::ready();
+    let first: Vec<Record> = bench.tick();
+    assert!(first.iter().all(is_beat) && first.len() == 1);
+    bench.deliver(&first);
+    bench.wait_ms(999);
+    assert_eq!(bench.tick(), []);
+    bench.wait_ms(1);
+    let second = bench.tick();
+    assert!(second.iter().all(is_beat) && second.len() == 1);
+    bench.wait_ms(1_400);
+    assert_eq!(bench.tick(), []);
+    bench.deliver(&second);
+    assert_eq!(bench.tick().len(), 1);
+}
+
+#[test]
+fn an_undelivered_beat_is_followed_by_the_next_one_and_the_silence_goes_on() {
+    let mut bench = Bench::ready();
+    for _ in 0..5 {
+        let beats: Vec<Record> = bench.tick();
+        assert_eq!(beats.len(), 1);
+        bench.instance.on_undelivered(&beats[0]);
+        bench.wait_ms(1_000);
+    }
+    assert_eq!(bench.health(), Health::Stalled);
+    bench.run(1);
+    assert_eq!(bench.health(), Health::Ready);
+}
+
+#[test]
+fn silence_of_the_log_stalls_and_then_takes_it_down_and_one_beat_brings_it_back() {
+    let mut bench = Bench::ready();
+    let sent = bench.run_cut_off(3);
+    assert_eq!((sent.len(), bench.health()), (1, Health::Ready));
+    bench.run_cut_off(1);
+    assert_eq!(bench.health(), Health::Stalled);
+    bench.run_cut_off(27);
+    assert_eq!(bench.health(), Health::Down);
+    bench.deliver(&sent);
+    assert_eq!(bench.health(), Health::Ready);
+}
+
+#[test]
+fn being_stopped_is_not_the_logs_silence() {
+    let mut bench = Bench::ready();
+    bench.run_cut_off(1);
+    bench.wait_ms(40_000);
+    assert_eq!(bench.health(), Health::Ready);
+    bench.tick();
+    assert_eq!(bench.health(), Health::Ready);
+}
+
+#[test]
+fn every_tenth_beat_brings_a_roster() {
+    let mut bench = Bench::new();
+    let records = bench.run(41);
+    let rosters = records.iter().enumerate().filter(|(_, record)| is_roster(record)).count();
+    assert_eq!(rosters, 1 + 4);
+}
+
+#[test]
+fn one_that_is_lost_is_stalled_until_its_roster_is_back() {
+    let mut bench = Bench::ready();
+    let joined = bench.open(1);
+    bench.deliver(&[joined]);
+    bench.lose();
+    let records = bench.tick();
+    assert_eq!(bench.health(), Health::Stalled);
+    assert_eq!(roster_of(&records), [1]);
+    assert_eq!(bench.deliver(&records), [Event::UserJoined { user: user("Ann") }]);
+    assert_eq!(bench.health(), Health::Ready);
+}
+
+#[test]
+fn an_undelivered_presence_record_brings_a_roster() {
+    let mut bench = Bench::ready();
+    let joined = bench.open(1);
+    bench.instance.on_undelivered(&joined);
+    let records = bench.run(1);
+    assert_eq!(roster_of(&records), [1]);
+    let left = bench.instance.close_session(SessionId(1), Bench::at()).unwrap();
+    bench.instance.on_undelivered(&left);
+    let records = bench.run(2);
+    assert!(records.iter().any(is_roster));
+    assert_eq!(bench.lobby.sessions_of(ID).count(), 0);
+}
+
+#[test]
+fn a_message_that_is_undelivered_brings_no_roster() {
+    let mut bench = Bench::ready();
+    let joined = bench.open(1);
+    bench.deliver(&[joined]);
+    let said = bench.instance.say(SessionId(1), "hi".into(), None, Bench::at()).unwrap();
+    bench.instance.on_undelivered(&said);
+    assert!(!bench.run(3).iter().any(is_roster));
+}
+
+#[test]
+fn a_roster_that_is_too_large_goes_in_parts_and_no_second_one_until_all_are_answered() {
+    let mut bench = Bench::ready();
+    for session in 1..=5 {
+        let joined = bench.open(session);
+        bench.instance.on_undelivered(&joined);
+    }
+    let parts: Vec<Record> = bench.tick().into_iter().filter(is_roster).collect();
+    assert!(parts.len() > 1);
+    assert_eq!(roster_of(&parts), [1, 2, 3, 4, 5]);
+    assert!(parts.windows(2).all(|pair| pair[0].seq + 1 == pair[1].seq));
+
+    bench.instance.on_undelivered(&parts[0]);
+    bench.deliver(&parts[1..parts.len() - 1]);
+    assert!(!bench.run(3).iter().any(is_roster));
+    bench.deliver(&parts[parts.len() - 1..]);
+    assert_eq!(bench.lobby.sessions_of(ID).count(), 0);
+    bench.run(1);
+    assert_eq!(bench.lobby.sessions_of(ID).count(), 5);
+}
+
+#[test]
+fn a_refused_roster_is_not_tried_again_at_once() {
+    let mut bench = Bench::new();
+    let first = bench.tick();
+    first.iter().for_each(|record| bench.instance.on_undelivered(record));
+    bench.wait_ms(10);
+    assert_eq!(bench.tick(), []);
+    bench.wait_ms(990);
+    assert!(bench.tick().iter().any(is_roster));
+}
+
+#[test]
+fn only_a_known_session_speaks_and_leaves() {
+    let mut bench = Bench::ready();
+    assert_eq!(bench.instance.say(SessionId(1), "hi".into(), None, Bench::at()), None);
+    assert_eq!(bench.instance.close_session(SessionId(1), Bench::at()), None);
+    bench.open(1);
+    assert_eq!(bench.instance.session_count(), 1);
+    assert!(bench.instance.close_session(SessionId(1), Bench::at()).is_some());
+    assert_eq!(bench.instance.close_session(SessionId(1), Bench::at()), None);
+}
+
+#[test]
+fn a_stop_drains_without_left_and_ends_with_bye() {
+    let mut bench = Bench::ready();
+    let joined = bench.open(1);
+    let other = Record { from: Y, seq: 1, at: Bench::at(), body: roster_body(&[(1, "Bob")]) };
+    bench.deliver(&[joined, other]);
+    bench.instance.stop();
+    assert_eq!(bench.instance.open_session(SessionId(2), user("Cid"), Bench::at()), None);
+    assert!(bench.run(3).iter().all(is_beat), "it goes on beating while a session is open");
+    assert_eq!(bench.instance.close_session(SessionId(1), Bench::at()), None);
+    assert_eq!(bench.instance.next_tick(bench.now), Duration::ZERO);
+    let bye = bench.tick();
+    assert_eq!(bye.iter().map(|record| &record.body).collect::<Vec<_>>(), [&Body::Bye { last: false }]);
+    assert!(!bench.instance.is_stopped());
+    assert_eq!(bench.deliver(&bye), []);
+    assert!(bench.instance.is_stopped());
+    assert_eq!(bench.run(3), []);
+    assert_eq!(bench.lobby.users_online().len(), 2);
+}
+
+#[test]
+fn the_last_one_to_stop_removes_all() {
+    let mut bench = Bench::ready();
+    let joined = bench.open(1);
+    let at = Bench::at;
+    let other = |seq, body| Record { from: Y, seq, at: at(), body };
+    bench.deliver(&[joined, other(1, roster_body(&[])), other(2, joined_body(1, "Bob"))]);
+    bench.deliver(&[other(3, Body::Bye { last: false })]);
+    bench.instance.stop();
+    bench.instance.close_session(SessionId(1), at());
+    let bye = bench.tick();
+    bench.deliver(&bye);
+    assert!(!bench.instance.is_stopped());
+    let last = bench.tick();
+    assert_eq!(last[0].body, Body::Bye { last: true });
+    bench.deliver(&last);
+    assert!(bench.instance.is_stopped());
+    assert_eq!(bench.lobby.users_online().len(), 0);
+}
+
+#[test]
+fn an_undelivered_bye_is_tried_again() {
+    let mut bench = Bench::ready();
+    bench.instance.stop();
+    let bye = bench.tick();
+    bench.instance.on_undelivered(&bye[0]);
+    assert_eq!(bench.tick(), []);
+    bench.wait_ms(1_000);
+    let again = bench.tick();
+    assert_eq!(again[0].body, Body::Bye { last: false });
+    assert!(again[0].seq > bye[0].seq);
+    bench.deliver(&again);
+    assert_eq!(bench.run(1)[0].body, Body::Bye { last: true });
+    assert!(bench.instance.is_stopped());
+}
+
+#[test]
+fn the_next_tick_is_when_something_is_due_and_never_more_than_a_second_ahead() {
+    let mut bench = Bench::new();
+    assert_eq!(bench.instance.next_tick(bench.now), Duration::ZERO);
+    let first = bench.tick();
+    assert_eq!(bench.instance.next_tick(bench.now), Duration::from_secs(1));
+    bench.deliver(&first);
+    bench.wait_ms(300);
+    assert_eq!(bench.instance.next_tick(bench.now), Duration::from_millis(700));
+}

@@ -1,1 +1,262 @@
+//! One test for each rule of [`Lobby::apply`], named by it.
 
+use proptest::prelude::*;
+
+use super::*;
+use crate::lobby::testing::*;
+
+const NOTHING: [&str; 0] = [];
+
+fn with_members() -> Story {
+    let mut story = Story::default();
+    story.tell(X, roster(&[(1, "Ann"), (2, "Bob")]));
+    story.tell(Y, roster(&[(1, "Cid")]));
+    story
+}
+
+#[test]
+fn the_first_session_joins_and_the_last_one_leaves() {
+    let mut story = with_members();
+    assert_eq!(story.tell(X, joined(3, "Cid")), NOTHING);
+    assert_eq!(story.tell(Y, left(1)), NOTHING);
+    assert_eq!(story.tell(X, left(3)), ["-Cid"]);
+    assert_eq!(story.tell(X, joined(4, "Cid")), ["+Cid"]);
+    assert_eq!(story.online(), ["Ann", "Bob", "Cid"]);
+}
+
+#[test]
+fn what_a_non_member_says_is_void() {
+    let mut story = with_members();
+    for body in [joined(1, "Dan"), said(1, "hello"), left(1), beat(1), Body::Bye { last: false }] {
+        assert_eq!(story.tell(Z, body), NOTHING);
+    }
+    assert!(!story.lobby.is_member(Z));
+    assert_eq!(story.tell(Z, roster(&[(1, "Dan")])), ["+Dan"]);
+    assert!(story.lobby.is_member(Z));
+}
+
+#[test]
+fn a_message_counts_only_from_a_session_in_the_roster() {
+    let mut story = with_members();
+    assert_eq!(story.tell(X, said(2, "hello")), ["Bob: hello"]);
+    assert_eq!(story.tell(X, said(9, "hello")), NOTHING);
+    story.tell(X, left(2));
+    assert_eq!(story.tell(X, said(2, "hello?")), NOTHING);
+    assert_eq!(story.tell(Y, said(2, "sessions are of their instance")), NOTHING);
+}
+
+#[test]
+fn a_duplicate_is_not_applied() {
+    let mut story = with_members();
+    story.tell(X, said(1, "once"));
+    assert_eq!(story.put(story.log[2].clone()), NOTHING);
+    story.tell(X, left(1));
+    assert_eq!(story.put(story.log[0].clone()), NOTHING);
+    assert_eq!(story.online(), ["Bob", "Cid"]);
+}
+
+#[test]
+fn a_duplicate_beat_does_not_tick() {
+    let mut story = with_members();
+    story.beats(Y, 9);
+    let last = story.log.last().unwrap().clone();
+    assert_eq!(story.put(last), NOTHING);
+    assert!(story.lobby.is_member(X));
+    assert_eq!(story.tell(Y, beat(10)), ["-Ann", "-Bob"]);
+}
+
+#[test]
+fn any_record_renews_the_lease_even_a_duplicate() {
+    for renewal in [said(1, ""), joined(1, "Ann"), left(9), beat(1), Body::Bye { last: false }, part(3, 1, &[])] {
+        let mut story = with_members();
+        story.beats(Y, 9);
+        story.tell(X, renewal);
+        assert_eq!(story.beats(Y, 9), NOTHING);
+        assert_eq!(story.put(story.log[0].clone()), NOTHING);
+        assert_eq!(story.beats(Y, 9), NOTHING);
+        assert_eq!(story.tell(Y, beat(9)), ["-Ann", "-Bob"]);
+    }
+}
+
+#[test]
+fn an_instance_is_lost_to_ten_beats_of_one_other_not_of_several() {
+    let mut story = with_members();
+    story.beats(Y, 9);
+    story.tell(Y, said(1, "renews me, not X"));
+    assert_eq!(story.beats(Z, 9), NOTHING);
+    assert_eq!(story.tell(Z, beat(10)), ["-Ann", "-Bob", "-Cid"]);
+    assert_eq!(story.online(), NOTHING);
+}
+
+#[test]
+fn an_instance_never_loses_itself() {
+    let mut story = Story::default();
+    story.tell(X, roster(&[(1, "Ann")]));
+    assert_eq!(story.beats(X, 100), NOTHING);
+}
+
+#[test]
+fn a_lost_instance_comes_back_with_its_roster() {
+    let mut story = with_members();
+    story.beats(Y, 10);
+    assert!(!story.lobby.is_member(X));
+    assert_eq!(story.tell(X, said(1, "am I still here?")), NOTHING);
+    assert_eq!(story.tell(X, joined(3, "Dan")), NOTHING);
+    assert_eq!(story.tell(X, roster(&[(1, "Ann"), (3, "Dan")])), ["+Ann", "+Dan"]);
+}
+
+#[test]
+fn a_roster_replaces_the_sessions_and_only_the_difference_is_seen() {
+    let mut story = with_members();
+    assert_eq!(story.tell(X, roster(&[(2, "Bob"), (5, "Eve"), (6, "Dan"), (7, "Eve")])), ["-Ann", "+Dan", "+Eve"]);
+    assert_eq!(story.tell(X, roster(&[(8, "Bob"), (5, "Cid")])), ["-Dan", "-Eve"]);
+    assert_eq!(story.tell(X, roster(&[])), ["-Bob"]);
+    assert_eq!(story.online(), ["Cid"]);
+}
+
+#[test]
+fn a_roster_in_parts_is_in_force_with_the_last_one() {
+    let mut story = with_members();
+    assert_eq!(story.tell(X, part(0, 3, &[(2, "Bob"), (3, "Dan")])), NOTHING);
+    assert_eq!(story.tell(Y, beat(1)), NOTHING);
+    assert_eq!(story.tell(X, part(1, 3, &[])), NOTHING);
+    assert_eq!(story.online(), ["Ann", "Bob", "Cid"]);
+    assert_eq!(story.tell(X, part(2, 3, &[(4, "Eve")])), ["-Ann", "+Dan", "+Eve"]);
+}
+
+#[test]
+fn a_roster_with_a_part_missing_is_void() {
+    let mut story = with_members();
+    story.put(record(X, 2, part(0, 2, &[])));
+    assert_eq!(story.put(record(X, 4, part(1, 2, &[]))), NOTHING);
+    story.put(record(X, 5, part(0, 3, &[])));
+    assert_eq!(story.put(record(X, 6, part(2, 3, &[]))), NOTHING);
+    story.put(record(X, 7, part(0, 2, &[])));
+    assert_eq!(story.put(record(X, 8, part(1, 3, &[]))), NOTHING);
+    assert_eq!(story.put(record(X, 9, part(2, 3, &[]))), NOTHING);
+    story.put(record(X, 10, part(0, 2, &[])));
+    story.put(record(X, 11, said(1, "between")));
+    assert_eq!(story.put(record(X, 12, part(1, 2, &[]))), NOTHING);
+    assert_eq!(story.online(), ["Ann", "Bob", "Cid"]);
+}
+
+#[test]
+fn a_part_that_comes_twice_does_no_harm() {
+    let mut story = with_members();
+    for seq in [2, 2, 3, 2, 3] {
+        let number = u32::try_from(seq).unwrap() - 2;
+        assert_eq!(story.put(record(X, seq, part(number, 3, &[(seq, "Bob")]))), NOTHING);
+    }
+    assert_eq!(story.put(record(X, 4, part(2, 3, &[(4, "Eve")]))), ["-Ann", "+Eve"]);
+}
+
+#[test]
+fn after_a_bye_the_sessions_stay_for_the_rest_of_the_lease() {
+    let mut story = with_members();
+    assert_eq!(story.tell(X, Body::Bye { last: false }), NOTHING);
+    assert_eq!(story.beats(Y, 9), NOTHING);
+    assert_eq!(story.tell(Y, joined(2, "Bob")), NOTHING);
+    assert_eq!(story.tell(Y, beat(10)), ["-Ann"]);
+}
+
+#[test]
+fn the_last_bye_removes_all_that_have_said_bye_and_nobody_else() {
+    let mut story = with_members();
+    story.tell(Z, roster(&[(1, "Dan")]));
+    story.tell(X, Body::Bye { last: false });
+    assert!(!story.lobby.every_member_said_bye());
+    story.tell(Y, Body::Bye { last: false });
+    assert_eq!(story.tell(Y, Body::Bye { last: true }), ["-Ann", "-Bob", "-Cid"]);
+    assert_eq!(story.online(), ["Dan"]);
+    story.tell(Z, Body::Bye { last: false });
+    assert!(story.lobby.every_member_said_bye());
+    assert_eq!(story.tell(Z, Body::Bye { last: true }), ["-Dan"]);
+    assert_eq!(story.lobby, Lobby::default());
+}
+
+#[test]
+fn a_person_is_shown_under_the_name_that_he_has_here() {
+    let mut story = with_members();
+    let renamed = User { id: "bob".into(), username: "Bobby".into() };
+    assert_eq!(story.tell(Y, Body::Joined { session: SessionId(2), user: renamed }), ["+Bobby"]);
+    assert_eq!(story.tell(Y, said(2, "hi")), ["Bobby: hi"]);
+    assert_eq!(story.tell(X, left(2)), ["-Bob"]);
+}
+
+#[test]
+fn a_session_stays_whose_it_was() {
+    let mut story = with_members();
+    assert_eq!(story.tell(X, joined(1, "Dan")), NOTHING);
+    assert_eq!(story.tell(X, left(1)), ["-Ann"]);
+}
+
+#[test]
+fn ten_thousand_people_join_and_go_at_once() {
+    let mut story = Story::default();
+    story.tell(X, roster(&[]));
+    let mut events = Vec::new();
+    for session in 0..10_000 {
+        let person = User { id: session.to_string().into(), username: format!("Person {session}").into() };
+        story
+            .lobby
+            .apply(&record(X, session + 2, Body::Joined { session: SessionId(session), user: person }), &mut events);
+    }
+    assert_eq!(story.lobby.users_online().len(), 10_000);
+    assert_eq!(story.beats(Y, 10).len(), 10_000);
+}
+
+/// Records of few instances, sessions and people, with every value that must do no harm.
+fn any_record() -> impl Strategy<Value = Record> {
+    let name = prop_oneof![Just("Ann"), Just("Bob"), Just("Cid")];
+    let sessions = proptest::collection::vec((0u64..4, name.clone()), 0..4);
+    let number = prop_oneof![6 => 0u32..3, 1 => Just(u32::MAX)];
+    let body = prop_oneof![
+        3 => (number.clone(), number, sessions).prop_map(|(number, parts, sessions)| part(number, parts, &sessions)),
+        2 => Just(roster(&[(1, "Ann")])),
+        8 => (0u64..9).prop_map(beat),
+        4 => (0u64..4, name).prop_map(|(session, name)| joined(session, name)),
+        2 => (0u64..4).prop_map(left),
+        2 => (0u64..4).prop_map(|session| said(session, "text")),
+        1 => any::<bool>().prop_map(|last| Body::Bye { last }),
+    ];
+    let seq = prop_oneof![20 => 0u64..60, 1 => Just(u64::MAX)];
+    (prop_oneof![Just(X), Just(Y), Just(Z)], seq, body).prop_map(|(from, seq, body)| record(from, seq, body))
+}
+
+proptest! {
+    /// Whatever the log holds: nothing panics, people are counted as the sessions are, and joined and left alternate.
+    #[test]
+    fn any_log_gives_a_state_that_its_events_describe(log in proptest::collection::vec(any_record(), 0..120)) {
+        let mut lobby = Lobby::default();
+        let mut seen = BTreeSet::new();
+        for record in &log {
+            let mut events = Vec::new();
+            lobby.apply(record, &mut events);
+            for event in events {
+                match event {
+                    Event::UserJoined { user } => prop_assert!(seen.insert(user)),
+                    Event::UserLeft { user } => prop_assert!(seen.remove(&user)),
+                    Event::Said { user, .. } => prop_assert!(seen.contains(&user)),
+                }
+            }
+            let by_session: BTreeSet<User> =
+                lobby.instances.values().flat_map(|instance| instance.sessions.values().cloned()).collect();
+            prop_assert_eq!(&by_session, &seen);
+            prop_assert!(lobby.users_online().eq(seen.iter()));
+        }
+    }
+
+    /// The wall clocks of the senders are no part of the state.
+    #[test]
+    fn the_senders_clocks_change_nothing(log in proptest::collection::vec(any_record(), 0..60)) {
+        let (mut one, mut other) = (Lobby::default(), Lobby::default());
+        for mut record in log {
+            let (mut events, mut same) = (Vec::new(), Vec::new());
+            one.apply(&record, &mut events);
+            record.at = "another time".into();
+            other.apply(&record, &mut same);
+            prop_assert_eq!(events, same);
+        }
+        prop_assert_eq!(one, other);
+    }
+}

@@ -1,0 +1,82 @@
+//! Short ways to write records, for the tests of this module.
+
+use std::sync::Arc;
+
+use super::record::{Body, InstanceId, Record, RosterEntry, SessionId, User};
+use super::state::{Event, Lobby};
+
+pub const X: InstanceId = InstanceId(7);
+pub const Y: InstanceId = InstanceId(3);
+pub const Z: InstanceId = InstanceId(11);
+
+pub fn user(name: &str) -> User {
+    User { id: name.to_lowercase().into(), username: name.into() }
+}
+
+pub fn record(from: InstanceId, seq: u64, body: Body) -> Record {
+    Record { from, seq, at: Arc::from("any time"), body }
+}
+
+pub fn part(part: u32, parts: u32, sessions: &[(u64, &str)]) -> Body {
+    let entry = |(session, name): &(u64, &str)| RosterEntry { session: SessionId(*session), user: user(name) };
+    Body::Roster { part, parts, sessions: sessions.iter().map(entry).collect() }
+}
+
+pub fn roster(sessions: &[(u64, &str)]) -> Body {
+    part(0, 1, sessions)
+}
+
+pub fn joined(session: u64, name: &str) -> Body {
+    Body::Joined { session: SessionId(session), user: user(name) }
+}
+
+pub fn left(session: u64) -> Body {
+    Body::Left { session: SessionId(session) }
+}
+
+pub fn said(session: u64, text: &str) -> Body {
+    Body::Said { session: SessionId(session), text: text.into(), id: None }
+}
+
+pub fn beat(n: u64) -> Body {
+    Body::Beat { n }
+}
+
+/// A log being written and read at once: gives each record its number, and shows what people see of it.
+#[derive(Default)]
+pub struct Story {
+    pub lobby: Lobby,
+    pub log: Vec<Record>,
+}
+
+impl Story {
+    /// Appends a record and gives its events, as `+Bob`, `-Bob` and `Bob: text`.
+    pub fn tell(&mut self, from: InstanceId, body: Body) -> Vec<String> {
+        let seq = 1 + self.log.iter().filter(|record| record.from == from).map(|record| record.seq).max().unwrap_or(0);
+        self.put(record(from, seq, body))
+    }
+
+    pub fn put(&mut self, record: Record) -> Vec<String> {
+        let mut events = Vec::new();
+        self.lobby.apply(&record, &mut events);
+        self.log.push(record);
+        events.iter().map(show).collect()
+    }
+
+    /// So many beats of one instance; the events of all of them.
+    pub fn beats(&mut self, from: InstanceId, count: u64) -> Vec<String> {
+        (0..count).flat_map(|n| self.tell(from, beat(n + 1))).collect()
+    }
+
+    pub fn online(&self) -> Vec<&str> {
+        self.lobby.users_online().map(|user| &*user.username).collect()
+    }
+}
+
+fn show(event: &Event) -> String {
+    match event {
+        Event::UserJoined { user } => format!("+{}", user.username),
+        Event::UserLeft { user } => format!("-{}", user.username),
+        Event::Said { user, text, .. } => format!("{}: {text}", user.username),
+    }
+}
