@@ -50,8 +50,10 @@ struct Queued {
 #[derive(Default)]
 pub struct Producer {
     queue: VecDeque<Queued>,
-    /// Records that are in the log, and whose acknowledgement was lost: sent once more before anything newer.
+    /// Records that are in the log, and whose acknowledgement was lost: sent once more before anything newer, after
+    /// so many steps.
     unacknowledged: Vec<Arc<Record>>,
+    retries_in: u64,
     pub handed_back: Vec<Arc<Record>>,
 }
 
@@ -67,9 +69,11 @@ impl Producer {
 
     /// Delivers what the network lets through in this step. Now and then the end of a batch is delivered twice.
     pub fn deliver(&mut self, log: &mut VirtualLog, rng: &mut Rng) {
-        for record in self.unacknowledged.drain(..) {
-            log.append(record);
+        if self.retries_in > 0 {
+            self.retries_in -= 1;
+            return;
         }
+        self.unacknowledged.drain(..).for_each(|record| log.append(record));
         let waiting = self.queue.len();
         if waiting == 0 {
             return;
@@ -81,15 +85,14 @@ impl Producer {
         }
         if !batch.is_empty() && rng.one_in(25) {
             self.unacknowledged = batch[rng.index(batch.len())..].to_vec();
-            if rng.one_in(2) {
-                self.unacknowledged.drain(..).for_each(|record| log.append(record));
-            }
+            self.retries_in = rng.below(8);
         }
     }
 
     /// Hands back what waited too long. Some of it is in the log all the same, when `reaches_log`.
     pub fn time_out(&mut self, log: &mut VirtualLog, now: Millis, reaches_log: bool, rng: &mut Rng) {
-        while let Some(queued) = self.queue.pop_front_if(|queued| queued.since + DELIVERY_TIMEOUT < now) {
+        let overdue = self.queue.iter().take_while(|queued| queued.since + DELIVERY_TIMEOUT < now).count();
+        for queued in self.queue.drain(..overdue) {
             if reaches_log && rng.one_in(5) {
                 log.append(queued.record.clone());
             }
