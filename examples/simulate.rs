@@ -21,9 +21,11 @@ fn main() -> ExitCode {
 }
 
 fn run(first_seed: u64, count: u64) -> ExitCode {
-    let mut report = simulator::Report::default();
+    let mut records = 0;
     for (done, seed) in (1..=count).zip(first_seed..) {
-        if let Err(violation) = simulator::run(seed, &mut report) {
+        let (seen, result) = simulator::run(seed);
+        records += seen.records;
+        if let Err(violation) = result {
             println!("{}", simulator::explain(seed, &violation));
             return ExitCode::FAILURE;
         }
@@ -31,8 +33,6 @@ fn run(first_seed: u64, count: u64) -> ExitCode {
             eprintln!("{done} of {count} seeds");
         }
     }
-    let simulator::Report { records, virtual_seconds } = report;
-    let virtual_hours = virtual_seconds / 3600;
-    println!("{count} seeds from {first_seed}: {records} records in {virtual_hours} virtual hours, no violation");
+    println!("{count} seeds from {first_seed}: {records} records, no violation");
     ExitCode::SUCCESS
 }

@@ -6,10 +6,11 @@ use std::sync::Arc;
 use ich::lobby::{Event, User};
 
 use super::oracle::Oracle;
-use super::{Violation, ensure};
+use super::{Millis, Violation, ensure};
 
 pub struct Client {
     pub user: User,
+    pub opened_at: Millis,
     /// From where on it got events; none while it waits for its session to be in force.
     admitted_at: Option<usize>,
     view: BTreeSet<User>,
@@ -17,8 +18,8 @@ pub struct Client {
 }
 
 impl Client {
-    pub fn new(user: User) -> Self {
-        Client { user, admitted_at: None, view: BTreeSet::new(), heard: Vec::new() }
+    pub fn new(user: User, opened_at: Millis) -> Self {
+        Client { user, opened_at, admitted_at: None, view: BTreeSet::new(), heard: Vec::new() }
     }
 
     pub fn is_admitted(&self) -> bool {

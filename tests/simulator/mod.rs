@@ -19,6 +19,7 @@ mod slot;
 mod trace;
 mod world;
 
+pub use oracle::Seen;
 use trace::Trace;
 use world::World;
 
@@ -40,20 +41,11 @@ fn ensure(holds: bool, invariant: &'static str, detail: impl FnOnce() -> String)
     if holds { Ok(()) } else { Err(Violation { invariant, detail: detail() }) }
 }
 
-/// What a run has gone through.
-#[derive(Default)]
-pub struct Report {
-    pub records: usize,
-    pub virtual_seconds: u64,
-}
-
-/// One run.
-pub fn run(seed: u64, report: &mut Report) -> Result<(), Violation> {
+/// One run. What there was in it is returned whether it went well or not.
+pub fn run(seed: u64) -> (Seen, Result<(), Violation>) {
     let mut world = World::new(seed, Trace::default());
     let result = world.run();
-    report.records += world.log.end();
-    report.virtual_seconds += world.now / 1000;
-    result
+    (world.oracle.seen, result)
 }
 
 /// The same run again, for the last things that happened in it.

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use ich::lobby::{Event, InstanceId, Lobby, User};
+use ich::lobby::{Body, Event, InstanceId, Lobby, Record, User};
 
 use super::log::VirtualLog;
 use super::reference::{Change, Reference};
@@ -21,8 +21,20 @@ const SOUND: Millis = 6_000;
 /// After this long the people of a crashed instance are gone.
 const GONE_AFTER: Millis = 16_000;
 
+/// What there was in the log, for it proves little that nothing went wrong where nothing happened.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Seen {
+    pub records: usize,
+    pub duplicates: usize,
+    pub parts_of_rosters: usize,
+    pub void_messages: usize,
+    pub lost_instances: usize,
+    pub last_byes: usize,
+}
+
 #[derive(Default)]
 pub struct Oracle {
+    pub seen: Seen,
     /// A replica that reads everything from the first record on, and what it was after each.
     replica: Lobby,
     states: Vec<Lobby>,
@@ -70,7 +82,9 @@ impl Oracle {
             let offset = self.position();
             let record = log.record(offset);
             trace.note(now, || format!("offset {offset}: {} #{} {:?}", record.from, record.seq, record.body));
-            let forgotten = self.reference.read(record.clone());
+            let (is_fresh, forgotten) = self.reference.read(record.clone());
+            self.note(offset, record, is_fresh);
+            self.seen.lost_instances += forgotten.len();
             let mut events = Vec::new();
             self.replica.apply(record, &mut events);
             self.states.push(self.replica.clone());
@@ -89,6 +103,18 @@ impl Oracle {
             }
         }
         self.check_crashed(vitals, now)
+    }
+
+    fn note(&mut self, offset: usize, record: &Record, is_fresh: bool) {
+        let seen = &mut self.seen;
+        seen.records += 1;
+        seen.duplicates += usize::from(!is_fresh);
+        match record.body {
+            Body::Roster { parts: 2.., .. } => seen.parts_of_rosters += 1,
+            Body::Bye { last: true } => seen.last_byes += 1,
+            Body::Said { .. } if is_fresh && self.reference.changes[offset].said.is_none() => seen.void_messages += 1,
+            _ => {}
+        }
     }
 
     /// Whether these are the events of `offset`, in the order of the rules.

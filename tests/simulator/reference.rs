@@ -43,8 +43,8 @@ pub struct Reference {
 }
 
 impl Reference {
-    /// Reads the next record; returns the instances that are forgotten at it.
-    pub fn read(&mut self, record: Arc<Record>) -> Vec<InstanceId> {
+    /// Reads the next record. Gives whether it is fresh, and the instances that are forgotten at it.
+    pub fn read(&mut self, record: Arc<Record>) -> (bool, Vec<InstanceId>) {
         let from = record.from;
         let here = self.lines.len();
         let spoken = self.spoken.entry(from).or_default();
@@ -60,7 +60,7 @@ impl Reference {
             self.spoken.remove(id);
         }
         self.note_change(&record, is_fresh, !forgotten.is_empty());
-        forgotten
+        (is_fresh, forgotten)
     }
 
     fn note_change(&mut self, record: &Record, is_fresh: bool, is_any_forgotten: bool) {

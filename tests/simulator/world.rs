@@ -111,6 +111,9 @@ impl World {
         let slot = &mut self.slots[index];
         let (is_paused, refuses, is_stopping) = (slot.is_paused(now), slot.refuses(now), slot.is_stopping());
         let Some(process) = slot.process.as_mut().filter(|_| !is_paused) else { return Ok(()) };
+        if !is_stopping {
+            process.check_sound(slot.sound_since, now)?;
+        }
         let rng = &mut self.rng;
         let sessions: Vec<_> = process.clients.keys().copied().collect();
         let mut refused = || refuses && rng.one_in(2);
@@ -221,7 +224,7 @@ impl World {
 
     fn check_at_rest(&mut self) -> Result<(), Violation> {
         let processes = || self.slots.iter().filter_map(|slot| slot.process.as_ref());
-        processes().try_for_each(|process| process.check_at_rest(self.now, &self.oracle))?;
+        processes().try_for_each(|process| process.check_at_rest(&self.oracle))?;
         let connected = processes().flat_map(|process| process.clients.values().map(|client| client.user.clone()));
         let (connected, online) = (connected.collect(), self.oracle.online_now());
         ensure(online == connected, "no ghost at rest", || format!("online {online:?}, connected {connected:?}"))
