@@ -30,6 +30,7 @@ pub struct Process {
     lobby: Lobby,
     bootstrap: Bootstrap,
     is_exact: bool,
+    is_stopping: bool,
     /// The offset that is read next.
     position: usize,
     span: usize,
@@ -59,6 +60,7 @@ impl Process {
             lobby: Lobby::default(),
             bootstrap: Bootstrap::new(true),
             is_exact: false,
+            is_stopping: false,
             position: 0,
             span: FIRST_SPAN,
             span_end: None,
@@ -109,6 +111,7 @@ impl Process {
             client.check_heard(self.position, oracle)?;
         }
         if let Some(record) = self.instance.close_session(session, self.at.clone()) {
+            self.check_stopping(&record)?;
             self.append(record, is_taken, now);
         }
         Ok(())
@@ -132,16 +135,29 @@ impl Process {
     }
 
     /// The log thread's work beside reading. `refuses` decides for each record whether the queue is full.
-    pub fn tick(&mut self, now: Millis, mut refuses: impl FnMut() -> bool) {
+    pub fn tick(&mut self, now: Millis, mut refuses: impl FnMut() -> bool) -> Result<(), Violation> {
         for record in std::mem::take(&mut self.producer.handed_back) {
             self.unanswered.remove(&record.seq);
             self.instance.on_undelivered(&record);
         }
         if self.span_end.is_none() {
             for record in self.instance.tick(&self.lobby, &self.at, Duration::from_millis(now)) {
+                self.check_stopping(&record)?;
                 self.append(record, !refuses(), now);
             }
         }
+        Ok(())
+    }
+
+    pub fn stop(&mut self) {
+        self.instance.stop();
+        self.is_stopping = true;
+    }
+
+    /// A stop reports nobody as gone: that is left to the lease, or to the last `bye`.
+    fn check_stopping(&self, record: &Record) -> Result<(), Violation> {
+        let reports = matches!(record.body, Body::Joined { .. } | Body::Left { .. } | Body::Roster { .. });
+        ensure(!(self.is_stopping && reports), "a stop reports nobody as gone", || format!("{record:?}"))
     }
 
     /// Reads some or all of what is there.

@@ -127,7 +127,7 @@ impl World {
                 process.close(*session, !refused(), now, &self.oracle)?;
             }
         }
-        process.tick(now, &mut refused);
+        process.tick(now, &mut refused)?;
         if is_stopping {
             for session in sessions.iter().filter(|_| rng.one_in(4)) {
                 process.close(*session, true, now, &self.oracle)?;
@@ -211,7 +211,7 @@ impl World {
         let slot = &mut self.slots[index];
         if let Some(process) = &mut slot.process {
             self.trace.note(self.now, || format!("slot {index}: {} stops", process.instance.id()));
-            process.instance.stop();
+            process.stop();
             slot.exits_at = Some(self.now + DRAIN);
         }
     }
