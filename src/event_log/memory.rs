@@ -19,6 +19,7 @@ pub fn open() -> EventLog {
         appender: Arc::new(MemoryAppender { queue }),
         reader: Box::new(MemoryReader { records, next_offset: 0 }),
         undelivered: crossbeam_channel::never(),
+        skipped: Arc::default(),
     }
 }
 
