@@ -140,16 +140,15 @@ impl ClientContext for Ears {
                     log::error!("Kafka does not let the {client} in, check the Kafka settings: {reason}{more}");
                 }
             }
+            // It says less than what came before it, of each broker.
+            Code::AllBrokersDown => return,
             _ => {
                 if let Some(more) = self.hearsay.trouble.may_say(Instant::now()) {
                     log::warn!("Kafka, {client}: {reason}{more}");
                 }
             }
         }
-        // "All brokers are down" says less than what came before it.
-        if code != Code::AllBrokersDown {
-            *self.hearsay.last_reason() = Some(reason.to_owned());
-        }
+        *self.hearsay.last_reason() = Some(reason.to_owned());
     }
 }
 

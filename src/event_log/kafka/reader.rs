@@ -213,10 +213,11 @@ impl KafkaReader {
                 break;
             }
         }
-        let code = error.rdkafka_error_code().map_or_else(|| error.to_string(), |code| code.to_string());
-        ReadError::Unavailable(match &*self.hearsay.last_reason() {
-            Some(reason) => format!("{code}; {reason}"),
-            None => code,
+        let said = error.rdkafka_error_code().map_or_else(|| error.to_string(), |code| code.to_string());
+        ReadError::Unavailable(match self.hearsay.last_reason().clone() {
+            Some(reason) if error.rdkafka_error_code() == Some(Code::BrokerTransportFailure) => reason,
+            Some(reason) => format!("{said}; {reason}"),
+            None => said,
         })
     }
 
