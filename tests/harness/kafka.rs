@@ -55,7 +55,7 @@ impl Broker {
         static SHARED: OnceLock<Option<Broker>> = OnceLock::new();
         let broker = SHARED.get_or_init(|| match env::var("ICH_TEST_KAFKA_BROKERS") {
             Ok(addresses) => Some(Broker { addresses, dir: None, nodes: Vec::new() }),
-            Err(_) => Broker::own(VERSIONS[0], 1),
+            Err(_) => Broker::prepare(VERSIONS[0], 1).inspect(Broker::start_all),
         });
         if broker.is_none() {
             skip();
@@ -72,6 +72,14 @@ impl Broker {
 
     /// As [`Broker::own`], with its addresses chosen, and no node started yet.
     pub fn own_not_started(version: &str, nodes: usize) -> Option<Broker> {
+        let broker = Self::prepare(version, nodes);
+        if broker.is_none() {
+            skip();
+        }
+        broker
+    }
+
+    fn prepare(version: &str, nodes: usize) -> Option<Broker> {
         static COUNT: AtomicU64 = AtomicU64::new(0);
         let count = COUNT.fetch_add(1, Ordering::Relaxed);
         let dir = env::temp_dir().join(format!("ich-test-kafka-{}-{count}", process::id()));
@@ -83,15 +91,14 @@ impl Broker {
             .arg(&dir)
             .arg(version)
             .args(ports.iter().map(u16::to_string))
-            .stderr(Stdio::inherit())
-            .status()
+            .output()
             .expect("running tests/kafka/broker");
-        if prepared.code() == Some(NOT_HERE) {
+        if prepared.status.code() == Some(NOT_HERE) {
             let _ = fs::remove_dir_all(&dir);
-            skip();
             return None;
         }
-        assert!(prepared.success(), "tests/kafka/broker prepare: {prepared}");
+        let said = String::from_utf8_lossy(&prepared.stderr);
+        assert!(prepared.status.success(), "tests/kafka/broker prepare: {}: {said}", prepared.status);
         let addresses: Vec<String> = ports.iter().step_by(2).map(|port| format!("127.0.0.1:{port}")).collect();
         Some(Broker {
             addresses: addresses.join(","),

@@ -64,6 +64,9 @@ impl KafkaSettings {
         if self.brokers.split(',').any(|broker| broker.trim().is_empty()) {
             return refused("bootstrap.servers", "expected host:port, or several of them with commas between");
         }
+        if let Some((name, _)) = self.properties().iter().find(|(_, value)| value.contains('\0')) {
+            return refused(name, "it contains a NUL character");
+        }
         let legal = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
         if !(1..=249).contains(&self.topic.len()) || !self.topic.chars().all(legal) || self.topic.starts_with("..") {
             return refused("topic", "expected 1 to 249 letters, digits, dots, underscores and hyphens");
