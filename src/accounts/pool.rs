@@ -41,7 +41,7 @@ pub(super) trait Backend: Send + Sync + 'static {
     fn connect(&self) -> Result<Self::Connection, String>;
     /// Whether the connection works.
     fn probe(&self, connection: &mut Self::Connection) -> Result<(), String>;
-    /// Answers. After an error the connection is dropped and made again.
+    /// Answers. After an error the connection is dropped and made again, unless the error says that it still works.
     fn run(&self, connection: &mut Self::Connection, request: &Self::Request) -> Result<Self::Answer, Failed>;
 }
 
@@ -51,6 +51,15 @@ pub(super) struct Failed {
     pub(super) reason: String,
     /// The request changed nothing and never will: it may be run again on a new connection.
     pub(super) may_retry: bool,
+    /// The connection works all the same.
+    pub(super) connection_works: bool,
+}
+
+impl Failed {
+    /// Nothing was done, and the connection is of no use any more.
+    pub(super) fn not_connected(reason: String) -> Self {
+        Failed { reason, may_retry: true, connection_works: false }
+    }
 }
 
 /// How large a pool is and how patient.
@@ -91,6 +100,8 @@ struct Shared<B: Backend> {
     /// Disconnected when the pool is dropped.
     closing: Receiver<()>,
     started_threads: AtomicUsize,
+    /// Threads that have a connection, as far as they know.
+    connected: AtomicUsize,
     abandoned: AtomicUsize,
     state: Mutex<State>,
 }
@@ -101,6 +112,12 @@ struct State {
     answered_at: Option<Instant>,
     /// What was last logged, and when. `None` while all is well.
     logged: Option<(String, Instant)>,
+}
+
+impl State {
+    fn is_ready(&self) -> bool {
+        self.answered_at.is_some_and(|at| at.elapsed() < READY_FOR)
+    }
 }
 
 /// What the watching thread knows of one thread.
@@ -131,6 +148,7 @@ impl<B: Backend> Pool<B> {
             calls: waiting_calls,
             closing: closed,
             started_threads: AtomicUsize::new(0),
+            connected: AtomicUsize::new(0),
             abandoned: AtomicUsize::new(0),
             state: Mutex::default(),
         });
@@ -155,7 +173,6 @@ impl<B: Backend> Pool<B> {
         match answers.recv_deadline(deadline) {
             Ok(answer) => answer,
             Err(RecvTimeoutError::Timeout) => {
-                // Until it is seen to answer again, nobody else needs to wait as long.
                 self.shared.lost("no answer in time");
                 Err("no answer in time".to_owned())
             }
@@ -165,7 +182,7 @@ impl<B: Backend> Pool<B> {
 
     /// Whether the backend answered in the last seconds and nothing went wrong since.
     pub(super) fn is_ready(&self) -> bool {
-        lock(&self.shared.state).answered_at.is_some_and(|at| at.elapsed() < READY_FOR)
+        lock(&self.shared.state).is_ready()
     }
 }
 
@@ -195,15 +212,21 @@ impl<B: Backend> Shared<B> {
 
     fn answered(&self) {
         let mut state = lock(&self.state);
-        state.answered_at = Some(Instant::now());
-        if state.logged.take().is_some() {
+        if !state.is_ready() {
             log::info!("{}: connected", self.settings.name);
+            state.logged = None;
         }
+        state.answered_at = Some(Instant::now());
     }
 
+    /// Until a thread is answered again, no caller waits for one.
     fn lost(&self, reason: &str) {
+        lock(&self.state).answered_at = None;
+        self.log(reason);
+    }
+
+    fn log(&self, reason: &str) {
         let mut state = lock(&self.state);
-        state.answered_at = None;
         let known = state.logged.as_ref().is_some_and(|(text, at)| text == reason && at.elapsed() < LOG_INTERVAL);
         if !known {
             log::error!("{}: {reason}", self.settings.name);
@@ -218,18 +241,26 @@ impl<B: Backend> Shared<B> {
     /// Runs something that may hang or panic, under the eyes of the watching thread.
     fn watched<R>(&self, slot: &Slot, limit: Duration, run: impl FnOnce() -> Result<R, Failed>) -> Result<R, Failed> {
         *lock(&slot.back_by) = Some(Instant::now() + limit);
-        let result = catch_unwind(AssertUnwindSafe(run))
-            .unwrap_or_else(|_| Err(Failed { reason: "a call panicked".to_owned(), may_retry: false }));
+        let result = catch_unwind(AssertUnwindSafe(run)).unwrap_or_else(|_| {
+            let reason = "a call panicked".to_owned();
+            Err(Failed { reason, may_retry: false, connection_works: false })
+        });
         *lock(&slot.back_by) = None;
         result
     }
 
     fn connect(&self, slot: &Slot) -> Option<B::Connection> {
-        let connect = || self.backend.connect().map_err(|reason| Failed { reason, may_retry: true });
+        let connect = || self.backend.connect().map_err(Failed::not_connected);
         match self.watched(slot, self.settings.connect_timeout, connect) {
             Ok(connection) => {
+                self.connected.fetch_add(1, Ordering::AcqRel);
                 self.answered();
                 Some(connection)
+            }
+            // The others may go on answering: the service can have connections enough for some threads only.
+            Err(failed) if self.connected.load(Ordering::Acquire) > 0 => {
+                self.log(&failed.reason);
+                None
             }
             Err(failed) => {
                 self.lost(&failed.reason);
@@ -240,6 +271,7 @@ impl<B: Backend> Shared<B> {
 
     /// Dropping says goodbye to the other side, which may hang too.
     fn disconnect(&self, slot: &Slot, connection: B::Connection) {
+        self.connected.fetch_sub(1, Ordering::AcqRel);
         let _ = self.watched(slot, self.settings.call_timeout, || {
             drop(connection);
             Ok(())
@@ -252,24 +284,22 @@ impl<B: Backend> Shared<B> {
         if Instant::now() >= call.deadline {
             return Some(connection);
         }
-        let limit = self.settings.call_timeout;
-        let mut result = self.watched(slot, limit, || self.backend.run(&mut connection, &call.request));
+        let run = |connection: &mut B::Connection| {
+            self.watched(slot, self.settings.call_timeout, || self.backend.run(connection, &call.request))
+        };
+        let broken = |result: &Result<_, Failed>| result.as_ref().is_err_and(|failed| !failed.connection_works);
+        let mut result = run(&mut connection);
         let mut open = Some(connection);
-        if let Err(failed) = &result
-            && let Some(connection) = open.take()
-        {
-            self.disconnect(slot, connection);
-            if failed.may_retry && Instant::now() < call.deadline {
-                open = self.connect(slot);
-                if let Some(connection) = &mut open {
-                    result = self.watched(slot, limit, || self.backend.run(connection, &call.request));
-                }
+        if broken(&result) {
+            let may_retry = result.as_ref().is_err_and(|failed| failed.may_retry) && Instant::now() < call.deadline;
+            open.take().into_iter().for_each(|connection| self.disconnect(slot, connection));
+            open = if may_retry { self.connect(slot) } else { None };
+            if let Some(connection) = &mut open {
+                result = run(connection);
             }
-            if result.is_err()
-                && let Some(connection) = open.take()
-            {
-                self.disconnect(slot, connection);
-            }
+        }
+        if broken(&result) {
+            open.take().into_iter().for_each(|connection| self.disconnect(slot, connection));
         }
         if result.is_ok() {
             self.answered();
@@ -303,14 +333,15 @@ fn serve<B: Backend>(shared: &Shared<B>, slot: &Slot) {
             },
             recv(shared.closing) -> _ => open = Some(connection),
             default(PROBE_INTERVAL) => {
-                let probe = || shared.backend.probe(&mut connection).map_err(|reason| Failed { reason, may_retry: true });
+                let probe = || shared.backend.probe(&mut connection).map_err(Failed::not_connected);
                 match shared.watched(slot, shared.settings.call_timeout, probe) {
                     Ok(()) => {
                         shared.answered();
                         open = Some(connection);
                     }
+                    // One connection that was cut is no outage; whether it is one shows in connecting again.
                     Err(failed) => {
-                        shared.lost(&failed.reason);
+                        log::debug!("{}: {}", shared.settings.name, failed.reason);
                         shared.disconnect(slot, connection);
                     }
                 }
@@ -369,6 +400,7 @@ mod tests {
         Hang,
         Panic,
         BreakOnce { may_retry: bool },
+        Refuse,
     }
 
     impl Backend for Fake {
@@ -397,7 +429,10 @@ mod tests {
                 }
                 Ask::Panic => panic!("injected"),
                 Ask::BreakOnce { .. } if run > 0 => Ok(7),
-                Ask::BreakOnce { may_retry } => Err(Failed { reason: "broken".to_owned(), may_retry: *may_retry }),
+                Ask::BreakOnce { may_retry } => {
+                    Err(Failed { reason: "broken".to_owned(), may_retry: *may_retry, connection_works: false })
+                }
+                Ask::Refuse => Err(Failed { reason: "refused".to_owned(), may_retry: false, connection_works: true }),
             }
         }
     }
@@ -478,6 +513,16 @@ mod tests {
         assert_eq!(pool.call(Ask::BreakOnce { may_retry: false }), Err("broken".to_owned()));
         assert_eq!(fake.0.runs.load(Ordering::Relaxed), 1);
         assert!(fake.0.connects.load(Ordering::Relaxed) >= 2);
+    }
+
+    #[test]
+    fn a_refusal_does_not_cost_the_connection() {
+        let (fake, pool) = start(1, 4);
+        for _ in 0..3 {
+            assert_eq!(pool.call(Ask::Refuse), Err("refused".to_owned()));
+        }
+        assert_eq!(pool.call(Ask::Echo(1)), Ok(1));
+        assert_eq!(fake.0.connects.load(Ordering::Relaxed), 1);
     }
 
     #[test]

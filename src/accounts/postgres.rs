@@ -156,18 +156,25 @@ impl Backend for Database {
 
     fn run(&self, connection: &mut Connection, request: &Request) -> Result<Answer, Failed> {
         // A connection that died while it was idle is found out before anything is sent that may be done twice.
-        self.probe(connection).map_err(|reason| Failed { reason, may_retry: true })?;
+        self.probe(connection).map_err(Failed::not_connected)?;
         match request {
-            Request::Create(account) => create(connection, account).map(Answer::Created).map_err(|error| {
-                // The answer may be what was lost, and not the request.
-                Failed { reason: describe(&error), may_retry: false }
-            }),
-            Request::Find(email_key) => find(connection, email_key).map(Answer::Found).map_err(|error| {
-                let may_retry = connection.client.is_closed();
-                Failed { reason: describe(&error), may_retry }
-            }),
+            // After an error the answer may be what was lost, and not the request.
+            Request::Create(account) => {
+                create(connection, account).map(Answer::Created).map_err(|error| failed(&error, false))
+            }
+            Request::Find(email_key) => {
+                find(connection, email_key).map(Answer::Found).map_err(|error| failed(&error, true))
+            }
         }
     }
+}
+
+/// After most errors the connection is made anew, as they may come from a server that stops, was replaced by a read-only
+/// one or lost its tables. Not after a limit: the next connection would run into it too.
+fn failed(error: &postgres::Error, may_retry: bool) -> Failed {
+    let limits = [SqlState::LOCK_NOT_AVAILABLE, SqlState::QUERY_CANCELED];
+    let connection_works = error.code().is_some_and(|code| limits.contains(code));
+    Failed { reason: describe(error), may_retry, connection_works }
 }
 
 fn create(connection: &mut Connection, account: &NewAccount) -> Result<Result<i64, CreateError>, postgres::Error> {
