@@ -2,7 +2,7 @@
 //!
 //! - [`Accounts`]: what the HTTP side calls; checks, hashes and stores on its own few threads.
 //! - [`rules`]: what an email, a username and a password may be, and which of them are the same.
-//! - [`store`]: the contract of a store; [`sqlite`] keeps it.
+//! - [`store`]: the contract of a store; [`sqlite`] and [`postgres`] keep it.
 //! - [`password`]: argon2id. [`token`]: JWT. [`secret`]: the token secret that is drawn at the first start.
 //! - [`login_limit`]: how often an address and an account may try.
 //!
@@ -10,6 +10,8 @@
 
 pub mod login_limit;
 pub mod password;
+mod pool;
+pub mod postgres;
 pub mod rules;
 pub mod secret;
 mod service;

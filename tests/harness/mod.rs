@@ -5,6 +5,7 @@ pub mod client;
 pub mod event_log;
 pub mod http;
 pub mod kafka;
+pub mod postgres;
 pub mod server;
 
 use std::time::{Duration, Instant};
