@@ -1,0 +1,125 @@
+//! [`Oracle`]: reads every record the moment it is in the log, and knows what everybody else has to find in it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use ich::lobby::{Event, InstanceId, Lobby, User};
+
+use super::log::VirtualLog;
+use super::reference::{Change, Reference};
+use super::trace::Trace;
+use super::{Millis, Violation, ensure};
+
+/// What is known of one instance from outside, not from the log.
+pub struct Vital {
+    /// Since when it has been running, reading and appending without a break, and not stopping.
+    pub sound_since: Millis,
+}
+
+/// An instance this long without any trouble has been heard within the lease, whatever was before.
+const SOUND: Millis = 6_000;
+/// After this long the people of a crashed instance are gone.
+const GONE_AFTER: Millis = 16_000;
+
+#[derive(Default)]
+pub struct Oracle {
+    /// A replica that reads everything from the first record on, and what it was after each.
+    replica: Lobby,
+    states: Vec<Lobby>,
+    reference: Reference,
+    said: BTreeSet<Arc<str>>,
+    /// Who was killed, and when.
+    crashed: Vec<(InstanceId, Millis)>,
+}
+
+impl Oracle {
+    /// The offset that it reads next. Nobody reads ahead of it.
+    pub fn position(&self) -> usize {
+        self.states.len()
+    }
+
+    pub fn state(&self, offset: usize) -> &Lobby {
+        &self.states[offset]
+    }
+
+    pub fn online(&self, offset: usize) -> &BTreeSet<User> {
+        &self.reference.online[offset]
+    }
+
+    pub fn online_now(&self) -> BTreeSet<User> {
+        self.reference.online.last().cloned().unwrap_or_default()
+    }
+
+    pub fn said(&self, offset: usize) -> Option<&(User, Arc<str>)> {
+        self.reference.changes[offset].said.as_ref()
+    }
+
+    pub fn on_crash(&mut self, id: InstanceId, now: Millis) {
+        self.crashed.push((id, now));
+    }
+
+    /// Reads what is new in the log.
+    pub fn read(
+        &mut self,
+        log: &VirtualLog,
+        vitals: &BTreeMap<InstanceId, Vital>,
+        now: Millis,
+        trace: &mut Trace,
+    ) -> Result<(), Violation> {
+        while self.position() < log.end() {
+            let offset = self.position();
+            let record = log.record(offset);
+            trace.note(now, || format!("offset {offset}: {} #{} {:?}", record.from, record.seq, record.body));
+            let forgotten = self.reference.read(record.clone());
+            let mut events = Vec::new();
+            self.replica.apply(record, &mut events);
+            self.states.push(self.replica.clone());
+
+            ensure(
+                self.replica.users_online().eq(self.online(offset)),
+                "the reference agrees on who is online",
+                || format!("offset {offset}: {:?}, not {:?}", self.replica, self.online(offset)),
+            )?;
+            self.check_events(offset, &events)?;
+            self.check_said_once(offset)?;
+            for id in forgotten {
+                trace.note(now, || format!("offset {offset}: {id} is no longer known"));
+                let is_sound = vitals.get(&id).is_some_and(|vital| vital.sound_since + SOUND < now);
+                ensure(!is_sound, "no live instance is lost", || format!("{id} at offset {offset}"))?;
+            }
+        }
+        self.check_crashed(vitals, now)
+    }
+
+    /// Whether these are the events of `offset`, in the order of the rules.
+    pub fn check_events(&self, offset: usize, events: &[Event]) -> Result<(), Violation> {
+        let Change { left, joined, said } = &self.reference.changes[offset];
+        let left = left.iter().map(|user| Event::UserLeft { user: user.clone() });
+        let joined = joined.iter().map(|user| Event::UserJoined { user: user.clone() });
+        let said = said.iter().map(|(user, text)| Event::Said { user: user.clone(), text: text.clone(), id: None });
+        let expected: Vec<Event> = left.chain(joined).chain(said).collect();
+        ensure(events == expected, "the reference agrees on the events", || {
+            format!("offset {offset}: {events:?}, not {expected:?}")
+        })
+    }
+
+    fn check_said_once(&mut self, offset: usize) -> Result<(), Violation> {
+        let Some((_, text)) = self.reference.changes[offset].said.clone() else { return Ok(()) };
+        let is_new = self.said.insert(text.clone());
+        ensure(is_new, "no message counts twice", || format!("{text:?} at offset {offset}"))
+    }
+
+    /// Those who crashed are gone in time, if somebody was sound all the while.
+    fn check_crashed(&mut self, vitals: &BTreeMap<InstanceId, Vital>, now: Millis) -> Result<(), Violation> {
+        let due = self.crashed.iter().take_while(|(_, since)| since + GONE_AFTER < now).count();
+        for (id, since) in self.crashed.drain(..due).collect::<Vec<_>>() {
+            let has_witness = vitals.values().any(|vital| vital.sound_since < since);
+            ensure(
+                !has_witness || self.reference.sessions(id).is_empty(),
+                "the people of a crashed instance are gone in time",
+                || format!("{id} crashed at {since} ms"),
+            )?;
+        }
+        Ok(())
+    }
+}

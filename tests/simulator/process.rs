@@ -1,0 +1,230 @@
+//! [`Process`]: one server process, reduced to what matters for the log: a replica, an instance, a producer and the
+//! clients. It does with them what the server does, in the same order.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use ich::lobby::{Body, Bootstrap, Event, Health, Instance, InstanceId, Lobby, Record, SessionId, User};
+
+use super::client::Client;
+use super::log::{Producer, VirtualLog};
+use super::oracle::Oracle;
+use super::rng::Rng;
+use super::{Millis, Violation, ensure};
+
+/// Small, so that widening is the rule.
+const FIRST_SPAN: usize = 40;
+const WIDEN_TIMES: usize = 4;
+/// Two people of this simulation.
+const ROSTER_BYTES_MAX: usize = 160;
+
+pub struct Process {
+    pub instance: Instance,
+    pub producer: Producer,
+    pub clients: BTreeMap<SessionId, Client>,
+    next_session: u64,
+    lobby: Lobby,
+    bootstrap: Bootstrap,
+    is_exact: bool,
+    /// The offset that is read next.
+    position: usize,
+    span: usize,
+    /// Where the span ends that is being replayed; none once that is done.
+    span_end: Option<usize>,
+    /// The numbers of the messages that the log took, and of which nothing was heard since.
+    unanswered: BTreeSet<u64>,
+}
+
+/// What reading came to.
+#[derive(PartialEq, Eq)]
+pub enum Reading {
+    Goes,
+    /// Retention has cut what would have to be read next.
+    Truncated,
+}
+
+impl Process {
+    pub fn new(id: InstanceId, log: &VirtualLog, now: Millis) -> Self {
+        let mut process = Process {
+            instance: Instance::new(id, ROSTER_BYTES_MAX, Duration::from_millis(now)),
+            producer: Producer::default(),
+            clients: BTreeMap::new(),
+            next_session: 1,
+            lobby: Lobby::default(),
+            bootstrap: Bootstrap::new(true),
+            is_exact: false,
+            position: 0,
+            span: FIRST_SPAN,
+            span_end: None,
+            unanswered: BTreeSet::new(),
+        };
+        process.begin_span(log);
+        process
+    }
+
+    fn begin_span(&mut self, log: &VirtualLog) {
+        self.position = log.first.max(log.end().saturating_sub(self.span));
+        self.lobby = Lobby::default();
+        self.bootstrap = Bootstrap::new(self.position == 0);
+        self.span_end = Some(log.end());
+        self.end_span(log);
+    }
+
+    fn end_span(&mut self, log: &VirtualLog) {
+        if self.span_end != Some(self.position) {
+            return;
+        }
+        let is_all_there_is = log.end().saturating_sub(self.span) <= log.first;
+        self.is_exact = self.bootstrap.is_exact(&self.lobby);
+        if self.is_exact || is_all_there_is {
+            self.span_end = None;
+        } else {
+            self.span *= WIDEN_TIMES;
+            self.begin_span(log);
+        }
+    }
+
+    pub fn is_ready(&self, now: Millis) -> bool {
+        self.is_exact && self.instance.health(Duration::from_millis(now)) == Health::Ready
+    }
+
+    pub fn open(&mut self, user: User, now: Millis) {
+        let session = SessionId(self.next_session);
+        self.next_session += 1;
+        if let Some(record) = self.instance.open_session(session, user.clone(), at(now)) {
+            self.clients.insert(session, Client::new(user));
+            self.append(record, true, now);
+        }
+    }
+
+    pub fn close(&mut self, session: SessionId, is_taken: bool, now: Millis, oracle: &Oracle) -> Result<(), Violation> {
+        if let Some(client) = self.clients.remove(&session) {
+            client.check_heard(self.position, oracle)?;
+        }
+        if let Some(record) = self.instance.close_session(session, at(now)) {
+            self.append(record, is_taken, now);
+        }
+        Ok(())
+    }
+
+    pub fn say(&mut self, session: SessionId, text: &str, is_taken: bool, now: Millis) {
+        let Some(record) = self.instance.say(session, text.into(), None, at(now)) else { return };
+        let seq = record.seq;
+        if self.append(record, is_taken, now) {
+            self.unanswered.insert(seq);
+        }
+    }
+
+    fn append(&mut self, record: Record, is_taken: bool, now: Millis) -> bool {
+        let copy = record.clone();
+        let is_taken = is_taken && self.producer.append(record, now);
+        if !is_taken {
+            self.instance.on_undelivered(&copy);
+        }
+        is_taken
+    }
+
+    /// The log thread's work beside reading. `refuses` decides for each record whether the queue is full.
+    pub fn tick(&mut self, now: Millis, mut refuses: impl FnMut() -> bool) {
+        for record in std::mem::take(&mut self.producer.handed_back) {
+            self.unanswered.remove(&record.seq);
+            self.instance.on_undelivered(&record);
+        }
+        if self.span_end.is_none() {
+            for record in self.instance.tick(&self.lobby, &at(now), Duration::from_millis(now)) {
+                self.append(record, !refuses(), now);
+            }
+        }
+    }
+
+    /// Reads some or all of what is there.
+    pub fn read(
+        &mut self,
+        log: &VirtualLog,
+        oracle: &Oracle,
+        now: Millis,
+        rng: &mut Rng,
+    ) -> Result<Reading, Violation> {
+        if self.position < log.first {
+            return Ok(Reading::Truncated);
+        }
+        let available = oracle.position() - self.position;
+        let end = self.position + if rng.one_in(3) { rng.index(available + 1) } else { available };
+        while self.position < end {
+            let Some(record) = log.read(self.position) else { return Ok(Reading::Truncated) };
+            self.apply(record, oracle, now)?;
+            self.position += 1;
+            self.end_span(log);
+        }
+        Ok(Reading::Goes)
+    }
+
+    fn apply(&mut self, record: &Record, oracle: &Oracle, now: Millis) -> Result<(), Violation> {
+        let offset = self.position;
+        let is_own = record.from == self.instance.id();
+        let before: BTreeSet<User> =
+            if is_own { self.lobby.users_online().cloned().collect() } else { BTreeSet::new() };
+        let mut events = Vec::new();
+        self.lobby.apply(record, &mut events);
+        // The record that makes the state exact leads from an inexact one, so what it changes is not what others see.
+        if self.is_exact {
+            oracle.check_events(offset, &events)?;
+        }
+        self.bootstrap.on_record(record);
+        if self.span_end.is_none() {
+            self.is_exact |= self.bootstrap.is_exact(&self.lobby);
+        }
+        if self.is_exact {
+            ensure(self.lobby == *oracle.state(offset), "exact replicas are equal", || {
+                format!(
+                    "{} at offset {offset}: {:?}\nis not {:?}",
+                    self.instance.id(),
+                    self.lobby,
+                    oracle.state(offset)
+                )
+            })?;
+        }
+        if is_own {
+            self.on_own_record(record, &events, now);
+            for (session, client) in self.clients.iter_mut().filter(|(_, client)| !client.is_admitted()) {
+                if self.lobby.user_of(record.from, *session).is_some() {
+                    client.admit(offset, before.clone());
+                }
+            }
+        }
+        self.clients
+            .values_mut()
+            .filter(|client| client.is_admitted())
+            .try_for_each(|client| client.on_events(offset, &events, oracle))
+    }
+
+    fn on_own_record(&mut self, record: &Record, _events: &[Event], now: Millis) {
+        if let Body::Said { .. } = record.body {
+            // Without an event in `_events` it came back void: the server answers with an error then.
+            self.unanswered.remove(&record.seq);
+        }
+        self.instance.on_own_record(record, &self.lobby, Duration::from_millis(now));
+    }
+
+    /// What must hold long after the last fault.
+    pub fn check_at_rest(&self, now: Millis, oracle: &Oracle) -> Result<(), Violation> {
+        let id = self.instance.id();
+        ensure(self.is_ready(now), "an instance recovers", || {
+            format!("{id} is exact: {}, {:?}", self.is_exact, self.instance.health(Duration::from_millis(now)))
+        })?;
+        ensure(self.unanswered.is_empty(), "nothing is silently dropped", || {
+            format!("{id} waits for messages {:?}", self.unanswered)
+        })?;
+        for (session, client) in &self.clients {
+            ensure(client.is_admitted(), "every session is admitted in the end", || format!("{session:?} of {id}"))?;
+            client.check_heard(self.position, oracle)?;
+        }
+        let is_known = self.lobby.sessions_of(id).eq(self.clients.keys().copied());
+        ensure(is_known, "the log knows the sessions that are open", || format!("{id}: {:?}", self.lobby))
+    }
+}
+
+fn at(now: Millis) -> Arc<str> {
+    now.to_string().into()
+}

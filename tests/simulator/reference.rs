@@ -1,0 +1,143 @@
+//! The rules of presence once more, written to be obviously right and not to be fast: nothing is kept up to date, all
+//! is found by looking back through the list of records. It shares no code and no idea with `Lobby::apply`.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use ich::lobby::{Body, InstanceId, Record, SessionId, User};
+
+const LEASE_BEATS: usize = 10;
+
+/// What stands at one offset, as seen by one who has read everything.
+struct Line {
+    record: Arc<Record>,
+    /// The first of its kind: not said before by that instance, since it was last forgotten.
+    is_fresh: bool,
+}
+
+/// What people see change at one offset.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Change {
+    pub left: BTreeSet<User>,
+    pub joined: BTreeSet<User>,
+    pub said: Option<(User, Arc<str>)>,
+}
+
+#[derive(Default)]
+pub struct Reference {
+    lines: Vec<Line>,
+    /// Where in `lines` each instance has spoken since it was last forgotten.
+    spoken: BTreeMap<InstanceId, Vec<usize>>,
+    /// After each offset.
+    pub online: Vec<BTreeSet<User>>,
+    pub changes: Vec<Change>,
+}
+
+impl Reference {
+    /// Reads the next record; returns the instances that are forgotten at it.
+    pub fn read(&mut self, record: Arc<Record>) -> Vec<InstanceId> {
+        let from = record.from;
+        let here = self.lines.len();
+        let is_fresh = self.spoken_by(from).all(|line| line.record.seq < record.seq);
+        self.lines.push(Line { record: record.clone(), is_fresh });
+        self.spoken.entry(from).or_default().push(here);
+
+        let forgotten = if is_fresh { self.forgotten_by(&record) } else { Vec::new() };
+        for id in &forgotten {
+            self.spoken.remove(id);
+        }
+        self.note_change(&record, is_fresh, !forgotten.is_empty());
+        forgotten
+    }
+
+    fn note_change(&mut self, record: &Record, is_fresh: bool, is_any_forgotten: bool) {
+        let before = self.online.last().cloned().unwrap_or_default();
+        let says_nothing_of_presence = matches!(record.body, Body::Beat { .. } | Body::Said { .. });
+        let online: BTreeSet<User> = if says_nothing_of_presence && !is_any_forgotten {
+            before.clone()
+        } else {
+            self.spoken.keys().flat_map(|id| self.sessions(*id).into_values()).collect()
+        };
+        let said = match &record.body {
+            Body::Said { session, text, .. } if is_fresh => {
+                self.sessions(record.from).get(session).map(|user| (user.clone(), text.clone()))
+            }
+            _ => None,
+        };
+        self.changes.push(Change {
+            left: before.difference(&online).cloned().collect(),
+            joined: online.difference(&before).cloned().collect(),
+            said,
+        });
+        self.online.push(online);
+    }
+
+    fn spoken_by(&self, id: InstanceId) -> impl DoubleEndedIterator<Item = &Line> {
+        self.spoken.get(&id).into_iter().flatten().map(|offset| &self.lines[*offset])
+    }
+
+    fn forgotten_by(&self, record: &Record) -> Vec<InstanceId> {
+        match record.body {
+            Body::Beat { .. } => self
+                .spoken
+                .iter()
+                .filter(|(id, _)| **id != record.from)
+                .filter(|(_, offsets)| self.beats_since(*offsets.last().unwrap(), record.from) >= LEASE_BEATS)
+                .map(|(id, _)| *id)
+                .collect(),
+            Body::Bye { last: true } => self
+                .spoken
+                .keys()
+                .filter(|id| {
+                    self.spoken_by(**id).any(|line| line.is_fresh && matches!(line.record.body, Body::Bye { .. }))
+                })
+                .copied()
+                .collect(),
+            _ => Vec::new(),
+        }
+    }
+
+    fn beats_since(&self, offset: usize, by: InstanceId) -> usize {
+        let beat =
+            |line: &&Line| line.is_fresh && line.record.from == by && matches!(line.record.body, Body::Beat { .. });
+        self.lines[offset + 1..].iter().filter(beat).count()
+    }
+
+    /// The sessions of an instance: its last whole roster, and what it said after it.
+    pub fn sessions(&self, id: InstanceId) -> BTreeMap<SessionId, User> {
+        let said: Vec<&Record> = self.spoken_by(id).filter(|line| line.is_fresh).map(|line| &*line.record).collect();
+        let Some((after, mut sessions)) =
+            (0..said.len()).rev().find_map(|end| Some((end + 1, roster_ending(&said, end)?)))
+        else {
+            return BTreeMap::new();
+        };
+        for record in &said[after..] {
+            match &record.body {
+                Body::Joined { session, user } => {
+                    sessions.insert(*session, user.clone());
+                }
+                Body::Left { session } => {
+                    sessions.remove(session);
+                }
+                _ => {}
+            }
+        }
+        sessions
+    }
+}
+
+/// The roster of which the last part is `said[end]`, if it is the last part of one that is whole.
+fn roster_ending(said: &[&Record], end: usize) -> Option<BTreeMap<SessionId, User>> {
+    let Body::Roster { parts: total, .. } = said[end].body else { return None };
+    let begin = (end + 1).checked_sub(total as usize)?;
+    let mut whole = BTreeMap::new();
+    for (expected, index) in (0..total).zip(begin..=end) {
+        let Body::Roster { part, parts, sessions } = &said[index].body else { return None };
+        let follows = said[index].seq == said[begin].seq + u64::from(expected);
+        if *part != expected || *parts != total || !follows {
+            return None;
+        }
+        whole.extend(sessions.iter().map(|entry| (entry.session, entry.user.clone())));
+    }
+    Some(whole)
+}

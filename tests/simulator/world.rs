@@ -1,0 +1,245 @@
+//! [`World`]: the processes, the log, the clock, and the order in which things happen.
+
+use std::collections::BTreeMap;
+
+use ich::lobby::{Health, InstanceId, User};
+use std::time::Duration;
+
+use super::faults::Faults;
+use super::log::VirtualLog;
+use super::oracle::{Oracle, Vital};
+use super::process::{Process, Reading};
+use super::rng::Rng;
+use super::slot::Slot;
+use super::trace::Trace;
+use super::{Millis, STEP, Violation, ensure};
+
+/// So few that people with several sessions are the rule.
+const USERS: u64 = 8;
+const SESSIONS_PER_PROCESS: usize = 7;
+const REST: Millis = 30_000;
+/// What a stopping process takes at most.
+const DRAIN: Millis = 12_000;
+
+pub struct World {
+    pub rng: Rng,
+    pub now: Millis,
+    pub log: VirtualLog,
+    pub log_down_until: Millis,
+    pub slots: Vec<Slot>,
+    pub oracle: Oracle,
+    pub trace: Trace,
+    next_instance: u64,
+    next_message: u64,
+    are_clients_active: bool,
+}
+
+impl World {
+    pub fn new(seed: u64, trace: Trace) -> Self {
+        let mut rng = Rng::new(seed);
+        let slots = (0..rng.between(2, 5)).map(|_| Slot::default()).collect();
+        World {
+            rng,
+            now: 1_000,
+            log: VirtualLog::default(),
+            log_down_until: 0,
+            slots,
+            oracle: Oracle::default(),
+            trace,
+            next_instance: 0,
+            next_message: 0,
+            are_clients_active: true,
+        }
+    }
+
+    /// The whole run: a time of faults, a time of rest, and sometimes a stop of all.
+    pub fn run(&mut self) -> Result<(), Violation> {
+        let faults = Faults::draw(&mut self.rng);
+        let calm_at = self.now + self.rng.between(20_000, 90_000);
+        while self.now < calm_at {
+            faults.strike(self)?;
+            self.step()?;
+        }
+        self.heal();
+        // Those that were stopping exit, and somebody comes anew.
+        self.step_for(DRAIN)?;
+        if let Some(empty) = self.slots.iter().position(|slot| slot.process.is_none()) {
+            self.start(empty);
+        }
+        self.step_for(DRAIN)?;
+        self.are_clients_active = false;
+        self.step_for(REST)?;
+        self.check_at_rest()?;
+        if self.rng.one_in(2) {
+            self.stop_all()?;
+        }
+        Ok(())
+    }
+
+    fn step_for(&mut self, duration: Millis) -> Result<(), Violation> {
+        let end = self.now + duration;
+        while self.now < end {
+            self.step()?;
+        }
+        Ok(())
+    }
+
+    /// One step of time. Records are appended, then delivered, then read; who comes first is drawn anew each time.
+    fn step(&mut self) -> Result<(), Violation> {
+        self.now += STEP;
+        let is_log_down = self.log_down_until > self.now;
+        let mut order: Vec<usize> = (0..self.slots.len()).collect();
+        self.rng.shuffle(&mut order);
+        for index in &order {
+            self.slots[*index].observe(is_log_down, self.now);
+            self.act(*index)?;
+        }
+        for index in &order {
+            self.deliver(*index, is_log_down);
+        }
+        let vitals = self.vitals();
+        self.oracle.read(&self.log, &vitals, self.now, &mut self.trace)?;
+        for index in &order {
+            self.read(*index, is_log_down)?;
+        }
+        Ok(())
+    }
+
+    /// What the clients, the session threads and the log thread of one process do.
+    fn act(&mut self, index: usize) -> Result<(), Violation> {
+        let now = self.now;
+        let slot = &mut self.slots[index];
+        let (is_paused, refuses, is_stopping) = (slot.is_paused(now), slot.refuses(now), slot.is_stopping());
+        let Some(process) = slot.process.as_mut().filter(|_| !is_paused) else { return Ok(()) };
+        let rng = &mut self.rng;
+        let sessions: Vec<_> = process.clients.keys().copied().collect();
+        let mut refused = || refuses && rng.one_in(2);
+
+        let health = process.instance.health(Duration::from_millis(now));
+        if health == Health::Down {
+            ensure(slot.cut_off_for > 25_000, "only a long silence of the log takes an instance down", || {
+                format!("{} was cut off for {} ms", process.instance.id(), slot.cut_off_for)
+            })?;
+            for session in &sessions {
+                process.close(*session, !refused(), now, &self.oracle)?;
+            }
+        }
+        process.tick(now, &mut refused);
+        if is_stopping {
+            for session in sessions.iter().filter(|_| rng.one_in(4)) {
+                process.close(*session, true, now, &self.oracle)?;
+            }
+        } else if self.are_clients_active && process.is_ready(now) {
+            if process.clients.len() < SESSIONS_PER_PROCESS && rng.one_in(8) {
+                process.open(user(rng.below(USERS)), now);
+            }
+            for session in sessions {
+                let is_taken = !(refuses && rng.one_in(2));
+                if process.clients.get(&session).is_some_and(super::client::Client::is_admitted) && rng.one_in(60) {
+                    self.next_message += 1;
+                    process.say(session, &format!("message {}", self.next_message), is_taken, now);
+                } else if rng.one_in(80) {
+                    process.close(session, is_taken, now, &self.oracle)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn deliver(&mut self, index: usize, is_log_down: bool) {
+        let slot = &mut self.slots[index];
+        let (is_paused, reaches_log) = (slot.is_paused(self.now), slot.can_append(self.now) && !is_log_down);
+        let Some(process) = slot.process.as_mut().filter(|_| !is_paused) else { return };
+        process.producer.time_out(&mut self.log, self.now, !is_log_down, &mut self.rng);
+        if reaches_log {
+            process.producer.deliver(&mut self.log, &mut self.rng);
+        }
+    }
+
+    fn read(&mut self, index: usize, is_log_down: bool) -> Result<(), Violation> {
+        let now = self.now;
+        let slot = &mut self.slots[index];
+        let can_read = slot.can_read(now) && !is_log_down && !slot.is_paused(now);
+        let Some(process) = slot.process.as_mut().filter(|_| can_read) else { return Ok(()) };
+        if process.read(&self.log, &self.oracle, now, &mut self.rng)? == Reading::Truncated {
+            self.crash(index);
+            self.start(index);
+            return Ok(());
+        }
+        let is_stopped = process.instance.is_stopped();
+        if is_stopped || self.slots[index].exits_at.is_some_and(|deadline| deadline < now) {
+            self.trace.note(now, || format!("slot {index}: exits, stopped: {is_stopped}"));
+            self.crash(index);
+        }
+        Ok(())
+    }
+
+    fn vitals(&self) -> BTreeMap<InstanceId, Vital> {
+        let sound = self.slots.iter().filter(|slot| !slot.is_stopping());
+        sound
+            .filter_map(|slot| {
+                let id = slot.process.as_ref()?.instance.id();
+                Some((id, Vital { sound_since: slot.sound_since }))
+            })
+            .collect()
+    }
+
+    /// A new incarnation. Their ids are in no order of time.
+    pub fn start(&mut self, index: usize) {
+        self.next_instance += 1;
+        let id = InstanceId((self.rng.below(1 << 20) << 20) + self.next_instance);
+        self.trace.note(self.now, || format!("slot {index}: {id} starts"));
+        self.slots[index].start(Process::new(id, &self.log, self.now), self.now);
+    }
+
+    pub fn crash(&mut self, index: usize) {
+        let is_log_down = self.log_down_until > self.now;
+        let slot = std::mem::take(&mut self.slots[index]);
+        let reaches_log = slot.can_append(self.now) && !is_log_down;
+        if let Some(process) = slot.process {
+            let id = process.instance.id();
+            self.trace.note(self.now, || format!("slot {index}: {id} is gone"));
+            self.oracle.on_crash(id, self.now);
+            process.producer.crash(&mut self.log, reaches_log, &mut self.rng);
+        }
+    }
+
+    pub fn stop(&mut self, index: usize) {
+        let slot = &mut self.slots[index];
+        if let Some(process) = &mut slot.process {
+            self.trace.note(self.now, || format!("slot {index}: {} stops", process.instance.id()));
+            process.instance.stop();
+            slot.exits_at = Some(self.now + DRAIN);
+        }
+    }
+
+    fn heal(&mut self) {
+        self.trace.note(self.now, || "all faults end".into());
+        self.log_down_until = 0;
+        self.slots.iter_mut().for_each(Slot::heal);
+    }
+
+    fn check_at_rest(&mut self) -> Result<(), Violation> {
+        let processes = || self.slots.iter().filter_map(|slot| slot.process.as_ref());
+        processes().try_for_each(|process| process.check_at_rest(self.now, &self.oracle))?;
+        let connected = processes().flat_map(|process| process.clients.values().map(|client| client.user.clone()));
+        let (connected, online) = (connected.collect(), self.oracle.online_now());
+        ensure(online == connected, "no ghost at rest", || format!("online {online:?}, connected {connected:?}"))
+    }
+
+    /// The last one to stop leaves nobody behind.
+    fn stop_all(&mut self) -> Result<(), Violation> {
+        for index in 0..self.slots.len() {
+            self.stop(index);
+            let pause = self.rng.below(1_500);
+            self.step_for(pause)?;
+        }
+        self.step_for(DRAIN)?;
+        let online = self.oracle.online_now();
+        ensure(online.is_empty(), "the last one to stop leaves nobody behind", || format!("online {online:?}"))
+    }
+}
+
+fn user(number: u64) -> User {
+    User { id: number.to_string().into(), username: format!("User {number}").into() }
+}
