@@ -12,7 +12,9 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, bounded};
 use log::{info, warn};
 use thiserror::Error;
 
-use crate::accounts::{AccountStore, Accounts, LoginLimiter, TokenKey, TokenSettings, Tokens, secret, sqlite};
+use crate::accounts::{
+    AccountStore, Accounts, LoginLimiter, StoreError, TokenKey, TokenSettings, Tokens, postgres, secret, sqlite,
+};
 use crate::config::{Config, Secret};
 use crate::event_log::{self, EventLog};
 use crate::http::connection::Door;
@@ -264,9 +266,14 @@ fn open_tokens(config: &Config) -> Result<Tokens, StartError> {
 }
 
 fn open_backends(config: &Config) -> Result<Backends, StartError> {
-    let store: Arc<dyn AccountStore> =
-        Arc::new(sqlite::open(&config.data_dir).map_err(|error| StartError::Accounts(error.to_string()))?);
-    let accounts = format!("accounts in SQLite in {}", config.data_dir.display());
+    let failed = |error: StoreError| StartError::Accounts(error.to_string());
+    let (store, accounts): (Arc<dyn AccountStore>, _) = match &config.database_url {
+        None => {
+            let store = sqlite::open(&config.data_dir).map_err(failed)?;
+            (Arc::new(store), format!("accounts in SQLite in {}", config.data_dir.display()))
+        }
+        Some(Secret(url)) => (Arc::new(postgres::open(url).map_err(failed)?), "accounts in PostgreSQL".to_owned()),
+    };
     let (log, events) = match &config.kafka {
         None => (event_log::memory::open(), "event log in this process".to_owned()),
         Some(kafka) => {
