@@ -6,6 +6,7 @@ pub mod event_log;
 pub mod http;
 pub mod kafka;
 pub mod postgres;
+pub mod raw_websocket;
 pub mod server;
 
 use std::time::{Duration, Instant};
