@@ -36,8 +36,7 @@ impl Fields {
 }
 
 /// 400 for one field.
-#[must_use]
-pub fn bad_field(name: &str, what: &str) -> Response {
+fn bad_field(name: &str, what: &str) -> Response {
     Response::error(400, "bad_field", &format!("{name}: {what}"))
 }
 

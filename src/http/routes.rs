@@ -7,11 +7,11 @@ use std::time::Instant;
 use serde::Serialize;
 
 use super::join::{self, Joined};
-use super::json::{Fields, bad_field};
+use super::json::Fields;
 use super::permits::Permits;
 use super::request::{BadHead, Request};
 use super::response::{Response, body_too_large};
-use crate::accounts::{Account, AccountError, Accounts, LoginLimiter, NewUser, Tokens, rules};
+use crate::accounts::{Account, AccountError, Accounts, LoginLimiter, NewUser, TokenError, Tokens, rules};
 use crate::metrics::Metrics;
 use crate::replica::Publisher;
 
@@ -222,6 +222,7 @@ pub fn answer(site: &Site, post: Post, result: Result<Account, AccountError>) ->
         }
         Post::LogIn => match site.tokens.issue(&account) {
             Ok(token) => Response::json(&LoggedIn { id: &account.id, username: &account.username, token: &token }),
+            Err(error @ TokenError::OutsideIssuer) => Response::error(403, "outside_issuer", &error.to_string()),
             Err(error) => {
                 log::error!("no token could be made: {error}");
                 internal()
@@ -238,7 +239,8 @@ pub fn internal() -> Response {
 
 fn account_error(error: &AccountError) -> Response {
     match error {
-        AccountError::InvalidField { field, message } => bad_field(field, message),
+        // The message names the field.
+        AccountError::InvalidField { message, .. } => Response::error(400, "bad_field", message),
         AccountError::EmailTaken => Response::error(409, "email_taken", "this email has an account: log in"),
         AccountError::UsernameTaken => Response::error(409, "username_taken", "this username is taken: choose another"),
         AccountError::WrongCredentials => {
