@@ -438,12 +438,16 @@ mod tests {
     }
 
     fn start(threads: usize, max_abandoned: usize) -> (Fake, Pool<Fake>) {
+        start_patient(threads, max_abandoned, Duration::from_millis(300))
+    }
+
+    fn start_patient(threads: usize, max_abandoned: usize, call_timeout: Duration) -> (Fake, Pool<Fake>) {
         let fake = Fake::default();
         let settings = PoolSettings {
             name: "ich-test",
             threads,
             max_abandoned,
-            call_timeout: Duration::from_millis(300),
+            call_timeout,
             connect_timeout: Duration::from_millis(300),
         };
         let pool = Pool::start(fake.clone(), settings).unwrap();
@@ -496,7 +500,7 @@ mod tests {
 
     #[test]
     fn it_connects_again_by_itself() {
-        let (fake, pool) = start(2, 4);
+        let (fake, pool) = start_patient(2, 4, Duration::from_secs(10));
         fake.0.down.store(true, Ordering::Relaxed);
         until(|| !pool.is_ready());
         assert!(pool.call(Ask::Echo(1)).is_err());
@@ -507,7 +511,7 @@ mod tests {
 
     #[test]
     fn only_what_may_be_run_again_is_run_again() {
-        let (fake, pool) = start(1, 4);
+        let (fake, pool) = start_patient(1, 4, Duration::from_secs(10));
         assert_eq!(pool.call(Ask::BreakOnce { may_retry: true }), Ok(7));
         assert_eq!(fake.0.runs.swap(0, Ordering::Relaxed), 2);
         assert_eq!(pool.call(Ask::BreakOnce { may_retry: false }), Err("broken".to_owned()));
@@ -517,7 +521,7 @@ mod tests {
 
     #[test]
     fn a_refusal_does_not_cost_the_connection() {
-        let (fake, pool) = start(1, 4);
+        let (fake, pool) = start_patient(1, 4, Duration::from_secs(10));
         for _ in 0..3 {
             assert_eq!(pool.call(Ask::Refuse), Err("refused".to_owned()));
         }
@@ -527,7 +531,7 @@ mod tests {
 
     #[test]
     fn a_panic_is_one_failed_call() {
-        let (_, pool) = start(1, 4);
+        let (_, pool) = start_patient(1, 4, Duration::from_secs(10));
         assert_eq!(pool.call(Ask::Panic), Err("a call panicked".to_owned()));
         until(|| pool.call(Ask::Echo(3)) == Ok(3));
     }

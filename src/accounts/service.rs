@@ -386,19 +386,24 @@ mod tests {
     fn an_unknown_email_is_hashed_like_a_wrong_password() {
         let (_, accounts) = accounts(1);
         accounts.create_user(user("bob@example.com", "Bob", "12345678")).unwrap();
-        // The least of several, in turns: what the machine does besides only adds.
+        // The least of many, in turns, as long as it takes: what a busy machine does besides only adds.
         let emails = ["bob@example.com", "eve@example.com", "nobody"];
         let mut least = [Duration::MAX; 3];
-        for _ in 0..10 {
+        let alike = |least: &[Duration; 3]| {
+            let [wrong, unknown, impossible] = *least;
+            [unknown, impossible].iter().all(|other| *other * 2 > wrong && wrong * 2 > *other)
+        };
+        let start = Instant::now();
+        for round in 0.. {
             for (email, least) in emails.iter().zip(&mut least) {
-                let start = Instant::now();
+                let asked = Instant::now();
                 assert_eq!(accounts.log_in(email, "wrong password"), Err(AccountError::WrongCredentials));
-                *least = start.elapsed().min(*least);
+                *least = asked.elapsed().min(*least);
             }
-        }
-        let [wrong, unknown, impossible] = least;
-        for other in [unknown, impossible] {
-            assert!(other * 2 > wrong && wrong * 2 > other, "{least:?}");
+            if round >= 5 && alike(&least) {
+                break;
+            }
+            assert!(start.elapsed() < Duration::from_secs(30), "{least:?}");
         }
     }
 

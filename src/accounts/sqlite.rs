@@ -333,22 +333,25 @@ mod tests {
 
     #[test]
     fn many_open_an_empty_folder_at_once() {
-        let folder = Folder::new("race");
-        thread::scope(|scope| {
-            for number in 0..8 {
-                let data_dir = &folder.0;
-                scope.spawn(move || {
-                    let store = open(data_dir).unwrap();
-                    store.create(&new_account(&format!("user{number}"))).unwrap();
-                });
-            }
-        });
-        let store = open(&folder.0).unwrap();
-        let count: i64 = store
-            .reader
-            .with(|connection| connection.query_row("SELECT count(*) FROM accounts", [], |row| row.get(0)).unwrap())
-            .unwrap();
-        assert_eq!(count, 8);
+        for round in 0..10 {
+            let folder = Folder::new(&format!("race-{round}"));
+            let start = std::sync::Barrier::new(8);
+            thread::scope(|scope| {
+                for number in 0..8 {
+                    let (data_dir, start) = (&folder.0, &start);
+                    scope.spawn(move || {
+                        start.wait();
+                        let store = open(data_dir).unwrap();
+                        store.create(&new_account(&format!("user{number}"))).unwrap();
+                    });
+                }
+            });
+            let store = open(&folder.0).unwrap();
+            let count = |connection: &mut Connection| {
+                connection.query_row("SELECT count(*) FROM accounts", [], |row| row.get::<_, i64>(0)).unwrap()
+            };
+            assert_eq!(store.reader.with(count), Ok(8));
+        }
     }
 
     #[test]

@@ -8,6 +8,7 @@
 
 use std::fs;
 use std::net::TcpListener;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
@@ -134,6 +135,7 @@ impl Server {
             .arg("-D")
             .arg(self.data())
             .args(["-p", &self.port.to_string(), "-c", "listen_addresses=127.0.0.1", "-c", "unix_socket_directories="])
+            .args(["-c", if self.data().join("server.key").exists() { "ssl=on" } else { "ssl=off" }])
             .args(["-c", "fsync=off", "-c", "max_connections=100", "-c", "log_min_messages=fatal"])
             .stdin(Stdio::null())
             .stdout(log.try_clone().unwrap())
@@ -143,6 +145,23 @@ impl Server {
         // It is ended by its process id; this only keeps a dead one from staying in the process table.
         thread::spawn(move || child.wait());
         until("the server answers", || Client::connect(&self.admin_url(), NoTls).is_ok());
+    }
+
+    /// From its next start on it takes TLS connections, with this certificate and key (PEM).
+    pub fn use_tls(&self, certificate: &[u8], key: &[u8]) {
+        for (name, contents) in [("server.crt", certificate), ("server.key", key)] {
+            let path = self.data().join(name);
+            fs::write(&path, contents).unwrap();
+            fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+            if is_root() {
+                run(Command::new("chown").arg("postgres").arg(&path));
+            }
+        }
+    }
+
+    /// A path in the server's folder, which goes away with it.
+    pub fn file(&self, name: &str) -> PathBuf {
+        self.folder.join(name)
     }
 
     /// Stops all of its processes where they are, until the value returned is dropped.
@@ -223,7 +242,6 @@ fn binaries() -> Option<PathBuf> {
 }
 
 fn is_root() -> bool {
-    use std::os::unix::fs::MetadataExt;
     fs::metadata("/proc/self").is_ok_and(|own| own.uid() == 0)
 }
 
