@@ -163,7 +163,10 @@ fn content_length(head: &http::Request<()>) -> Result<Option<u64>, BadHead> {
 fn expects_continue(head: &http::Request<()>) -> Result<bool, BadHead> {
     match head.headers().get(http::header::EXPECT) {
         None => Ok(false),
-        Some(value) if value.as_bytes().eq_ignore_ascii_case(b"100-continue") => Ok(true),
+        Some(value) if value.as_bytes().eq_ignore_ascii_case(b"100-continue") => {
+            // RFC 9110, section 10.1.1: a client of HTTP/1.0 does not know what a 100 is.
+            Ok(head.version() != http::Version::HTTP_10)
+        }
         Some(_) => Err(BadHead::Malformed("Expect can only be 100-continue")),
     }
 }
