@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
-use crate::event_log::kafka::KafkaSettings;
+use crate::event_log::kafka_settings::KafkaSettings;
 
 /// One row of the table of settings.
 #[derive(Debug, Clone, Copy)]
@@ -173,7 +173,8 @@ impl Config {
     pub fn load() -> Result<Config, Faults> {
         let mut values = BTreeMap::new();
         let mut faults = Vec::new();
-        match dotenvy::dotenv_iter() {
+        // Not `dotenv_iter`: that looks into the folders above, too.
+        match dotenvy::from_path_iter(".env") {
             Ok(lines) => {
                 for line in lines {
                     match line {

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
 use env_logger::{Builder, Target};
+use log::LevelFilter;
 use serde::Serialize;
 
 use crate::clock;
@@ -16,6 +17,9 @@ use crate::threads::{self, Stack};
 
 /// Lines that may wait.
 const LINES_MAX: usize = 4096;
+/// Libraries that log what passes through them, at the levels below this one: the parameters of statements, emails and
+/// password hashes among them; what people say. No filter turns that on.
+const INDISCREET: [&str; 2] = ["tokio_postgres", "tungstenite"];
 /// How long the last lines have at the end of the program.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
 
@@ -33,8 +37,11 @@ pub fn start(filter: &str, format: LogFormat) -> io::Result<LogGuard> {
         drop(done);
     })?;
     let mut builder = Builder::new();
+    builder.parse_filters(filter);
+    for library in INDISCREET {
+        builder.filter_module(library, LevelFilter::Info);
+    }
     builder
-        .parse_filters(filter)
         .target(Target::Pipe(Box::new(Lines { lines: lines.clone(), dropped })))
         .format(move |out, record| match format {
             LogFormat::Text => {

@@ -16,6 +16,7 @@ use crate::accounts::{
     AccountStore, Accounts, LoginLimiter, StoreError, TokenKey, TokenSettings, Tokens, postgres, secret, sqlite,
 };
 use crate::config::{Config, Secret};
+use crate::event_log::kafka_settings::KafkaSettings;
 use crate::event_log::{self, EventLog};
 use crate::http::connection::Door;
 use crate::http::front_door;
@@ -276,10 +277,17 @@ fn open_backends(config: &Config) -> Result<Backends, StartError> {
     };
     let (log, events) = match &config.kafka {
         None => (event_log::memory::open(), "event log in this process".to_owned()),
-        Some(kafka) => {
-            let log = event_log::kafka::open(kafka).map_err(|error| StartError::EventLog(error.to_string()))?;
-            (log, format!("event log in Kafka at {}, topic {}", kafka.brokers, kafka.topic))
-        }
+        Some(kafka) => (open_kafka(kafka)?, format!("event log in Kafka at {}, topic {}", kafka.brokers, kafka.topic)),
     };
     Ok(Backends { store, log, description: format!("{accounts}, {events}") })
+}
+
+#[cfg(feature = "kafka")]
+fn open_kafka(settings: &KafkaSettings) -> Result<EventLog, StartError> {
+    event_log::kafka::open(settings).map_err(|error| StartError::EventLog(error.to_string()))
+}
+
+#[cfg(not(feature = "kafka"))]
+fn open_kafka(_: &KafkaSettings) -> Result<EventLog, StartError> {
+    Err(StartError::EventLog("this program was built without Kafka: build it with the feature `kafka`".into()))
 }

@@ -12,7 +12,6 @@
 
 mod quiet;
 mod reader;
-mod settings;
 mod writer;
 
 use std::ops::Deref;
@@ -29,9 +28,9 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
 
 use self::quiet::Quiet;
 use self::reader::KafkaReader;
-pub use self::settings::{KafkaSettings, OpenError};
 use self::writer::KafkaAppender;
 use super::EventLog;
+pub use super::kafka_settings::{KafkaSettings, OpenError};
 
 /// The only partition: one order for everybody.
 const PARTITION: i32 = 0;

@@ -13,7 +13,9 @@
 //!   may be holding a lock that the reader needs.
 
 pub mod codec;
+#[cfg(feature = "kafka")]
 pub mod kafka;
+pub mod kafka_settings;
 pub mod memory;
 
 use std::sync::Arc;

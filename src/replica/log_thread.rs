@@ -97,6 +97,11 @@ impl LogThread {
     pub fn run(mut self) -> LogThreadEnd {
         match self.follow() {
             Ok(never) => match never {},
+            // Stopped as asked: all sessions are closed, and nothing is wrong.
+            Err(LogThreadEnd::Stopped) => {
+                self.publisher.set_health(Health::Down);
+                LogThreadEnd::Stopped
+            }
             Err(end) => {
                 self.set_health(Health::Down);
                 end

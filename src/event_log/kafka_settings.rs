@@ -1,4 +1,5 @@
-//! What an operator can say about the Kafka cluster, and its translation into properties of librdkafka.
+//! What an operator can say about the Kafka cluster, and its translation into properties of librdkafka. It is read by
+//! a program that was built without Kafka too, so that the program can say so.
 
 use std::fmt;
 
@@ -57,6 +58,7 @@ pub enum OpenError {
     Together(String),
 }
 
+#[cfg(feature = "kafka")]
 impl KafkaSettings {
     /// Finds what librdkafka would take without a word and an operator cannot have meant.
     pub(super) fn check(&self) -> Result<(), OpenError> {
@@ -113,7 +115,7 @@ impl KafkaSettings {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, feature = "kafka"))]
 mod tests {
     use super::*;
 
