@@ -21,8 +21,11 @@ use crate::metrics::Metrics;
 use crate::threads;
 
 /// How many commands may wait for one thread. Whoever sends more waits: a reader (its client is not read meanwhile), or
-/// the log thread. With runs at their bound that is 64 MiB.
-const COMMANDS_MAX: usize = 256;
+/// the log thread. Enough for all sessions to open or end at once: to wake thousands of threads that wait for room
+/// costs more than the work itself.
+const COMMANDS_MAX: usize = 16 * 1024;
+/// How many runs, which are large, may be among them: 32 MiB.
+const RUNS_MAX: usize = 256;
 /// How much goes to each socket in one round.
 const ROUND_BYTES_MAX: usize = 256 * 1024;
 /// Between two looks at what is due by time.
@@ -90,7 +93,13 @@ pub struct Admission {
 /// The sending ends to all fan-out threads. Cheap to clone.
 #[derive(Clone)]
 pub struct FanOut {
-    threads: Arc<[Sender<Command>]>,
+    threads: Arc<[ToThread]>,
+}
+
+struct ToThread {
+    commands: Sender<Command>,
+    /// Has one word for each run that waits among the commands.
+    run_places: Sender<()>,
 }
 
 impl FanOut {
@@ -102,10 +111,11 @@ impl FanOut {
         let mut senders = Vec::with_capacity(count);
         let mut handles = Vec::with_capacity(count);
         for number in 0..count.max(1) {
-            let (sender, commands) = bounded(COMMANDS_MAX);
-            let thread = FanOutThread::new(commands, settings.clone());
+            let (commands, waiting) = bounded(COMMANDS_MAX);
+            let (run_places, waiting_runs) = bounded(RUNS_MAX);
+            let thread = FanOutThread::new(waiting, waiting_runs, settings.clone());
             handles.push(threads::spawn(&format!("fan-out-{number}"), threads::Stack::Normal, move || thread.run())?);
-            senders.push(sender);
+            senders.push(ToThread { commands, run_places });
         }
         Ok((FanOut { threads: senders.into() }, handles))
     }
@@ -129,7 +139,11 @@ impl FanOut {
 
     /// Tells one thread by its number.
     pub fn tell_thread(&self, number: usize, command: Command) -> bool {
-        self.threads.get(number).is_some_and(|thread| thread.send(command).is_ok())
+        let Some(thread) = self.threads.get(number) else { return false };
+        if matches!(command, Command::Events(_)) && thread.run_places.send(()).is_err() {
+            return false;
+        }
+        thread.commands.send(command).is_ok()
     }
 
     /// Tells all threads.
@@ -159,6 +173,7 @@ struct Drain {
 
 struct FanOutThread {
     commands: Receiver<Command>,
+    waiting_runs: Receiver<()>,
     settings: Settings,
     outboxes: Vec<Outbox>,
     places: HashMap<SessionId, usize>,
@@ -176,9 +191,10 @@ struct FanOutThread {
 }
 
 impl FanOutThread {
-    fn new(commands: Receiver<Command>, settings: Settings) -> Self {
+    fn new(commands: Receiver<Command>, waiting_runs: Receiver<()>, settings: Settings) -> Self {
         FanOutThread {
             commands,
+            waiting_runs,
             settings,
             outboxes: Vec::new(),
             places: HashMap::new(),
@@ -269,6 +285,8 @@ impl FanOutThread {
     }
 
     fn take_run(&mut self, run: Run, now: Instant) {
+        // Its place is there: it was taken before the run was sent.
+        let _ = self.waiting_runs.try_recv();
         let base = self.run_bytes;
         for admission in run.admissions {
             if let Some(outbox) = self.outbox_mut(admission.session) {
