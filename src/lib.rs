@@ -1,3 +1,23 @@
-//! `ich`: the backend of a lobby chat.
+//! `ich`: the backend of a lobby chat. One room, one order for everybody, one small binary.
+//!
+//! Imports run downwards only: [`server`] sees all; [`http`], [`session`] and [`replica`] see [`accounts`],
+//! [`event_log`] and [`lobby`]; [`lobby`] sees nothing of ours.
+
+pub mod accounts;
+pub mod cli;
+pub mod clock;
+pub mod config;
 pub mod event_log;
+pub mod http;
 pub mod lobby;
+pub mod logging;
+pub mod machine;
+pub mod metrics;
+pub mod net;
+pub mod random;
+pub mod replica;
+pub mod server;
+pub mod session;
+pub mod shutdown;
+pub mod threads;
+pub mod workers;

@@ -1,1 +1,5 @@
-fn main() {}
+//! The program `ich`: see [`ich::cli`].
+
+fn main() -> std::process::ExitCode {
+    ich::cli::main()
+}

@@ -8,8 +8,8 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TrySendError, bounde
 use super::{AppendError, Appender, Entry, EventLog, ReadError, Reader, Span};
 use crate::lobby::Record;
 
-/// How many records may wait to be read. At the worst (texts of 16 KiB) that is 64 MiB.
-const QUEUE_RECORDS: usize = 4096;
+/// How many records may wait to be read. At the worst (texts of 16 KiB) that is 128 MiB.
+const QUEUE_RECORDS: usize = 8192;
 
 /// An empty log. The order of the queue is the order of the log.
 #[must_use]
@@ -19,6 +19,7 @@ pub fn open() -> EventLog {
         appender: Arc::new(MemoryAppender { queue }),
         reader: Box::new(MemoryReader { records, next_offset: 0 }),
         undelivered: crossbeam_channel::never(),
+        skipped: Arc::default(),
     }
 }
 

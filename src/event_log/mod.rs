@@ -1,6 +1,6 @@
 //! The event log: one ordered sequence of [`Record`]s that every instance appends to and reads all of.
 //!
-//! This file is the contract; [`memory`] keeps it within one process, `kafka` between many. Nothing above this module
+//! This file is the contract; [`memory`] keeps it within one process, [`kafka`] between many. Nothing above this module
 //! knows which one it has.
 //!
 //! The contract, which the tests of both hold them to:
@@ -13,9 +13,13 @@
 //!   may be holding a lock that the reader needs.
 
 pub mod codec;
+#[cfg(feature = "kafka")]
+pub mod kafka;
+pub mod kafka_settings;
 pub mod memory;
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::Receiver;
@@ -112,4 +116,6 @@ pub struct EventLog {
     pub reader: Box<dyn Reader>,
     /// Records that were taken and could not be delivered after all. The log thread drains it.
     pub undelivered: Receiver<Record>,
+    /// How many records of the log [`Reader::poll`] could not read and has skipped. For the metrics.
+    pub skipped: Arc<AtomicU64>,
 }

@@ -1,0 +1,26 @@
+# Built from the sources alone (.dockerignore), run as a user of its own. See doc/operations.md, "In containers".
+FROM rust:1-slim-bookworm AS build
+RUN apt-get update \
+ && apt-get install -y --no-install-recommends build-essential \
+ && rm -rf /var/lib/apt/lists/*
+WORKDIR /build
+COPY . .
+RUN CARGO_PROFILE_RELEASE_STRIP=debuginfo cargo build --release --locked --bin ich
+
+FROM debian:bookworm-slim
+# Certificates for TLS to Kafka and PostgreSQL; the time zones for TZ.
+RUN apt-get update \
+ && apt-get install -y --no-install-recommends ca-certificates tzdata \
+ && rm -rf /var/lib/apt/lists/* \
+ && useradd --system --uid 10001 --no-create-home --shell /usr/sbin/nologin ich \
+ && install -d -o ich -g ich -m 0700 /data
+COPY --from=build /build/target/release/ich /usr/local/bin/ich
+USER ich
+ENV ICH_DATA_DIR=/data
+VOLUME /data
+WORKDIR /data
+EXPOSE 8080
+# Bash opens the connection: there is no curl here, and need not be.
+HEALTHCHECK --interval=10s --timeout=3s --start-period=30s \
+  CMD ["bash", "-c", "exec 3<>\"/dev/tcp/127.0.0.1/${ICH_PORT:-8080}\" && printf 'GET /ready HTTP/1.0\\r\\n\\r\\n' >&3 && read -r _ status _ <&3 && [[ $status == 200 ]]"]
+ENTRYPOINT ["ich"]

@@ -1,0 +1,97 @@
+//! A histogram of latencies: 64 linear steps to each power of two, so that every figure is right within 1.6 %.
+//!
+//! Its size is fixed whatever is recorded, and recording is an index and an addition.
+
+const STEP_BITS: u32 = 6;
+const STEPS: usize = 1 << STEP_BITS;
+const BUCKETS: usize = (64 - STEP_BITS as usize + 1) * STEPS;
+
+/// How often each latency, in nanoseconds, was seen.
+#[derive(Clone)]
+pub struct Histogram {
+    buckets: Vec<u64>,
+    count: u64,
+    max: u64,
+}
+
+impl Default for Histogram {
+    fn default() -> Self {
+        Self { buckets: vec![0; BUCKETS], count: 0, max: 0 }
+    }
+}
+
+impl Histogram {
+    /// Takes in one value.
+    pub fn record(&mut self, value: u64) {
+        self.buckets[bucket_of(value)] += 1;
+        self.count += 1;
+        self.max = self.max.max(value);
+    }
+
+    /// How many values were recorded.
+    pub fn count(&self) -> u64 {
+        self.count
+    }
+
+    /// The largest value recorded, exactly.
+    pub fn max(&self) -> u64 {
+        self.max
+    }
+
+    /// The value that `share` (0 to 1) of all values do not exceed; 0 when there are none.
+    pub fn quantile(&self, share: f64) -> u64 {
+        let wanted = ((self.count as f64 * share).ceil() as u64).clamp(1, self.count.max(1));
+        let mut seen = 0;
+        for (index, count) in self.buckets.iter().enumerate() {
+            seen += count;
+            if seen >= wanted {
+                return last_of(index).min(self.max);
+            }
+        }
+        self.max
+    }
+}
+
+fn bucket_of(value: u64) -> usize {
+    if value < STEPS as u64 {
+        return value as usize;
+    }
+    let exponent = 63 - value.leading_zeros();
+    let step = (value >> (exponent - STEP_BITS)) as usize & (STEPS - 1);
+    (exponent - STEP_BITS + 1) as usize * STEPS + step
+}
+
+fn last_of(bucket: usize) -> u64 {
+    let (octave, step) = (bucket / STEPS, (bucket % STEPS) as u64);
+    if octave == 0 {
+        return step;
+    }
+    let width = 1_u64 << (octave - 1);
+    (STEPS as u64 + step) * width + (width - 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_value_falls_into_a_bucket_that_ends_at_most_two_percent_above_it() {
+        for shift in 0..64 {
+            for value in [1_u64 << shift, (1_u64 << shift) | (1_u64 << shift >> 1), u64::MAX >> (63 - shift)] {
+                let last = last_of(bucket_of(value));
+                assert!(last >= value, "{value} is above the end {last} of its bucket");
+                assert!((last - value) as f64 <= value as f64 * 0.02, "{value} is far below {last}");
+            }
+        }
+    }
+
+    #[test]
+    fn quantiles_of_one_to_a_thousand_are_where_they_belong() {
+        let mut histogram = Histogram::default();
+        (1..=1000).for_each(|value| histogram.record(value * 1000));
+        let half = histogram.quantile(0.5) as f64;
+        assert!((half - 500_000.0).abs() < 10_000.0, "{half}");
+        assert_eq!(histogram.quantile(1.0), 1_000_000);
+        assert_eq!(Histogram::default().quantile(0.99), 0);
+    }
+}

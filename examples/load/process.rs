@@ -1,0 +1,281 @@
+//! The servers under load: started as children, ended with this tool whatever happens, read through `/proc`.
+//!
+//! A child is started through this program itself ([`run_as_child`]), which asks the kernel to end it together with
+//! its parent, and then becomes the server. So a server outlives this tool by no accident, not even a `SIGKILL`.
+
+use std::collections::VecDeque;
+use std::convert::Infallible;
+use std::ffi::OsString;
+use std::io::{BufRead, BufReader, Read};
+use std::net::SocketAddr;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Resource, Rlimit, Signal};
+
+/// The hidden first argument of a child.
+pub const CHILD_ARGUMENT: &str = "__child";
+
+const START_DEADLINE: Duration = Duration::from_secs(60);
+const STOP_DEADLINE: Duration = Duration::from_secs(15);
+const KEPT_LINES: usize = 12;
+
+/// A server that runs as long as this value lives.
+pub struct Server {
+    child: Child,
+    /// Where it listens.
+    pub address: SocketAddr,
+    lines: Arc<Mutex<VecDeque<String>>>,
+    folder: Option<Folder>,
+}
+
+impl Server {
+    /// Starts `program` and waits for the line in which it says where it listens.
+    pub fn start(
+        program: &Path,
+        arguments: &[&str],
+        settings: &[(&str, OsString)],
+        folder: Option<Folder>,
+    ) -> Result<Self, String> {
+        let this = std::env::current_exe().map_err(|error| format!("cannot find this program: {error}"))?;
+        let mut command = Command::new(this);
+        command.arg(CHILD_ARGUMENT).arg(program).args(arguments);
+        // The settings of the shell that runs this tool are not meant for its children.
+        for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("ICH_")) {
+            command.env_remove(name);
+        }
+        command.envs(settings.iter().map(|(name, value)| (*name, value)));
+        if let Some(folder) = &folder {
+            command.current_dir(&folder.0);
+        }
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().map_err(|error| format!("cannot start {}: {error}", program.display()))?;
+
+        let lines = Arc::new(Mutex::new(VecDeque::new()));
+        let (sender, addresses) = sync_channel(1);
+        if let Some(pipe) = child.stdout.take() {
+            watch(pipe, Arc::clone(&lines), sender.clone());
+        }
+        if let Some(pipe) = child.stderr.take() {
+            watch(pipe, Arc::clone(&lines), sender);
+        }
+        let mut server = Self { child, address: SocketAddr::from(([127, 0, 0, 1], 0)), lines, folder };
+        server.address = server
+            .wait_for_address(&addresses)
+            .map_err(|reason| format!("{} {reason}; its last lines:\n{}", program.display(), server.last_lines()))?;
+        Ok(server)
+    }
+
+    fn wait_for_address(&mut self, addresses: &Receiver<SocketAddr>) -> Result<SocketAddr, String> {
+        let deadline = Instant::now() + START_DEADLINE;
+        loop {
+            match addresses.recv_timeout(Duration::from_millis(50)) {
+                Ok(address) => return Ok(address),
+                Err(RecvTimeoutError::Disconnected) => std::thread::sleep(Duration::from_millis(50)),
+                Err(RecvTimeoutError::Timeout) => {}
+            }
+            if Instant::now() > deadline {
+                return Err(format!("did not say within {START_DEADLINE:?} where it listens"));
+            }
+            if let Ok(Some(status)) = self.child.try_wait() {
+                return Err(format!("ended at once ({status})"));
+            }
+        }
+    }
+
+    /// Its process.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Whether it still runs.
+    pub fn is_alive(&mut self) -> bool {
+        matches!(self.child.try_wait(), Ok(None))
+    }
+
+    /// What it wrote last.
+    pub fn last_lines(&self) -> String {
+        let lines = self.lines.lock().unwrap_or_else(PoisonError::into_inner);
+        lines.iter().map(|line| format!("  | {line}\n")).collect()
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        if let Some(pid) = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw)
+            && self.is_alive()
+        {
+            // It may have ended just now; waiting for it says so.
+            let _ = rustix::process::kill_process(pid, Signal::TERM);
+        }
+        let deadline = Instant::now() + STOP_DEADLINE;
+        while self.is_alive() && Instant::now() < deadline {
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        if self.is_alive() {
+            eprintln!("process {} did not stop within {STOP_DEADLINE:?}: killed", self.child.id());
+            let _ = self.child.kill();
+        }
+        let _ = self.child.wait();
+        drop(self.folder.take());
+    }
+}
+
+/// Reads a child's output to its end, keeps the last lines, and hands on the first address in it.
+fn watch(pipe: impl Read + Send + 'static, lines: Arc<Mutex<VecDeque<String>>>, addresses: SyncSender<SocketAddr>) {
+    let read = move || {
+        for line in BufReader::new(pipe).lines().map_while(Result::ok) {
+            if let Some(address) = address_in(&line) {
+                let _ = addresses.try_send(address);
+            }
+            let mut lines = lines.lock().unwrap_or_else(PoisonError::into_inner);
+            if lines.len() == KEPT_LINES {
+                lines.pop_front();
+            }
+            lines.push_back(line);
+        }
+    };
+    if let Err(error) = std::thread::Builder::new().name("output".into()).spawn(read) {
+        eprintln!("cannot read the server's output: {error}");
+    }
+}
+
+fn address_in(line: &str) -> Option<SocketAddr> {
+    let rest = line.split_once("http://")?.1;
+    let end = rest.find(|char: char| !(char.is_ascii_hexdigit() || ".:[]".contains(char))).unwrap_or(rest.len());
+    rest[..end].trim_end_matches(['.', ':']).parse().ok()
+}
+
+/// What a child does: ties its life to its parent's, and becomes the program that `arguments` name.
+pub fn run_as_child(mut arguments: impl Iterator<Item = OsString>) -> Result<Infallible, String> {
+    let program = arguments.next().ok_or("a child needs a program")?;
+    rustix::process::set_parent_process_death_signal(Some(Signal::TERM))
+        .map_err(|error| format!("cannot tie the child to its parent: {error}"))?;
+    let error = Command::new(&program).args(arguments).exec();
+    Err(format!("cannot run {}: {error}", program.display()))
+}
+
+/// A folder that is removed with this value.
+pub struct Folder(PathBuf);
+
+impl Folder {
+    /// A new one, named after `name` and this process.
+    pub fn new(name: &str) -> Result<Self, String> {
+        let path = std::env::temp_dir().join(format!("ich-load-{}-{name}", std::process::id()));
+        std::fs::create_dir_all(&path).map_err(|error| format!("cannot make {}: {error}", path.display()))?;
+        Ok(Self(path))
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        if let Err(error) = std::fs::remove_dir_all(&self.0) {
+            eprintln!("{} stays behind: {error}", self.0.display());
+        }
+    }
+}
+
+/// Raises the bound on open files to all that is allowed, and says how many that is.
+pub fn raise_file_limit() -> u64 {
+    let limit = rustix::process::getrlimit(Resource::Nofile);
+    let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
+    let in_force = if rustix::process::setrlimit(Resource::Nofile, raised).is_ok() { raised } else { limit };
+    in_force.current.unwrap_or(u64::MAX)
+}
+
+/// What processes have used, or hold, at one moment.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Usage {
+    /// Seconds of CPU so far, user and kernel.
+    pub cpu_s: f64,
+    /// Resident memory.
+    pub rss_kib: f64,
+    /// The most it ever was.
+    pub peak_rss_kib: f64,
+    /// Threads.
+    pub threads: f64,
+}
+
+impl Usage {
+    /// That of all of `pids` together.
+    pub fn of(pids: &[u32]) -> Self {
+        let mut sum = Self::default();
+        for one in pids.iter().map(|pid| Self::of_one(&pid.to_string())) {
+            sum.cpu_s += one.cpu_s;
+            sum.rss_kib += one.rss_kib;
+            sum.peak_rss_kib += one.peak_rss_kib;
+            sum.threads += one.threads;
+        }
+        sum
+    }
+
+    /// That of this process.
+    pub fn of_this_tool() -> Self {
+        Self::of_one("self")
+    }
+
+    fn of_one(pid: &str) -> Self {
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+        // The name in brackets may hold anything; utime and stime are the 12th and 13th field after it.
+        let fields = stat.rsplit_once(')').map_or("", |(_, fields)| fields).split_whitespace();
+        let ticks: f64 = fields.skip(11).take(2).filter_map(|field| field.parse::<f64>().ok()).sum();
+        let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+        Self {
+            cpu_s: ticks / CLOCK_TICKS_A_SECOND,
+            rss_kib: field(&status, "VmRSS:"),
+            peak_rss_kib: field(&status, "VmHWM:"),
+            threads: field(&status, "Threads:"),
+        }
+    }
+}
+
+/// Fixed for programs on Linux, whatever the kernel's own clock does.
+const CLOCK_TICKS_A_SECOND: f64 = 100.0;
+
+/// What the kernel holds for all processes of this machine in slabs, stacks and page tables.
+pub fn kernel_memory_kib() -> f64 {
+    let meminfo = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    ["Slab:", "KernelStack:", "PageTables:"].iter().map(|name| field(&meminfo, name)).sum()
+}
+
+/// Cores, kernel and memory of this machine.
+pub fn machine() -> (usize, String, f64) {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let kernel = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default().trim().to_owned();
+    let meminfo = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    (cores, kernel, field(&meminfo, "MemTotal:") / 1024.0)
+}
+
+fn field(text: &str, name: &str) -> f64 {
+    let line = text.lines().find_map(|line| line.strip_prefix(name));
+    line.and_then(|rest| rest.split_whitespace().next()).and_then(|value| value.parse().ok()).unwrap_or(0.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_address_is_found_in_what_a_server_says() {
+        let expected = Some(SocketAddr::from(([127, 0, 0, 1], 4711)));
+        assert_eq!(address_in("ich 0.1.0 listening on http://127.0.0.1:4711 (data in ./data)"), expected);
+        assert_eq!(address_in("listening on http://127.0.0.1:4711."), expected);
+        assert_eq!(address_in("listening on http://[::1]:80/"), "[::1]:80".parse().ok());
+        assert_eq!(address_in("nothing here"), None);
+    }
+
+    #[test]
+    fn this_process_uses_something() {
+        let usage = Usage::of_this_tool();
+        assert!(usage.rss_kib > 0.0 && usage.threads >= 1.0, "{usage:?}");
+    }
+}

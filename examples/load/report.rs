@@ -1,0 +1,119 @@
+//! The table for people, and the JSON for scripts.
+
+use std::path::Path;
+
+use serde_json::{Map, Value, json};
+
+use crate::figures::{Figure, Run};
+use crate::options::Options;
+use crate::process::machine;
+
+const LABEL_WIDTH: usize = 44;
+const WIDTH: usize = 14;
+
+/// Prints one table over all `runs`, with the ratio of the last to the first when there are two.
+pub fn print(options: &Options, runs: &[Run]) {
+    let (cores, kernel, memory_mib) = machine();
+    println!("\n{cores} cores, {memory_mib:.0} MiB, Linux {kernel}; the clients ran on the same machine");
+    println!(
+        "{} people, {} of them send {} messages a second of {} bytes",
+        options.people(),
+        options.senders,
+        options.rate,
+        options.bytes
+    );
+    let Some(last) = runs.last() else { return };
+    for (number, phase) in last.phases.iter().enumerate() {
+        print!("\n{:<LABEL_WIDTH$}", phase.name);
+        if number == 0 {
+            runs.iter().for_each(|run| print!("{:>WIDTH$}", run.name));
+            if runs.len() > 1 {
+                print!("{:>WIDTH$}", "ratio");
+            }
+        }
+        println!();
+        for figure in &phase.figures {
+            print!("  {:<width$}", figure.label, width = LABEL_WIDTH - 2);
+            let values: Vec<Option<f64>> = runs.iter().map(|run| find(run, phase.name, figure)).collect();
+            for value in &values {
+                let text = value.map_or("-".to_owned(), |value| grouped(value, figure.decimals));
+                print!("{text:>WIDTH$}");
+            }
+            match values.as_slice() {
+                [Some(first), .., Some(last)] if figure.comparable && *first > 0.0 => {
+                    print!("{:>WIDTH$.2}", last / first)
+                }
+                _ => {}
+            }
+            println!();
+        }
+    }
+    println!();
+    for run in runs {
+        run.remarks.iter().for_each(|remark| println!("{}: {remark}", run.name));
+        run.faults.iter().for_each(|fault| println!("{}: FAULT: {fault}", run.name));
+        if run.faults.is_empty() {
+            println!("{}: nothing lost, doubled or out of order; nobody cut who reads", run.name);
+        }
+    }
+}
+
+fn find(run: &Run, phase: &str, wanted: &Figure) -> Option<f64> {
+    let phase = run.phases.iter().find(|other| other.name == phase)?;
+    let value = phase.figures.iter().find(|figure| figure.key == wanted.key)?.value;
+    value.is_finite().then_some(value)
+}
+
+/// A number with blanks between thousands.
+fn grouped(value: f64, decimals: usize) -> String {
+    let text = format!("{value:.decimals$}");
+    let (whole, rest) = text.split_at(text.find('.').unwrap_or(text.len()));
+    let digits = whole.trim_start_matches('-');
+    let mut out = String::from(if whole.starts_with('-') { "-" } else { "" });
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
+            out.push(' ');
+        }
+        out.push(digit);
+    }
+    out + rest
+}
+
+/// Writes everything to `path`.
+pub fn write_json(path: &Path, options: &Options, runs: &[Run]) -> Result<(), String> {
+    let (cores, kernel, memory_mib) = machine();
+    let run = |run: &Run| {
+        let mut phases = Map::new();
+        for phase in &run.phases {
+            let figures = phase.figures.iter().map(|figure| (figure.key.to_owned(), json!(figure.value)));
+            phases.insert(phase.name.to_owned(), Value::Object(figures.collect()));
+        }
+        json!({ "name": run.name, "phases": phases, "faults": run.faults, "remarks": run.remarks })
+    };
+    let document = json!({
+        "scenario": {
+            "clients": options.clients, "senders": options.senders, "messages_per_second": options.rate,
+            "text_bytes": options.bytes, "chat_seconds": options.seconds, "storm": options.storm,
+            "drop_and_return": options.drop_and_return, "slow_clients": options.slow,
+            "joins_and_leaves_per_second": options.trickle, "idle_seconds": options.idle, "logins": options.logins,
+            "outstanding_joins": options.outstanding, "instances": options.instances,
+            "kafka": options.kafka.is_some(),
+        },
+        "runs": runs.iter().map(run).collect::<Vec<_>>(),
+        "machine": { "cores": cores, "kernel": kernel, "memory_mib": memory_mib.round() },
+    });
+    let text = format!("{document:#}\n");
+    std::fs::write(path, text).map_err(|error| format!("cannot write {}: {error}", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::grouped;
+
+    #[test]
+    fn thousands_are_set_apart() {
+        assert_eq!(grouped(1_234_567.891, 1), "1 234 567.9");
+        assert_eq!(grouped(-1234.0, 0), "-1 234");
+        assert_eq!(grouped(999.0, 0), "999");
+    }
+}

@@ -1,0 +1,84 @@
+//! One part of a scenario as a stretch of time: what was used and delivered between its begin and its end.
+
+use crate::clock::{now_ns, seconds};
+use crate::engine::Engine;
+use crate::figures::Phase;
+use crate::ledger::Counts;
+use crate::process::Usage;
+use crate::target::Target;
+
+/// Where a stretch began.
+pub struct Window {
+    begun_ns: u64,
+    server: Usage,
+    tool: Usage,
+    counts: Counts,
+}
+
+impl Window {
+    /// Begins one: from here on the latencies are its own.
+    pub fn begin(engine: &mut Engine, target: &Target) -> Self {
+        engine.latency = crate::histogram::Histogram::default();
+        engine.lag_ns = 0;
+        Self {
+            begun_ns: now_ns(),
+            server: Usage::of(&target.pids),
+            tool: Usage::of_this_tool(),
+            counts: engine.ledger.counts,
+        }
+    }
+
+    fn length_s(&self) -> f64 {
+        seconds(now_ns().saturating_sub(self.begun_ns)).max(1e-9)
+    }
+
+    /// Seconds of CPU of the servers so far; no number when their processes are not known.
+    fn server_cpu_s(&self, target: &Target) -> f64 {
+        if target.pids.is_empty() { f64::NAN } else { Usage::of(&target.pids).cpu_s - self.server.cpu_s }
+    }
+
+    fn tool_cpu_s(&self) -> f64 {
+        Usage::of_this_tool().cpu_s - self.tool.cpu_s
+    }
+
+    /// What joins and leaves cost.
+    pub fn presence(&self, engine: &Engine, target: &Target, phase: &mut Phase) {
+        let events = engine.ledger.counts.presence_events - self.counts.presence_events;
+        phase.add("server_cpu_seconds", "server CPU s", 2, self.server_cpu_s(target));
+        phase.note("tool_cpu_seconds", "this tool's CPU s", 2, self.tool_cpu_s());
+        phase.note("presence_events", "joins and leaves delivered", 0, events as f64);
+    }
+
+    /// What messages cost.
+    pub fn chat(&self, engine: &Engine, target: &Target, phase: &mut Phase) {
+        let deliveries = (engine.ledger.counts.deliveries - self.counts.deliveries) as f64;
+        // Until the last one came, not until that was noticed.
+        let length_s = seconds(engine.last_event_ns.saturating_sub(self.begun_ns)).max(1e-9);
+        let server_cpu_s = self.server_cpu_s(target);
+        phase.add("cpu_us_per_delivery", "server CPU us a delivery", 2, server_cpu_s * 1e6 / deliveries.max(1.0));
+        phase.add("deliveries_per_second", "deliveries a second", 0, deliveries / length_s);
+        phase.add("server_cpu_percent", "server CPU %", 1, server_cpu_s * 100.0 / length_s);
+        phase.note("tool_cpu_percent", "this tool's CPU %", 1, self.tool_cpu_s() * 100.0 / length_s);
+        phase.note("length_seconds", "from the first sent to the last received s", 2, length_s);
+    }
+
+    /// How long messages took.
+    pub fn latency(&self, engine: &Engine, phase: &mut Phase) {
+        let (latency, ms) = (&engine.latency, |ns: u64| ns as f64 / 1e6);
+        if latency.count() == 0 {
+            return;
+        }
+        phase.add("p50_ms", "sent to received p50 ms", 2, ms(latency.quantile(0.5)));
+        phase.add("p90_ms", "sent to received p90 ms", 2, ms(latency.quantile(0.9)));
+        phase.add("p99_ms", "sent to received p99 ms", 2, ms(latency.quantile(0.99)));
+        phase.add("p999_ms", "sent to received p99.9 ms", 2, ms(latency.quantile(0.999)));
+        phase.add("max_ms", "sent to received max ms", 2, ms(latency.max()));
+        phase.note("lag_ms", "sent later than due, max ms", 2, ms(engine.lag_ns));
+    }
+
+    /// What silence costs.
+    pub fn idle(&self, target: &Target, phase: &mut Phase) {
+        phase.add("cpu_percent", "server CPU %", 2, self.server_cpu_s(target) * 100.0 / self.length_s());
+        phase.note("seconds", "for s", 0, self.length_s());
+    }
+}

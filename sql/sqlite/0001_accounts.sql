@@ -1,0 +1,14 @@
+-- The accounts. The *_key columns hold the email and the username with case folded by the server, so that both stores
+-- agree on what is the same. AUTOINCREMENT: an id is never given a second time, as tokens carry it.
+CREATE TABLE accounts (
+    id            INTEGER PRIMARY KEY AUTOINCREMENT,
+    email         TEXT NOT NULL,
+    email_key     TEXT NOT NULL,
+    username      TEXT NOT NULL,
+    username_key  TEXT NOT NULL,
+    password_hash TEXT NOT NULL,
+    created_at    TEXT NOT NULL DEFAULT (strftime('%Y-%m-%dT%H:%M:%fZ', 'now'))
+) STRICT;
+
+CREATE UNIQUE INDEX accounts_email_key_unique ON accounts (email_key);
+CREATE UNIQUE INDEX accounts_username_key_unique ON accounts (username_key);

@@ -1,0 +1,42 @@
+//! The wall clock, for people: what is shown and what HTTP asks for. Deadlines are on [`std::time::Instant`] only.
+
+use std::sync::Arc;
+
+use jiff::{Timestamp, Zoned, fmt::rfc2822};
+
+/// Now, in RFC 3339 with nanoseconds and the local offset: the `sent_at` of a frame.
+#[must_use]
+pub fn rfc3339() -> Arc<str> {
+    Zoned::now().strftime("%Y-%m-%dT%H:%M:%S.%9f%:z").to_string().into()
+}
+
+/// Now, as the `Date` header has it (RFC 9110, section 5.6.7).
+#[must_use]
+pub fn http_date() -> String {
+    rfc2822::DateTimePrinter::new().timestamp_to_rfc9110_string(&Timestamp::now()).unwrap_or_default()
+}
+
+/// Seconds since 1970-01-01 UTC.
+#[must_use]
+pub fn unix_seconds() -> u64 {
+    u64::try_from(Timestamp::now().as_second()).unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sent_at_has_nanoseconds_and_an_offset() {
+        let text = rfc3339();
+        let (seconds, rest) = text.split_once('.').unwrap();
+        assert_eq!(seconds.len(), "2026-11-23T10:00:00".len());
+        assert_eq!(rest.len(), "000000001+01:00".len());
+        assert!(text.parse::<Timestamp>().is_ok());
+    }
+
+    #[test]
+    fn the_date_of_http_is_in_gmt() {
+        assert!(http_date().ends_with(" GMT"), "{}", http_date());
+    }
+}

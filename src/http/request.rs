@@ -1,0 +1,238 @@
+//! The head of a request, parsed strictly (RFC 9112). `httparse` does the work; what it lets pass and we do not is
+//! checked here.
+
+use http::Method;
+
+/// Bytes of a head, the request line included.
+pub const HEAD_BYTES_MAX: usize = 8 * 1024;
+/// Header fields of a head.
+const HEADERS_MAX: usize = 64;
+
+/// A request without its body.
+#[derive(Debug)]
+pub struct Request {
+    /// As `http` has it, for the websocket handshake.
+    pub head: http::Request<()>,
+    /// The path, without the query.
+    pub path: String,
+    /// The length of the body; none where no `Content-Length` was given.
+    pub content_length: Option<u64>,
+    /// The client waits for a word before it sends its body.
+    pub expects_continue: bool,
+}
+
+/// Why a head is refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BadHead {
+    /// Not HTTP/1, or not as it should be; the words say what.
+    Malformed(&'static str),
+    /// Another version of HTTP.
+    Version,
+    /// A body without a length.
+    LengthRequired,
+    /// A body with a length beyond all bounds.
+    BodyTooLarge,
+    /// Too many header fields, or too long ones.
+    TooLarge,
+    /// The request line alone is too long.
+    TargetTooLong,
+}
+
+impl Request {
+    /// The request whose head is `bytes`, the empty line at its end included.
+    ///
+    /// # Errors
+    /// See [`BadHead`]; the connection is closed after the answer.
+    pub fn parse(bytes: &[u8]) -> Result<Request, BadHead> {
+        check_line_ends(bytes)?;
+        let mut headers = [httparse::EMPTY_HEADER; HEADERS_MAX];
+        let mut parsed = httparse::Request::new(&mut headers);
+        match parsed.parse(bytes) {
+            Ok(httparse::Status::Complete(_)) => {}
+            Ok(httparse::Status::Partial) => return Err(BadHead::Malformed("the head ends too early")),
+            Err(httparse::Error::TooManyHeaders) => return Err(BadHead::TooLarge),
+            Err(httparse::Error::Version) => return Err(BadHead::Version),
+            Err(_) => return Err(BadHead::Malformed("the head is not HTTP/1.1")),
+        }
+        let method = parsed.method.unwrap_or_default();
+        if !method.bytes().all(|byte| byte.is_ascii_uppercase()) {
+            return Err(BadHead::Malformed("a method is written in upper case"));
+        }
+        let target = parsed.path.unwrap_or_default();
+        if !target.starts_with('/') {
+            return Err(BadHead::Malformed("the target has to begin with '/'"));
+        }
+        let version = if parsed.version == Some(1) { http::Version::HTTP_11 } else { http::Version::HTTP_10 };
+        let mut builder = http::Request::builder().method(method).uri(target).version(version);
+        for header in parsed.headers.iter() {
+            builder = builder.header(header.name, header.value);
+        }
+        let head = builder.body(()).map_err(|_| BadHead::Malformed("a header field or the target is not valid"))?;
+        check_host(&head)?;
+        let content_length = content_length(&head)?;
+        Ok(Request {
+            path: head.uri().path().to_owned(),
+            content_length,
+            expects_continue: expects_continue(&head)?,
+            head,
+        })
+    }
+
+    /// The one value of a header field as text; none when it is missing, there twice, or not text.
+    #[must_use]
+    pub fn header(&self, name: http::header::HeaderName) -> Option<&str> {
+        let mut values = self.head.headers().get_all(name).iter();
+        match (values.next(), values.next()) {
+            (Some(value), None) => value.to_str().ok(),
+            _ => None,
+        }
+    }
+
+    /// Whether it is `GET`, or `HEAD`, which is `GET` without the body of the answer.
+    #[must_use]
+    pub fn is_get(&self) -> bool {
+        self.head.method() == Method::GET || self.is_head()
+    }
+
+    /// Whether the answer has to have no body.
+    #[must_use]
+    pub fn is_head(&self) -> bool {
+        self.head.method() == Method::HEAD
+    }
+}
+
+/// Where the head ends in what was read so far: the number of its bytes.
+#[must_use]
+pub fn head_end(bytes: &[u8]) -> Option<usize> {
+    // A bare LF ends a line too, so that such a head is refused at once instead of waited for.
+    let mut line_start = 0;
+    for (at, _) in bytes.iter().enumerate().filter(|(_, byte)| **byte == b'\n') {
+        if matches!(&bytes[line_start..at], b"" | b"\r") && line_start > 0 {
+            return Some(at + 1);
+        }
+        line_start = at + 1;
+    }
+    None
+}
+
+/// RFC 9112, section 2.2: only CRLF ends a line here.
+fn check_line_ends(bytes: &[u8]) -> Result<(), BadHead> {
+    let bare = |at: usize, byte: u8| match byte {
+        b'\n' => at == 0 || bytes[at - 1] != b'\r',
+        b'\r' => bytes.get(at + 1) != Some(&b'\n'),
+        _ => false,
+    };
+    if bytes.iter().enumerate().any(|(at, byte)| bare(at, *byte)) {
+        return Err(BadHead::Malformed("a line has to end with CR LF"));
+    }
+    Ok(())
+}
+
+/// RFC 9112, section 3.2.
+fn check_host(head: &http::Request<()>) -> Result<(), BadHead> {
+    match head.headers().get_all(http::header::HOST).iter().count() {
+        1 => Ok(()),
+        0 if head.version() == http::Version::HTTP_10 => Ok(()),
+        _ => Err(BadHead::Malformed("exactly one Host is needed")),
+    }
+}
+
+/// RFC 9112, section 6: one length, in digits, and no other way to frame a body.
+fn content_length(head: &http::Request<()>) -> Result<Option<u64>, BadHead> {
+    let mut lengths = head.headers().get_all(http::header::CONTENT_LENGTH).iter();
+    let length = match (lengths.next(), lengths.next()) {
+        (None, _) => None,
+        (Some(one), None) => Some(one.as_bytes()),
+        (Some(_), Some(_)) => return Err(BadHead::Malformed("Content-Length is there twice")),
+    };
+    let has_encoding = head.headers().contains_key(http::header::TRANSFER_ENCODING);
+    match (length, has_encoding) {
+        (None, false) => Ok(None),
+        (None, true) => Err(BadHead::LengthRequired),
+        (Some(_), true) => Err(BadHead::Malformed("Content-Length and Transfer-Encoding contradict each other")),
+        (Some(digits), false) => {
+            if digits.is_empty() || !digits.iter().all(u8::is_ascii_digit) {
+                return Err(BadHead::Malformed("Content-Length is not a number"));
+            }
+            let number = std::str::from_utf8(digits).ok().and_then(|digits| digits.parse().ok());
+            number.map(Some).ok_or(BadHead::BodyTooLarge)
+        }
+    }
+}
+
+fn expects_continue(head: &http::Request<()>) -> Result<bool, BadHead> {
+    match head.headers().get(http::header::EXPECT) {
+        None => Ok(false),
+        Some(value) if value.as_bytes().eq_ignore_ascii_case(b"100-continue") => {
+            // RFC 9110, section 10.1.1: a client of HTTP/1.0 does not know what a 100 is.
+            Ok(head.version() != http::Version::HTTP_10)
+        }
+        Some(_) => Err(BadHead::Malformed("Expect can only be 100-continue")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn parse(head: &str) -> Result<Request, BadHead> {
+        Request::parse(head.as_bytes())
+    }
+
+    fn is_malformed(head: &str) -> bool {
+        matches!(parse(head), Err(BadHead::Malformed(_)))
+    }
+
+    #[test]
+    fn a_plain_request() {
+        let request = parse("POST /login?x=1 HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\n").unwrap();
+        assert_eq!((request.path.as_str(), request.content_length), ("/login", Some(5)));
+        assert!(!request.is_get() && !request.expects_continue);
+        assert!(parse("GET / HTTP/1.0\r\n\r\n").unwrap().is_get());
+    }
+
+    #[test]
+    fn a_body_has_one_length_and_no_encoding() {
+        let with = |fields: &str| parse(&format!("POST / HTTP/1.1\r\nHost: a\r\n{fields}\r\n\r\n"));
+        for bad in ["5x", "+5", "-1", "5, 5", "", "0x5", "5\r\nContent-Length: 5", "5\r\nTransfer-Encoding: chunked"] {
+            let result = with(&format!("Content-Length: {bad}"));
+            assert!(matches!(result, Err(BadHead::Malformed(_))), "{bad}: {result:?}");
+        }
+        assert_eq!(with("Transfer-Encoding: chunked").unwrap_err(), BadHead::LengthRequired);
+        assert_eq!(with("Content-Length: 99999999999999999999999").unwrap_err(), BadHead::BodyTooLarge);
+        assert_eq!(with("Content-Length: 18446744073709551615").unwrap().content_length, Some(u64::MAX));
+    }
+
+    #[test]
+    fn what_httparse_lets_pass_is_refused() {
+        assert!(is_malformed("GET / HTTP/1.1\nHost: a\n\n"));
+        assert!(is_malformed("\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n"));
+        assert!(is_malformed("get / HTTP/1.1\r\nHost: a\r\n\r\n"));
+        assert!(is_malformed("GET http://a/ HTTP/1.1\r\nHost: a\r\n\r\n"));
+        assert!(is_malformed("GET / HTTP/1.1\r\nHost: a\r\n folded\r\n\r\n"));
+        assert!(is_malformed("GET / HTTP/1.1\r\n\r\n"));
+        assert!(is_malformed("GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n"));
+        assert_eq!(parse("GET / HTTP/2.0\r\nHost: a\r\n\r\n").unwrap_err(), BadHead::Version);
+        let many = "x: y\r\n".repeat(64);
+        assert_eq!(parse(&format!("GET / HTTP/1.1\r\nHost: a\r\n{many}\r\n")).unwrap_err(), BadHead::TooLarge);
+    }
+
+    #[test]
+    fn the_end_of_a_head_is_found_wherever_it_was_cut() {
+        assert_eq!(head_end(b"GET / HTTP/1.1\r\nHost: a\r\n\r\nbody\r\n\r\n"), Some(27));
+        assert_eq!(head_end(b"GET / HTTP/1.1\nHost: a\n\nbody"), Some(24));
+        assert_eq!(head_end(b"GET / HTTP/1.1\r\nHost: a\r\n\r"), None);
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_make_it_panic(bytes in proptest::collection::vec(any::<u8>(), 0..600)) {
+            if let Some(end) = head_end(&bytes) {
+                prop_assert!(end <= bytes.len());
+            }
+            let _ = Request::parse(&bytes);
+        }
+    }
+}

@@ -1,0 +1,378 @@
+//! The log thread: it polls the event log, folds what comes into the lobby, encodes each event once and hands it to the
+//! fan-out. It owns the state; nobody else changes it.
+//!
+//! It must never wait for a client, a store or a lock that is held across I/O.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use log::{error, info, warn};
+
+use super::publisher::Publisher;
+use crate::clock;
+use crate::event_log::{Entry, EventLog, ReadError, Span};
+use crate::lobby::bootstrap::{FIRST_SPAN_RECORDS, WIDEN_TIMES};
+use crate::lobby::{Body, Bootstrap, Event, Health, InstanceId, Lobby, Record, SessionId};
+use crate::metrics::Metrics;
+use crate::random;
+use crate::session::end::End;
+use crate::session::fan_out::{Admission, Command, FanOut, Run};
+use crate::session::online_list::OnlineList;
+use crate::session::outbox::Piece;
+use crate::session::protocol;
+use crate::session::wire;
+
+/// How many records are applied before the fan-out gets them.
+const BATCH_RECORDS: usize = 1024;
+/// How many bytes of events go to the fan-out at once.
+const RUN_BYTES: usize = 128 * 1024;
+/// The longest wait for a record: the instance's clock has to tick too.
+const POLL_WAIT: Duration = Duration::from_secs(1);
+/// Between two attempts to reach a log that does not answer.
+const RETRY_WAIT: Duration = Duration::from_secs(1);
+
+/// The thread's own things.
+pub struct LogThread {
+    log: EventLog,
+    publisher: Arc<Publisher>,
+    fan_out: FanOut,
+    metrics: Arc<Metrics>,
+    abandon: Arc<AtomicBool>,
+    me: InstanceId,
+    lobby: Lobby,
+    online: OnlineList,
+    /// Whether what was read of the log is enough to know who is there.
+    bootstrap: Option<Bootstrap>,
+    /// Sessions of this instance that get events.
+    live: HashSet<SessionId>,
+    run: RunBuilder,
+    events: Vec<Event>,
+    entries: Vec<Entry>,
+    health: Health,
+}
+
+/// Why the thread ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum LogThreadEnd {
+    /// The instance has said `bye`, and all has come back.
+    Stopped,
+    /// It was told to give up.
+    Abandoned,
+    /// The log can never be used as it is: what an operator has to change.
+    Unusable(String),
+}
+
+impl LogThread {
+    /// `abandon`: ends the thread, whatever it waits for, within about a second.
+    #[must_use]
+    pub fn new(
+        log: EventLog,
+        publisher: Arc<Publisher>,
+        fan_out: FanOut,
+        metrics: Arc<Metrics>,
+        abandon: Arc<AtomicBool>,
+    ) -> Self {
+        LogThread {
+            me: publisher.id(),
+            log,
+            publisher,
+            run: RunBuilder::new(fan_out.thread_count()),
+            fan_out,
+            metrics,
+            abandon,
+            lobby: Lobby::default(),
+            online: OnlineList::default(),
+            bootstrap: None,
+            live: HashSet::new(),
+            events: Vec::new(),
+            entries: Vec::new(),
+            health: Health::Starting,
+        }
+    }
+
+    /// The whole life of the thread.
+    #[must_use]
+    pub fn run(mut self) -> LogThreadEnd {
+        match self.follow() {
+            Ok(never) => match never {},
+            // Stopped as asked: all sessions are closed, and nothing is wrong.
+            Err(LogThreadEnd::Stopped) => {
+                self.publisher.set_health(Health::Down);
+                LogThreadEnd::Stopped
+            }
+            Err(end) => {
+                self.set_health(Health::Down);
+                end
+            }
+        }
+    }
+
+    fn follow(&mut self) -> Result<std::convert::Infallible, LogThreadEnd> {
+        self.build_state()?;
+        let mut wait = Duration::ZERO;
+        loop {
+            if self.abandon.load(Ordering::Acquire) {
+                return Err(LogThreadEnd::Abandoned);
+            }
+            if let Err(error) = self.poll(wait.min(POLL_WAIT)) {
+                self.on_read_error(error)?;
+            }
+            self.hand_back();
+            let ticked = self.publisher.tick(&self.lobby);
+            if ticked.is_stopped {
+                return Err(LogThreadEnd::Stopped);
+            }
+            wait = ticked.wait;
+            let is_exact = self.is_exact();
+            self.set_health(if is_exact { ticked.health } else { Health::Starting });
+        }
+    }
+
+    /// Reads enough of the log to know who is there.
+    fn build_state(&mut self) -> Result<(), LogThreadEnd> {
+        let started_at = Instant::now();
+        let mut records = FIRST_SPAN_RECORDS;
+        loop {
+            let Some(span) = self.replay(records)? else { continue };
+            let read_all = span.end.saturating_sub(span.start) < records;
+            if self.is_exact() || read_all {
+                let (people, took) = (self.online.len(), started_at.elapsed());
+                info!("read the event log from {} to {}: {people} online, {took:.1?}", span.start, span.end);
+                return Ok(());
+            }
+            info!("the last {records} records of the event log do not tell who is there: reading more");
+            records = records.saturating_mul(WIDEN_TIMES);
+        }
+    }
+
+    /// Folds the last `records` of the log into a new state. None: the log did not answer, try again.
+    fn replay(&mut self, records: u64) -> Result<Option<Span>, LogThreadEnd> {
+        let span = match self.log.reader.rewind(records) {
+            Ok(span) => span,
+            Err(error) => return self.wait_out(&error).map(|()| None),
+        };
+        self.lobby = Lobby::default();
+        let mut bootstrap = Bootstrap::new(span.from_the_beginning);
+        while self.log.reader.position() < span.end {
+            if self.abandon.load(Ordering::Acquire) {
+                return Err(LogThreadEnd::Abandoned);
+            }
+            self.entries.clear();
+            if let Err(error) = self.log.reader.poll(POLL_WAIT, BATCH_RECORDS, &mut self.entries) {
+                return self.wait_out(&error).map(|()| None);
+            }
+            for entry in &self.entries {
+                self.events.clear();
+                self.lobby.apply(&entry.record, &mut self.events);
+                bootstrap.on_record(&entry.record);
+            }
+        }
+        self.events.clear();
+        self.bootstrap = Some(bootstrap);
+        self.online = OnlineList::default();
+        self.lobby.users_online().for_each(|user| self.online.insert(user));
+        self.metrics.set_online(self.online.len());
+        Ok(Some(span))
+    }
+
+    fn wait_out(&self, error: &ReadError) -> Result<(), LogThreadEnd> {
+        match error {
+            ReadError::Unusable(text) => return Err(LogThreadEnd::Unusable(text.clone())),
+            ReadError::Unavailable(_) | ReadError::Truncated(_) => warn!("{error}; trying again"),
+        }
+        if self.abandon.load(Ordering::Acquire) {
+            return Err(LogThreadEnd::Abandoned);
+        }
+        std::thread::sleep(RETRY_WAIT);
+        Ok(())
+    }
+
+    /// Once exact, always exact.
+    fn is_exact(&mut self) -> bool {
+        if self.bootstrap.as_ref().is_some_and(|bootstrap| bootstrap.is_exact(&self.lobby)) {
+            self.bootstrap = None;
+        }
+        self.bootstrap.is_none()
+    }
+
+    fn poll(&mut self, wait: Duration) -> Result<(), ReadError> {
+        let mut entries = std::mem::take(&mut self.entries);
+        entries.clear();
+        let polled = self.log.reader.poll(wait, BATCH_RECORDS, &mut entries);
+        for entry in &entries {
+            self.apply(&entry.record);
+        }
+        self.flush();
+        self.metrics.applied(entries.len(), self.online.len());
+        self.entries = entries;
+        polled
+    }
+
+    /// Applies one record, and notes what its people and ours get to see.
+    fn apply(&mut self, record: &Record) {
+        let own = record.from == self.me;
+        let admits = own && matches!(record.body, Body::Joined { .. } | Body::Roster { .. });
+        // The state just before: what a session that is admitted by this record gets to see first.
+        let before = if admits { self.online.snapshot() } else { Vec::new() };
+        self.lobby.apply(record, &mut self.events);
+        if let Some(bootstrap) = &mut self.bootstrap {
+            bootstrap.on_record(record);
+        }
+        if admits {
+            self.admit(record, &before);
+        }
+        match &record.body {
+            Body::Left { session } if own => drop(self.live.remove(session)),
+            // Void: this instance was lost while it was under way. (Not one that is there twice: its author is there.)
+            Body::Said { session, id, .. } if own && self.lobby.user_of(self.me, *session).is_none() => {
+                self.answer_unavailable(*session, id.clone());
+            }
+            _ => {}
+        }
+        for event in self.events.drain(..) {
+            match &event {
+                Event::UserJoined { user } => self.online.insert(user),
+                Event::UserLeft { user } => self.online.remove(user),
+                Event::Said { .. } => {}
+            }
+            self.run.put(&event, &record.at);
+        }
+        if own {
+            self.publisher.on_own_record(record, &self.lobby);
+        }
+        if self.run.frames.len() >= RUN_BYTES {
+            self.flush();
+        }
+    }
+
+    /// Makes the sessions live that are in the lobby by this record: `before` is sent to them, and everything from this
+    /// record's own events on.
+    fn admit(&mut self, record: &Record, before: &[Arc<[u8]>]) {
+        if !self.lobby.is_member(self.me) {
+            return;
+        }
+        match &record.body {
+            Body::Joined { session, .. } => self.admit_session(*session, record, before),
+            _ => {
+                let sessions: Vec<SessionId> =
+                    self.lobby.sessions_of(self.me).filter(|session| !self.live.contains(session)).collect();
+                sessions.into_iter().for_each(|session| self.admit_session(session, record, before));
+            }
+        }
+    }
+
+    fn admit_session(&mut self, session: SessionId, record: &Record, before: &[Arc<[u8]>]) {
+        if self.live.insert(session) {
+            self.run.admit(self.fan_out.thread_of(session), session, users_online(&record.at, before));
+        }
+    }
+
+    fn flush(&mut self) {
+        self.run.flush(&self.fan_out);
+    }
+
+    /// Tells senders what the log handed back.
+    fn hand_back(&mut self) {
+        while let Ok(record) = self.log.undelivered.try_recv() {
+            self.publisher.on_undelivered(&record);
+            if let Body::Said { session, id, .. } = record.body {
+                self.answer_unavailable(session, id);
+            }
+        }
+    }
+
+    fn answer_unavailable(&self, session: SessionId, id: Option<Arc<str>>) {
+        let frame = protocol::error_frame(&protocol::unavailable(id), &clock::rfc3339());
+        self.fan_out.tell(session, Command::Own { session, frame });
+    }
+
+    fn on_read_error(&mut self, error: ReadError) -> Result<(), LogThreadEnd> {
+        match error {
+            ReadError::Unavailable(_) => Ok(()),
+            ReadError::Unusable(text) => Err(LogThreadEnd::Unusable(text)),
+            ReadError::Truncated(_) => {
+                error!("{error}: closing all sessions and reading the log anew");
+                self.set_health(Health::Starting);
+                self.fan_out.tell_all(|| Command::CloseAll(End::LogUnavailable));
+                self.live.clear();
+                self.me = InstanceId(random::u64().map_err(|error| LogThreadEnd::Unusable(error.to_string()))?);
+                self.publisher.reincarnate(self.me);
+                self.build_state()
+            }
+        }
+    }
+
+    fn set_health(&mut self, health: Health) {
+        if health == self.health {
+            return;
+        }
+        match health {
+            Health::Ready => info!("ready"),
+            Health::Starting => info!("not ready: finding out who is there"),
+            Health::Stalled => warn!("not ready: nothing comes back from the event log"),
+            Health::Down => {
+                warn!("the event log does not answer: closing all sessions");
+                self.fan_out.tell_all(|| Command::CloseAll(End::LogUnavailable));
+            }
+        }
+        self.health = health;
+        self.publisher.set_health(health);
+    }
+}
+
+/// The `users_online` frame of this list, in parts that sessions share.
+fn users_online(sent_at: &str, names: &[Arc<[u8]>]) -> Vec<Piece> {
+    let head = protocol::users_online_head(sent_at);
+    let names_bytes: usize = names.iter().map(|part| part.len()).sum();
+    let payload_bytes = head.len() + names_bytes + protocol::USERS_ONLINE_TAIL.len();
+    let mut first = Vec::with_capacity(head.len() + 10);
+    wire::put_text_header(payload_bytes as u64, &mut first);
+    first.extend_from_slice(head.as_bytes());
+    let mut pieces = Vec::with_capacity(names.len() + 2);
+    pieces.push(Piece::part(first.into(), true));
+    pieces.extend(names.iter().map(|part| Piece::part(part.clone(), true)));
+    pieces.push(Piece::part(protocol::USERS_ONLINE_TAIL.into(), false));
+    pieces
+}
+
+/// Gathers what the fan-out gets next.
+struct RunBuilder {
+    frames: Vec<u8>,
+    events: u64,
+    /// By fan-out thread.
+    admissions: Vec<Vec<Admission>>,
+}
+
+impl RunBuilder {
+    fn new(threads: usize) -> Self {
+        RunBuilder { frames: Vec::new(), events: 0, admissions: (0..threads).map(|_| Vec::new()).collect() }
+    }
+
+    fn put(&mut self, event: &Event, sent_at: &str) {
+        protocol::put_event(event, sent_at, &mut self.frames);
+        self.events += 1;
+    }
+
+    /// The session's events begin where the run ends now.
+    fn admit(&mut self, thread: usize, session: SessionId, list: Vec<Piece>) {
+        let origin = self.frames.len();
+        if let Some(admissions) = self.admissions.get_mut(thread) {
+            admissions.push(Admission { session, list, origin });
+        }
+    }
+
+    fn flush(&mut self, fan_out: &FanOut) {
+        if self.frames.is_empty() && self.admissions.iter().all(Vec::is_empty) {
+            return;
+        }
+        let frames: Arc<[u8]> = self.frames.as_slice().into();
+        self.frames.clear();
+        let events = std::mem::take(&mut self.events);
+        for (thread, admissions) in self.admissions.iter_mut().enumerate() {
+            let run = Run { frames: frames.clone(), events, admissions: std::mem::take(admissions) };
+            fan_out.tell_thread(thread, Command::Events(run));
+        }
+    }
+}

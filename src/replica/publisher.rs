@@ -1,0 +1,186 @@
+//! [`Publisher`]: appends what this instance has to say. The order of its records in the log is the order in which the
+//! one lock here was taken, so a roster and the `joined` and `left` around it never contradict each other.
+
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use thiserror::Error;
+
+use crate::clock;
+use crate::event_log::{AppendError, Appender};
+use crate::lobby::instance::ROSTER_BYTES_MAX;
+use crate::lobby::{Health, Instance, InstanceId, Lobby, Record, SessionId, User};
+use crate::threads::lock;
+
+/// How long a message waits for room in the queue to the log: its client is not read meanwhile.
+const ROOM_WAIT: Duration = Duration::from_millis(500);
+/// Between two looks for room.
+const ROOM_LOOK: Duration = Duration::from_millis(5);
+
+/// Why a message was not taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+pub enum SayError {
+    /// The log does not take records now.
+    #[error("the lobby is unavailable")]
+    Unavailable,
+}
+
+/// The writing side of this instance. Shared by all session threads and the log thread.
+pub struct Publisher {
+    instance: Mutex<Instance>,
+    appender: Arc<dyn Appender>,
+    started_at: Instant,
+    next_session: AtomicU64,
+    health: AtomicU8,
+    draining: AtomicBool,
+}
+
+impl Publisher {
+    /// A new incarnation with this id.
+    #[must_use]
+    pub fn new(id: InstanceId, appender: Arc<dyn Appender>) -> Self {
+        Publisher {
+            instance: Mutex::new(Instance::new(id, ROSTER_BYTES_MAX, Duration::ZERO)),
+            appender,
+            started_at: Instant::now(),
+            next_session: AtomicU64::new(1),
+            health: AtomicU8::new(Health::Starting as u8),
+            draining: AtomicBool::new(false),
+        }
+    }
+
+    /// A number for a new session, never given twice.
+    pub fn new_session(&self) -> SessionId {
+        SessionId(self.next_session.fetch_add(1, Ordering::Relaxed))
+    }
+
+    /// Whether joins and messages are taken: the log thread says so.
+    #[must_use]
+    pub fn is_ready(&self) -> bool {
+        self.health.load(Ordering::Acquire) == Health::Ready as u8 && !self.is_draining()
+    }
+
+    /// Whether the server is about to stop.
+    #[must_use]
+    pub fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::Acquire)
+    }
+
+    /// A session opened. Where the log does not take its `joined` now, the next roster carries it.
+    ///
+    /// # Errors
+    /// The log does not answer, or the server is about to stop.
+    pub fn open_session(&self, session: SessionId, user: User) -> Result<(), SayError> {
+        if !self.is_ready() {
+            return Err(SayError::Unavailable);
+        }
+        let mut instance = lock(&self.instance);
+        let Some(record) = instance.open_session(session, user, clock::rfc3339()) else {
+            return Err(SayError::Unavailable);
+        };
+        let _ = self.append(&mut instance, record);
+        Ok(())
+    }
+
+    /// A session closed. While the server drains its person stays in the lobby: he has the time of a lease to come
+    /// back elsewhere.
+    pub fn close_session(&self, session: SessionId) {
+        let mut instance = lock(&self.instance);
+        if let Some(record) = instance.close_session(session, clock::rfc3339()) {
+            let _ = self.append(&mut instance, record);
+        }
+    }
+
+    /// A client said something. Waits a little for room in the log's queue.
+    ///
+    /// # Errors
+    /// It was not taken: tell the client.
+    pub fn say(&self, session: SessionId, text: Arc<str>, id: Option<Arc<str>>) -> Result<(), SayError> {
+        let until = Instant::now() + ROOM_WAIT;
+        loop {
+            if self.health.load(Ordering::Acquire) != Health::Ready as u8 {
+                return Err(SayError::Unavailable);
+            }
+            let mut instance = lock(&self.instance);
+            let Some(record) = instance.say(session, text.clone(), id.clone(), clock::rfc3339()) else {
+                return Err(SayError::Unavailable);
+            };
+            let appended = self.append(&mut instance, record);
+            drop(instance);
+            match appended {
+                Ok(()) => return Ok(()),
+                Err(AppendError::Full) if Instant::now() < until => std::thread::sleep(ROOM_LOOK),
+                Err(_) => return Err(SayError::Unavailable),
+            }
+        }
+    }
+
+    /// From now on no session is opened, and one that closes leaves its person in the lobby. When the last one has
+    /// closed, the last record is appended.
+    pub fn begin_drain(&self) {
+        self.draining.store(true, Ordering::Release);
+        lock(&self.instance).stop();
+    }
+
+    /// How many sessions this instance has in the lobby.
+    #[must_use]
+    pub fn session_count(&self) -> usize {
+        lock(&self.instance).session_count()
+    }
+
+    /// This incarnation. For the log thread.
+    pub(super) fn id(&self) -> InstanceId {
+        lock(&self.instance).id()
+    }
+
+    /// Begins a new incarnation: what the old one had under way may never come back. Its sessions are no more. For the
+    /// log thread, when it has to read the log anew.
+    pub(super) fn reincarnate(&self, id: InstanceId) {
+        let mut instance = lock(&self.instance);
+        *instance = Instance::new(id, ROSTER_BYTES_MAX, self.started_at.elapsed());
+        if self.is_draining() {
+            instance.stop();
+        }
+    }
+
+    /// A record of this instance came out of the log and was applied. For the log thread.
+    pub(super) fn on_own_record(&self, record: &Record, lobby: &Lobby) {
+        lock(&self.instance).on_own_record(record, lobby, self.started_at.elapsed());
+    }
+
+    /// The log handed a record back. For the log thread.
+    pub(super) fn on_undelivered(&self, record: &Record) {
+        lock(&self.instance).on_undelivered(record);
+    }
+
+    /// Appends what is due. For the log thread, between two polls.
+    pub(super) fn tick(&self, lobby: &Lobby) -> Ticked {
+        let mut instance = lock(&self.instance);
+        let now = self.started_at.elapsed();
+        for record in instance.tick(lobby, &clock::rfc3339(), now) {
+            let _ = self.append(&mut instance, record);
+        }
+        Ticked { health: instance.health(now), is_stopped: instance.is_stopped(), wait: instance.next_tick(now) }
+    }
+
+    /// Says how the instance is, for [`Publisher::is_ready`]. For the log thread.
+    pub(super) fn set_health(&self, health: Health) {
+        self.health.store(health as u8, Ordering::Release);
+    }
+
+    /// Appends under the lock, so that the log has the records in the order of their `seq`.
+    fn append(&self, instance: &mut Instance, record: Record) -> Result<(), AppendError> {
+        // The record goes into the log, and is still needed when the log refuses it.
+        self.appender.append(record.clone()).inspect_err(|_| instance.on_undelivered(&record))
+    }
+}
+
+/// What [`Publisher::tick`] found.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Ticked {
+    pub health: Health,
+    pub is_stopped: bool,
+    /// Until the next tick, at most.
+    pub wait: Duration,
+}

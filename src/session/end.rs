@@ -1,0 +1,100 @@
+//! Why a session ends: one table with the close code, the words, the log level and the metric label of each reason.
+//!
+//! Close codes are those of RFC 6455, section 7.4.1, and of the IANA registry after it (1012, 1013).
+
+use log::Level;
+
+/// Why a session ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum End {
+    /// The client closed.
+    ClosedByClient,
+    /// The connection ended without a close frame.
+    Disconnected,
+    /// No answer to a ping.
+    PingTimeout,
+    /// Not a websocket conversation.
+    ProtocolError,
+    /// A text that is not UTF-8.
+    NotUtf8,
+    /// A frame or message beyond the bound.
+    TooBig,
+    /// More messages or control frames than allowed, and again after it was told.
+    TooFast,
+    /// The token's time is over.
+    TokenExpired,
+    /// It did not read what was sent to it.
+    TooSlow,
+    /// The server stops.
+    Restarting,
+    /// The event log does not answer.
+    LogUnavailable,
+    /// A defect of the server.
+    Internal,
+}
+
+/// The row of one reason.
+#[derive(Debug, Clone, Copy)]
+pub struct Row {
+    /// What the close frame says; in reply to the client's close frame, his own code is echoed instead.
+    pub code: u16,
+    /// What the close frame says in words: at most 123 bytes.
+    pub words: &'static str,
+    /// How loud it is in the log.
+    pub level: Level,
+    /// What it is called in the metrics.
+    pub label: &'static str,
+}
+
+impl End {
+    /// All reasons.
+    pub const ALL: [End; 12] = [
+        End::ClosedByClient,
+        End::Disconnected,
+        End::PingTimeout,
+        End::ProtocolError,
+        End::NotUtf8,
+        End::TooBig,
+        End::TooFast,
+        End::TokenExpired,
+        End::TooSlow,
+        End::Restarting,
+        End::LogUnavailable,
+        End::Internal,
+    ];
+
+    /// The row of this reason.
+    #[must_use]
+    pub const fn row(self) -> Row {
+        let (code, words, level, label) = match self {
+            End::ClosedByClient => (1000, "", Level::Debug, "closed_by_client"),
+            End::Disconnected => (1000, "", Level::Debug, "disconnected"),
+            End::PingTimeout => (1001, "no answer to a ping", Level::Debug, "ping_timeout"),
+            End::ProtocolError => (1002, "not a valid websocket frame", Level::Debug, "protocol_error"),
+            End::NotUtf8 => (1007, "text is not UTF-8", Level::Debug, "not_utf8"),
+            End::TooBig => (1009, "message too big", Level::Debug, "too_big"),
+            End::TooFast => (1008, "too many messages", Level::Info, "too_fast"),
+            End::TokenExpired => (1008, "token expired: log in again", Level::Debug, "token_expired"),
+            End::TooSlow => (1013, "too slow: did not read what was sent", Level::Info, "too_slow"),
+            End::Restarting => (1012, "the server restarts: join again", Level::Debug, "restarting"),
+            End::LogUnavailable => (1013, "the lobby is unavailable: try again later", Level::Debug, "log_unavailable"),
+            End::Internal => (1011, "a defect of the server", Level::Error, "internal"),
+        };
+        Row { code, words, level, label }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_reason_fits_a_control_frame_and_has_a_label_of_its_own() {
+        let mut labels: Vec<_> = End::ALL.iter().map(|end| end.row().label).collect();
+        // RFC 6455, section 5.5: 125 bytes, two of which are the code.
+        assert!(End::ALL.iter().all(|end| end.row().words.len() <= 123));
+        labels.sort_unstable();
+        labels.dedup();
+        assert_eq!(labels.len(), End::ALL.len());
+    }
+}

@@ -1,0 +1,17 @@
+//! Sessions: what happens on a connection after its handshake.
+//!
+//! Who does what, on which thread:
+//! - [`reader`]: the connection's own thread reads frames and appends to the log. It never writes to the socket.
+//! - [`fan_out`]: a few threads own the [`outbox`]es and do all the writing; they never block.
+//! - [`wire`]: websocket frames as bytes. [`protocol`]: what is in them. [`online_list`]: the list of names, encoded.
+//! - [`end`]: why a session ends, with its close code, log level and metric label.
+
+pub mod end;
+pub mod fan_out;
+pub mod link;
+pub mod online_list;
+pub mod outbox;
+pub mod protocol;
+pub mod rate;
+pub mod reader;
+pub mod wire;

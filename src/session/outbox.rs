@@ -1,0 +1,346 @@
+//! [`Outbox`]: what still has to go out to one client, and where that conversation stands. Owned by one fan-out
+//! thread; it never blocks, and never holds more than its bound.
+//!
+//! It writes straight to the socket. Only what the socket does not take is queued, and tried again after a pause that
+//! grows: a client that reads slowly costs a system call now and then, and no thread.
+
+use std::collections::VecDeque;
+use std::io::{self, IoSlice};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::end::End;
+use super::link::Link;
+use super::wire;
+use crate::net;
+
+/// How many parts one write takes at most (Linux allows 1,024).
+const PARTS_PER_WRITE: usize = 256;
+/// The pause before a socket that was full is tried again: the first, and the longest.
+const RETRY_FIRST: Duration = Duration::from_millis(2);
+const RETRY_LONGEST: Duration = Duration::from_millis(64);
+/// How long a peer has to take the close frame and to answer it.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
+/// Own frames (pongs, errors) that may wait before the session is in the lobby.
+const HELD_BYTES_MAX: usize = 64 * 1024;
+
+/// Bytes to be sent: whole frames, or one part of a frame that is shared in parts.
+#[derive(Debug, Clone)]
+pub struct Piece {
+    bytes: Arc<[u8]>,
+    sent: usize,
+    /// Where the whole frames in `bytes` begin that this client gets.
+    origin: usize,
+    /// True when the frame goes on in the next piece.
+    goes_on: bool,
+}
+
+impl Piece {
+    /// Whole frames: `bytes` from `origin`, which is the beginning of one.
+    #[must_use]
+    pub fn frames(bytes: Arc<[u8]>, origin: usize) -> Self {
+        Piece { sent: origin, origin, bytes, goes_on: false }
+    }
+
+    /// A part of a frame; `goes_on`: another part follows.
+    #[must_use]
+    pub fn part(bytes: Arc<[u8]>, goes_on: bool) -> Self {
+        Piece { sent: 0, origin: 0, bytes, goes_on }
+    }
+
+    fn rest(&self) -> &[u8] {
+        self.bytes.get(self.sent..).unwrap_or_default()
+    }
+}
+
+/// Where a session stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    /// Its `joined` has not come back yet: it gets no events.
+    Waiting,
+    /// It gets every event.
+    Live,
+    /// Its close frame is sent or queued: nothing comes after it. Cut at `deadline`.
+    Closing { deadline: Instant },
+    /// The connection is gone; the session thread will say so.
+    Gone,
+}
+
+/// The outgoing side of one session.
+#[derive(Debug)]
+pub struct Outbox {
+    /// The connection.
+    pub link: Arc<Link>,
+    /// When the token's time is over.
+    token_expires_at: Instant,
+    stage: Stage,
+    queue: VecDeque<Piece>,
+    queued_bytes: usize,
+    /// Own frames that go out behind the events of this round.
+    own: Vec<u8>,
+    /// Where its events begin in this round.
+    origin: usize,
+    retry_pause: Duration,
+    retry_at: Instant,
+    /// When the socket took something last, or there was nothing to take.
+    progress_at: Instant,
+    ping_at: Instant,
+    pinged_at: Option<Instant>,
+}
+
+impl Outbox {
+    /// For a connection whose handshake is done. `ping_at`: when it is pinged first.
+    #[must_use]
+    pub fn new(link: Arc<Link>, token_expires_at: Instant, ping_at: Instant, now: Instant) -> Self {
+        Outbox {
+            link,
+            token_expires_at,
+            stage: Stage::Waiting,
+            queue: VecDeque::new(),
+            queued_bytes: 0,
+            own: Vec::new(),
+            origin: 0,
+            retry_pause: RETRY_FIRST,
+            retry_at: now,
+            progress_at: now,
+            ping_at,
+            pinged_at: None,
+        }
+    }
+
+    /// Whether it still takes part: not closing, not gone.
+    #[must_use]
+    pub fn is_open(&self) -> bool {
+        matches!(self.stage, Stage::Waiting | Stage::Live)
+    }
+
+    /// Whether it gets events.
+    #[must_use]
+    pub fn is_live(&self) -> bool {
+        self.stage == Stage::Live
+    }
+
+    /// When to call [`Outbox::retry`]; none while nothing is queued.
+    #[must_use]
+    pub fn retry_at(&self) -> Option<Instant> {
+        (!self.queue.is_empty() && self.stage != Stage::Gone).then_some(self.retry_at)
+    }
+
+    /// The session is in the lobby: `list` is sent first, then this round's events from `origin` on.
+    pub fn admit(&mut self, list: Vec<Piece>, origin: usize, now: Instant) {
+        if self.stage == Stage::Waiting {
+            self.stage = Stage::Live;
+            self.origin = origin;
+            list.into_iter().for_each(|piece| self.enqueue(piece, now));
+        }
+    }
+
+    /// Adds a frame of its own, to go out with this round.
+    pub fn own_frame(&mut self, frame: &[u8]) {
+        if self.is_open() && self.own.len() + frame.len() <= HELD_BYTES_MAX {
+            self.own.extend_from_slice(frame);
+        }
+    }
+
+    /// Sends this round: the events, then its own frames. `round` has whole frames, or nothing.
+    ///
+    /// # Errors
+    /// Why it had to be cut.
+    pub fn send_round(&mut self, round: &Arc<[u8]>, outbox_bytes_max: usize, now: Instant) -> Result<(), End> {
+        let origin = std::mem::take(&mut self.origin);
+        if self.stage != Stage::Live {
+            return Ok(());
+        }
+        let nothing_waits = self.queue.is_empty();
+        if nothing_waits && self.own.is_empty() {
+            return self.send_directly(round, origin, now);
+        }
+        if origin < round.len() {
+            self.enqueue(Piece::frames(round.clone(), origin), now);
+        }
+        if !self.own.is_empty() {
+            let own = std::mem::take(&mut self.own);
+            self.enqueue(Piece::frames(own.into(), 0), now);
+        }
+        // A client that lags is tried at its own time, not in every round.
+        if nothing_waits || now >= self.retry_at {
+            self.work_off(now)?;
+        }
+        if self.queued_bytes > outbox_bytes_max { Err(End::TooSlow) } else { Ok(()) }
+    }
+
+    /// The common case: one write, nothing kept.
+    fn send_directly(&mut self, round: &Arc<[u8]>, origin: usize, now: Instant) -> Result<(), End> {
+        let Some(bytes) = round.get(origin..).filter(|bytes| !bytes.is_empty()) else { return Ok(()) };
+        let sent = match net::send_now(&self.link.stream, &[IoSlice::new(bytes)]) {
+            Ok(sent) => sent,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => 0,
+            Err(_) => return Err(End::Disconnected),
+        };
+        if sent < bytes.len() {
+            self.enqueue(Piece { sent: origin + sent, ..Piece::frames(round.clone(), origin) }, now);
+            self.pause(sent > 0, now);
+        }
+        Ok(())
+    }
+
+    /// Tries again what is queued.
+    ///
+    /// # Errors
+    /// The connection is gone.
+    pub fn retry(&mut self, now: Instant) -> Result<(), End> {
+        if self.queue.is_empty() || self.stage == Stage::Gone { Ok(()) } else { self.work_off(now) }
+    }
+
+    /// Asks for the end: `frame` is the close frame, the last thing that is sent. Ignored when it is closing already.
+    pub fn close(&mut self, frame: &[u8], now: Instant) {
+        if !self.is_open() {
+            return;
+        }
+        let mut own = std::mem::take(&mut self.own);
+        own.extend_from_slice(frame);
+        self.enqueue(Piece::frames(own.into(), 0), now);
+        self.stage = Stage::Closing { deadline: now + CLOSE_TIMEOUT };
+        if self.work_off(now).is_err() {
+            self.gone();
+        }
+    }
+
+    /// Closes a client that is too far behind: what is queued is dropped, but for the frame that it has a part of, so
+    /// that the close frame can be understood if it reads again.
+    pub fn close_behind(&mut self, end: End, now: Instant) {
+        self.drop_whole_frames();
+        self.own.clear();
+        self.close(&wire::close(end.row().code, end.row().words), now);
+    }
+
+    /// The connection does not work any more: the session thread gets to know by its read.
+    pub fn gone(&mut self) {
+        self.stage = Stage::Gone;
+        self.queue = VecDeque::new();
+        self.queued_bytes = 0;
+        self.own = Vec::new();
+        self.link.cut();
+    }
+
+    /// What is due by time alone: pings, their answers, the token, the end of a close. To be called about once a
+    /// second.
+    ///
+    /// # Errors
+    /// Why the session ends now; the caller closes it.
+    pub fn tick(&mut self, health: &HealthTimes, now: Instant) -> Result<(), End> {
+        match self.stage {
+            Stage::Gone => return Ok(()),
+            Stage::Closing { deadline } => {
+                if now >= deadline {
+                    self.gone();
+                }
+                return Ok(());
+            }
+            Stage::Waiting | Stage::Live => {}
+        }
+        if now >= self.token_expires_at {
+            return Err(End::TokenExpired);
+        }
+        if let Some(pinged_at) = self.pinged_at {
+            if self.link.heard_at() >= pinged_at {
+                self.pinged_at = None;
+            } else if now >= pinged_at + health.pong_timeout {
+                return Err(End::PingTimeout);
+            }
+        }
+        if !self.queue.is_empty() {
+            // A ping would wait behind what is queued: whether it still reads shows by that.
+            let stuck = now >= self.progress_at + health.ping_interval + health.pong_timeout;
+            return if stuck { Err(End::TooSlow) } else { Ok(()) };
+        }
+        if now >= self.ping_at && self.pinged_at.is_none() && self.stage == Stage::Live {
+            self.ping_at = now + health.ping_interval;
+            self.pinged_at = Some(now);
+            self.enqueue(Piece::frames(wire::ping().into(), 0), now);
+            return self.work_off(now);
+        }
+        Ok(())
+    }
+
+    fn enqueue(&mut self, piece: Piece, now: Instant) {
+        if self.queue.is_empty() {
+            self.progress_at = now;
+        }
+        self.queued_bytes += piece.rest().len();
+        self.queue.push_back(piece);
+    }
+
+    /// Writes until the queue is empty or the socket full.
+    fn work_off(&mut self, now: Instant) -> Result<(), End> {
+        let mut progress = false;
+        while !self.queue.is_empty() {
+            let parts: Vec<IoSlice<'_>> =
+                self.queue.iter().take(PARTS_PER_WRITE).map(|piece| IoSlice::new(piece.rest())).collect();
+            match net::send_now(&self.link.stream, &parts) {
+                Ok(sent) => self.advance(sent),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    self.pause(progress, now);
+                    return Ok(());
+                }
+                Err(_) => return Err(End::Disconnected),
+            }
+            progress = true;
+            self.progress_at = now;
+        }
+        // The room that a burst made is given back.
+        self.queue = VecDeque::new();
+        self.retry_pause = RETRY_FIRST;
+        if matches!(self.stage, Stage::Closing { .. }) {
+            self.link.finish_writing();
+        }
+        Ok(())
+    }
+
+    fn advance(&mut self, mut sent: usize) {
+        self.queued_bytes = self.queued_bytes.saturating_sub(sent);
+        while let Some(front) = self.queue.front_mut() {
+            let rest = front.rest().len();
+            if sent < rest {
+                front.sent += sent;
+                return;
+            }
+            sent -= rest;
+            self.queue.pop_front();
+        }
+    }
+
+    fn pause(&mut self, progress: bool, now: Instant) {
+        self.retry_pause = if progress { RETRY_FIRST } else { (self.retry_pause * 2).min(RETRY_LONGEST) };
+        self.retry_at = now + self.retry_pause;
+    }
+
+    fn drop_whole_frames(&mut self) {
+        let mut kept = VecDeque::new();
+        while let Some(mut piece) = self.queue.pop_front() {
+            if piece.goes_on {
+                kept.push_back(piece);
+                continue;
+            }
+            let in_parts = !kept.is_empty();
+            if !in_parts {
+                let frames = piece.bytes.get(piece.origin..).unwrap_or_default();
+                let end = piece.origin + wire::frame_boundary(frames, piece.sent - piece.origin);
+                piece.bytes = piece.bytes.get(..end).unwrap_or_default().into();
+            }
+            kept.push_back(piece);
+            break;
+        }
+        self.queue = kept;
+        self.queued_bytes = self.queue.iter().map(|piece| piece.rest().len()).sum();
+    }
+}
+
+/// How often to ping, and how long to wait.
+#[derive(Debug, Clone, Copy)]
+pub struct HealthTimes {
+    /// Between two pings.
+    pub ping_interval: Duration,
+    /// For the answer.
+    pub pong_timeout: Duration,
+}

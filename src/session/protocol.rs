@@ -1,0 +1,258 @@
+//! What is in the frames: the contract with clients, version 1 (`doc/api.md`). Pure.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+
+use super::wire;
+use crate::lobby::Event;
+
+/// Characters of the id that a client may give a message.
+pub const MESSAGE_ID_CHARS_MAX: usize = 64;
+
+/// A message that a client asks to be said.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Say {
+    /// What.
+    pub text: Arc<str>,
+    /// The client's own id for it, given back to everybody with the message, and to him with an error about it.
+    pub id: Option<Arc<str>>,
+}
+
+/// Something that is told to one client: the `error` frame.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ClientError {
+    /// A stable word for programs.
+    pub code: &'static str,
+    /// What to do about it, for people.
+    pub text: Cow<'static, str>,
+    /// The id of the message that it is about.
+    pub id: Option<Arc<str>>,
+}
+
+impl ClientError {
+    /// An error about no particular message.
+    #[must_use]
+    pub fn new(code: &'static str, text: impl Into<Cow<'static, str>>) -> Self {
+        ClientError { code, text: text.into(), id: None }
+    }
+
+    /// The same, about the message with this id.
+    #[must_use]
+    pub fn about(mut self, id: Option<Arc<str>>) -> Self {
+        self.id = id;
+        self
+    }
+}
+
+/// The answer to a binary message.
+#[must_use]
+pub fn binary_refused() -> ClientError {
+    ClientError::new("binary", "binary messages are not understood: send JSON as text")
+}
+
+/// The answer to the first message beyond the rate.
+#[must_use]
+pub fn rate_limited() -> ClientError {
+    ClientError::new("rate_limited", "too many messages: this one was not sent; wait a second, or be disconnected")
+}
+
+/// The answer to a message that the log did not take.
+#[must_use]
+pub fn unavailable(id: Option<Arc<str>>) -> ClientError {
+    ClientError::new("unavailable", "the lobby did not take this message: send it again later").about(id)
+}
+
+/// The frame of a client as it is: unknown fields are ignored, and never built up in memory.
+#[derive(Deserialize)]
+struct Incoming<'a> {
+    #[serde(rename = "type", borrow)]
+    kind: Option<Cow<'a, str>>,
+    #[serde(borrow)]
+    msg: Option<&'a RawValue>,
+    #[serde(borrow)]
+    id: Option<Cow<'a, str>>,
+}
+
+#[derive(Deserialize)]
+struct IncomingText<'a> {
+    #[serde(borrow)]
+    text: Option<Cow<'a, str>>,
+}
+
+/// What a text frame of a client asks for.
+///
+/// # Errors
+/// The frame to answer with; the session goes on.
+pub fn parse(frame: &str, text_chars_max: usize) -> Result<Say, ClientError> {
+    let incoming: Incoming<'_> = serde_json::from_str(frame).map_err(|error| {
+        ClientError::new("bad_json", format!("not a JSON object of the form that is expected: {error}"))
+    })?;
+    let id = incoming.id.as_deref().map(Arc::<str>::from);
+    if id.as_ref().is_some_and(|id| id.chars().count() > MESSAGE_ID_CHARS_MAX) {
+        return Err(ClientError::new("bad_id", format!("id is longer than {MESSAGE_ID_CHARS_MAX} characters")));
+    }
+    let fail = |code, text: Cow<'static, str>| Err(ClientError::new(code, text).about(id.clone()));
+    match incoming.kind.as_deref() {
+        Some("chat_message") => {}
+        Some(_) => return fail("unknown_type", "the only type that clients send is chat_message".into()),
+        None => return fail("no_type", "type is missing: {\"type\":\"chat_message\",\"msg\":{\"text\":...}}".into()),
+    }
+    let text = match incoming.msg.map(|msg| serde_json::from_str::<IncomingText<'_>>(msg.get())) {
+        Some(Ok(IncomingText { text: Some(text) })) => text,
+        Some(Ok(IncomingText { text: None })) | None => return fail("no_text", "msg.text is missing".into()),
+        Some(Err(error)) => return fail("bad_msg", format!("msg is not {{\"text\":\"...\"}}: {error}").into()),
+    };
+    if text.is_empty() {
+        return fail("empty_text", "msg.text is empty".into());
+    }
+    if text.chars().count() > text_chars_max {
+        return fail("text_too_long", format!("msg.text is longer than {text_chars_max} characters").into());
+    }
+    Ok(Say { text: text.into(), id })
+}
+
+#[derive(Serialize)]
+struct Outgoing<'a, M: Serialize> {
+    #[serde(rename = "type")]
+    kind: &'static str,
+    sent_at: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    id: Option<&'a str>,
+    msg: M,
+}
+
+#[derive(Serialize)]
+struct UserMsg<'a> {
+    username: &'a str,
+}
+
+#[derive(Serialize)]
+struct ChatMsg<'a> {
+    from_user: &'a str,
+    text: &'a str,
+}
+
+#[derive(Serialize)]
+struct ErrorMsg<'a> {
+    code: &'a str,
+    text: &'a str,
+}
+
+/// Adds the frame of an event to `out`: a whole websocket frame, the same for everybody.
+pub fn put_event(event: &Event, sent_at: &str, out: &mut Vec<u8>) {
+    match event {
+        Event::UserJoined { user } => {
+            put("user_joined", sent_at, None, UserMsg { username: &user.username }, out);
+        }
+        Event::UserLeft { user } => put("user_left", sent_at, None, UserMsg { username: &user.username }, out),
+        Event::Said { user, text, id } => {
+            put("chat_message", sent_at, id.as_deref(), ChatMsg { from_user: &user.username, text }, out);
+        }
+    }
+}
+
+/// The frame of an error.
+#[must_use]
+pub fn error_frame(error: &ClientError, sent_at: &str) -> Vec<u8> {
+    let mut frame = Vec::with_capacity(256);
+    put("error", sent_at, error.id.as_deref(), ErrorMsg { code: error.code, text: &error.text }, &mut frame);
+    frame
+}
+
+/// What stands before the names in a `users_online` frame, and after them.
+#[must_use]
+pub fn users_online_head(sent_at: &str) -> String {
+    format!(r#"{{"type":"users_online","sent_at":"{sent_at}","msg":{{"list":["#)
+}
+
+/// See [`users_online_head`].
+pub const USERS_ONLINE_TAIL: &[u8] = b"]}}";
+
+/// Adds a name as JSON has it, quotes included.
+pub fn put_name(name: &str, out: &mut Vec<u8>) {
+    put_json(&name, out);
+}
+
+fn put<M: Serialize>(kind: &'static str, sent_at: &str, id: Option<&str>, msg: M, out: &mut Vec<u8>) {
+    let mut payload = Vec::with_capacity(256);
+    put_json(&Outgoing { kind, sent_at, id, msg }, &mut payload);
+    wire::put_text(&payload, out);
+}
+
+/// Strings in structs always serialize, and a vector takes everything.
+fn put_json(value: &impl Serialize, out: &mut Vec<u8>) {
+    let result = serde_json::to_writer(out, value);
+    debug_assert!(result.is_ok());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::lobby::User;
+
+    const AT: &str = "2026-11-23T10:00:00.000000001+01:00";
+
+    fn payload(frame: &[u8]) -> &str {
+        std::str::from_utf8(&frame[if frame[1] < 126 { 2 } else { 4 }..]).unwrap()
+    }
+
+    #[test]
+    fn frames_are_those_of_the_contract() {
+        let user = User { id: "4".into(), username: "Bob".into() };
+        let frame = |event| {
+            let mut frame = Vec::new();
+            put_event(&event, AT, &mut frame);
+            payload(&frame).to_owned()
+        };
+        assert_eq!(
+            frame(Event::UserJoined { user: user.clone() }),
+            format!(r#"{{"type":"user_joined","sent_at":"{AT}","msg":{{"username":"Bob"}}}}"#)
+        );
+        assert_eq!(
+            frame(Event::UserLeft { user: user.clone() }),
+            format!(r#"{{"type":"user_left","sent_at":"{AT}","msg":{{"username":"Bob"}}}}"#)
+        );
+        assert_eq!(
+            frame(Event::Said { user: user.clone(), text: "Hello!".into(), id: None }),
+            format!(r#"{{"type":"chat_message","sent_at":"{AT}","msg":{{"from_user":"Bob","text":"Hello!"}}}}"#)
+        );
+        assert_eq!(
+            frame(Event::Said { user, text: "a\"b".into(), id: Some("7".into()) }),
+            format!(r#"{{"type":"chat_message","sent_at":"{AT}","id":"7","msg":{{"from_user":"Bob","text":"a\"b"}}}}"#)
+        );
+        assert_eq!(
+            payload(&error_frame(&ClientError::new("x", "y"), AT)),
+            format!(r#"{{"type":"error","sent_at":"{AT}","msg":{{"code":"x","text":"y"}}}}"#)
+        );
+    }
+
+    #[test]
+    fn a_message_is_taken_whatever_else_stands_beside_it() {
+        let frame = r#"{"type":"chat_message","sent_at":"no","id":"c1","more":{"a":[1,{}]},
+            "msg":{"text":"Hello!","from_user":"Eve","x":null}}"#;
+        assert_eq!(parse(frame, 6), Ok(Say { text: "Hello!".into(), id: Some("c1".into()) }));
+    }
+
+    #[test]
+    fn what_is_wrong_is_named() {
+        let code = |frame: &str| parse(frame, 3).unwrap_err().code;
+        assert_eq!(code("hello"), "bad_json");
+        assert_eq!(code("[]"), "bad_json");
+        assert_eq!(code("\"chat_message\""), "bad_json");
+        assert_eq!(code(r#"{"msg":{"text":"a"}}"#), "no_type");
+        assert_eq!(code(r#"{"type":"dance","msg":[1]}"#), "unknown_type");
+        assert_eq!(code(r#"{"type":"chat_message"}"#), "no_text");
+        assert_eq!(code(r#"{"type":"chat_message","msg":{}}"#), "no_text");
+        assert_eq!(code(r#"{"type":"chat_message","msg":{"text":5}}"#), "bad_msg");
+        assert_eq!(code(r#"{"type":"chat_message","msg":{"text":""}}"#), "empty_text");
+        assert_eq!(code(r#"{"type":"chat_message","msg":{"text":"abcd"}}"#), "text_too_long");
+        assert!(parse(r#"{"type":"chat_message","msg":{"text":"äöü"}}"#, 3).is_ok());
+        let deep = format!("{{\"x\":{}", "[".repeat(10_000));
+        assert_eq!(code(&deep), "bad_json");
+        let long_id = format!(r#"{{"type":"chat_message","id":"{}","msg":{{"text":"a"}}}}"#, "x".repeat(65));
+        assert_eq!(code(&long_id), "bad_id");
+    }
+}

@@ -1,0 +1,214 @@
+//! The life of a session, on its connection's own thread: it reads frames, checks them and appends to the log. It never
+//! writes to the socket: what its client has to be told goes through the fan-out.
+
+use std::io::Read;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use log::log;
+
+use super::end::End;
+use super::fan_out::{Command, FanOut};
+use super::link::Link;
+use super::protocol::{self, ClientError};
+use super::rate::TokenBucket;
+use super::wire::{self, Received, Receiver};
+use crate::clock;
+use crate::config::Limits;
+use crate::lobby::User;
+use crate::metrics::Metrics;
+use crate::replica::{Publisher, SayError};
+
+/// Control frames a second of one client, and at once. A browser sends none of its own; a library pings twice a minute.
+const CONTROL_FRAMES_PER_SECOND: u32 = 10;
+const CONTROL_FRAMES_BURST: u32 = 100;
+/// How long the rest of a closing connection is read, so that the last frame is not lost to a reset.
+const LINGER: Duration = Duration::from_secs(2);
+/// How much of it.
+const LINGER_BYTES_MAX: usize = 1 << 20;
+
+/// What all sessions use.
+pub struct Sessions {
+    /// Where sessions are opened, closed, and say something.
+    pub publisher: Arc<Publisher>,
+    /// Who writes.
+    pub fan_out: FanOut,
+    /// Bounds.
+    pub limits: Limits,
+    /// Where it is counted.
+    pub metrics: Arc<Metrics>,
+}
+
+/// One session to be: the handshake is done.
+pub struct NewSession {
+    /// The connection.
+    pub link: Arc<Link>,
+    /// Who, from the token.
+    pub user: User,
+    /// When the token's time is over.
+    pub token_expires_at: Instant,
+    /// What came behind the head of the request.
+    pub after_head: Vec<u8>,
+}
+
+/// Runs a session to its end. Called on the connection's thread.
+pub fn run(shared: &Sessions, new: NewSession) {
+    let NewSession { link, user, token_expires_at, after_head } = new;
+    let opened = Command::Open { link: link.clone(), token_expires_at };
+    if !shared.fan_out.tell(link.session, opened) {
+        return;
+    }
+    let username = user.username.clone();
+    shared.metrics.session_opened();
+    let open = OpenSession { shared, link: &link };
+    let end = match shared.publisher.open_session(link.session, user) {
+        Ok(()) => Conversation::new(shared, &link, after_head).hold(),
+        Err(_) => End::LogUnavailable,
+    };
+    let end = link.end(end);
+    shared.publisher.close_session(link.session);
+    finish(shared, &link, end);
+    drop(open);
+    log!(end.row().level, "session {} of {username:?} ended: {}", link.session.0, end.row().label);
+}
+
+/// Gives back what a session has, also when its thread panics.
+struct OpenSession<'a> {
+    shared: &'a Sessions,
+    link: &'a Link,
+}
+
+impl Drop for OpenSession<'_> {
+    fn drop(&mut self) {
+        let end = self.link.end(End::Internal);
+        self.shared.publisher.close_session(self.link.session);
+        self.shared.fan_out.tell(self.link.session, Command::Forget(self.link.session));
+        self.link.cut();
+        self.shared.metrics.session_ended(end);
+    }
+}
+
+/// Says the last word where the peer may still hear it, and waits for him to have read it.
+fn finish(shared: &Sessions, link: &Link, end: End) {
+    match end {
+        // The reply went out already, or nobody is there, or the fan-out has said it.
+        End::Disconnected | End::PingTimeout | End::TokenExpired | End::TooSlow | End::Restarting => {}
+        End::ClosedByClient => {}
+        End::ProtocolError | End::NotUtf8 | End::TooBig | End::TooFast | End::Internal | End::LogUnavailable => {
+            let frame = wire::close(end.row().code, end.row().words);
+            shared.fan_out.tell(link.session, Command::Close { session: link.session, frame });
+        }
+    }
+    if end != End::Disconnected {
+        linger(link);
+    }
+}
+
+/// Reads and drops until the peer is done, a while, or a lot.
+fn linger(link: &Link) {
+    let until = Instant::now() + LINGER;
+    let mut buffer = [0; 512];
+    let mut left = LINGER_BYTES_MAX;
+    while let Some(wait) = until.checked_duration_since(Instant::now()).filter(|wait| !wait.is_zero()) {
+        if link.stream.set_read_timeout(Some(wait)).is_err() {
+            return;
+        }
+        match (&link.stream).read(&mut buffer) {
+            Ok(read) if read > 0 && read <= left => left -= read,
+            _ => return,
+        }
+    }
+}
+
+/// A session that is open: what its client sends.
+struct Conversation<'a> {
+    shared: &'a Sessions,
+    link: &'a Link,
+    receiver: Receiver<'a>,
+    messages: TokenBucket,
+    /// Messages refused since the last one that was taken.
+    refused: u32,
+    control_frames: TokenBucket,
+}
+
+impl<'a> Conversation<'a> {
+    fn new(shared: &'a Sessions, link: &'a Link, after_head: Vec<u8>) -> Self {
+        let (limits, now) = (&shared.limits, Instant::now());
+        Conversation {
+            shared,
+            link,
+            receiver: Receiver::new(&link.stream, after_head, limits.frame_bytes),
+            messages: TokenBucket::new(limits.messages_per_second, limits.message_burst, now),
+            refused: 0,
+            control_frames: TokenBucket::new(CONTROL_FRAMES_PER_SECOND, CONTROL_FRAMES_BURST, now),
+        }
+    }
+
+    /// Until the client goes, or has to.
+    fn hold(mut self) -> End {
+        loop {
+            let received = match self.receiver.receive() {
+                Ok(received) => received,
+                Err(end) => return end,
+            };
+            self.link.heard();
+            let go_on = match received {
+                Received::Text(frame) => self.message(|this| this.text(&frame)),
+                Received::Binary(_) => self.message(|this| this.answer(&protocol::binary_refused())),
+                Received::Ping(payload) => self.control(|this| this.own_frame(wire::pong(&payload))),
+                Received::Pong => self.control(|_| ()),
+                Received::Close(code) => {
+                    let frame = wire::close_reply(code);
+                    self.shared.fan_out.tell(self.link.session, Command::Close { session: self.link.session, frame });
+                    return End::ClosedByClient;
+                }
+            };
+            if let Err(end) = go_on {
+                return end;
+            }
+        }
+    }
+
+    fn message(&mut self, handle: impl FnOnce(&mut Self)) -> Result<(), End> {
+        if self.messages.take(Instant::now()) {
+            self.refused = 0;
+            handle(self);
+            return Ok(());
+        }
+        self.refused += 1;
+        if self.refused > self.shared.limits.message_burst {
+            return Err(End::TooFast);
+        }
+        self.answer(&protocol::rate_limited());
+        Ok(())
+    }
+
+    fn control(&mut self, handle: impl FnOnce(&mut Self)) -> Result<(), End> {
+        if !self.control_frames.take(Instant::now()) {
+            return Err(End::TooFast);
+        }
+        handle(self);
+        Ok(())
+    }
+
+    fn text(&mut self, frame: &str) {
+        match protocol::parse(frame, self.shared.limits.text_chars) {
+            Ok(say) => {
+                let id = say.id.clone();
+                match self.shared.publisher.say(self.link.session, say.text, say.id) {
+                    Ok(()) => self.shared.metrics.message_taken(),
+                    Err(SayError::Unavailable) => self.answer(&protocol::unavailable(id)),
+                }
+            }
+            Err(error) => self.answer(&error),
+        }
+    }
+
+    fn answer(&mut self, error: &ClientError) {
+        self.own_frame(protocol::error_frame(error, &clock::rfc3339()));
+    }
+
+    fn own_frame(&mut self, frame: Vec<u8>) {
+        self.shared.fan_out.tell(self.link.session, Command::Own { session: self.link.session, frame });
+    }
+}

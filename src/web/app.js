@@ -1,0 +1,159 @@
+// The page of the lobby. What people type is only ever put in as text, never as markup.
+"use strict";
+
+const EVENTS_MAX = 1000;
+const RETRY_FIRST_MS = 500;
+const RETRY_LONGEST_MS = 15000;
+
+const byId = (id) => document.getElementById(id);
+const online = new Set();
+let token = null;
+let socket = null;
+let retryMs = RETRY_FIRST_MS;
+let retryTimer = null;
+let isNewAccount = false;
+
+function problem(text) {
+  byId("problem").textContent = text;
+}
+
+async function post(path, body) {
+  const response = await fetch(path, { method: "POST", body: JSON.stringify(body) });
+  const answer = await response.json();
+  if (!response.ok) throw new Error(answer.message);
+  return answer;
+}
+
+async function enter(event) {
+  event.preventDefault();
+  problem("");
+  byId("enter").disabled = true;
+  const account = { email: byId("email").value, password: byId("password").value };
+  try {
+    if (isNewAccount) await post("createUser", { ...account, username: byId("username").value });
+    token = (await post("login", account)).token;
+    byId("password").value = "";
+    join();
+  } catch (error) {
+    problem(error.message);
+  } finally {
+    byId("enter").disabled = false;
+  }
+}
+
+function join() {
+  const url = new URL("join", location.href);
+  url.protocol = url.protocol === "https:" ? "wss:" : "ws:";
+  // A page cannot set a header here: the token travels as a subprotocol.
+  socket = new WebSocket(url, ["ich", "bearer." + token]);
+  socket.onopen = () => {
+    byId("door").hidden = true;
+    byId("lobby").hidden = false;
+    byId("state").textContent = "";
+    byId("text").focus();
+  };
+  socket.onmessage = ({ data }) => show(JSON.parse(data));
+  socket.onclose = ({ code, reason }) => closed(code, reason);
+}
+
+function closed(code, reason) {
+  socket = null;
+  if (token === null) return;
+  if (code === 1008) return leave("You were disconnected: " + reason);
+  if (byId("lobby").hidden) return leave("The lobby cannot be joined now: try again later.");
+  byId("state").textContent = `not connected${reason ? ": " + reason : ""}; trying again`;
+  // Everybody is disconnected at the same moment when a server restarts: they come back spread over a while.
+  retryTimer = setTimeout(join, retryMs * (0.5 + Math.random()));
+  retryMs = Math.min(retryMs * 2, RETRY_LONGEST_MS);
+}
+
+function leave(why) {
+  clearTimeout(retryTimer);
+  token = null;
+  if (socket) socket.close(1000);
+  online.clear();
+  byId("events").replaceChildren();
+  byId("lobby").hidden = true;
+  byId("door").hidden = false;
+  problem(why);
+}
+
+function show({ type, sent_at, msg }) {
+  switch (type) {
+    case "users_online":
+      retryMs = RETRY_FIRST_MS;
+      online.clear();
+      msg.list.forEach((name) => online.add(name));
+      break;
+    case "user_joined":
+      online.add(msg.username);
+      line(sent_at, "", msg.username + " joined", "note");
+      break;
+    case "user_left":
+      online.delete(msg.username);
+      line(sent_at, "", msg.username + " left", "note");
+      break;
+    case "chat_message":
+      line(sent_at, msg.from_user, msg.text, "said");
+      return;
+    case "error":
+      line(sent_at, "", msg.text, "error");
+      return;
+    default:
+      return;
+  }
+  showOnline();
+}
+
+let isListDue = false;
+
+function showOnline() {
+  if (isListDue) return;
+  isListDue = true;
+  // Many come and go at once: the list is drawn once for all of them.
+  requestAnimationFrame(() => {
+    isListDue = false;
+    byId("count").textContent = online.size;
+    const names = [...online].sort((a, b) => a.localeCompare(b)).slice(0, EVENTS_MAX);
+    byId("online").replaceChildren(...names.map((name) => element("li", name)));
+  });
+}
+
+function line(sentAt, from, text, kind) {
+  const events = byId("events");
+  const isAtEnd = events.scrollHeight - events.scrollTop - events.clientHeight < 40;
+  const item = element("li", "");
+  item.className = kind;
+  const time = element("time", new Date(sentAt).toLocaleTimeString());
+  time.dateTime = sentAt;
+  item.append(time);
+  if (from) item.append(element("b", from));
+  item.append(element("span", text));
+  events.append(item);
+  while (events.childElementCount > EVENTS_MAX) events.firstElementChild.remove();
+  if (isAtEnd) events.scrollTop = events.scrollHeight;
+}
+
+function element(name, text) {
+  const made = document.createElement(name);
+  made.textContent = text;
+  return made;
+}
+
+byId("login").addEventListener("submit", enter);
+byId("leave").addEventListener("click", () => leave(""));
+byId("switch").addEventListener("click", () => {
+  isNewAccount = !isNewAccount;
+  byId("username-row").hidden = !isNewAccount;
+  byId("username").required = isNewAccount;
+  byId("password").autocomplete = isNewAccount ? "new-password" : "current-password";
+  byId("enter").textContent = isNewAccount ? "Make an account and join" : "Log in and join";
+  byId("switch").textContent = isNewAccount ? "I have an account" : "I have no account yet";
+});
+byId("say").addEventListener("submit", (event) => {
+  event.preventDefault();
+  const text = byId("text").value;
+  if (!text || !socket || socket.readyState !== WebSocket.OPEN) return;
+  socket.send(JSON.stringify({ type: "chat_message", msg: { text } }));
+  byId("text").value = "";
+});

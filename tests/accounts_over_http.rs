@@ -1,0 +1,316 @@
+//! Accounts as people meet them: what is refused and with which words, who wins when two want the same name, and what
+//! guessing and crowds get.
+
+mod harness;
+
+use std::io::Write;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
+use std::sync::Barrier;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use harness::http::{Answer, post, raw, read_answer};
+use harness::server::Server;
+use serde_json::json;
+use socket2::{Domain, Socket, Type};
+
+const NO_LOGIN_LIMIT: (&str, &str) = ("ICH_MAX_LOGINS_PER_MINUTE", "0");
+
+fn create(server: &Server, email: &str, username: &str, password: &str) -> Answer {
+    let body = json!({"email": email, "username": username, "password": password}).to_string();
+    post(server.address, "/createUser", &body)
+}
+
+fn credentials(email: &str, password: &str) -> String {
+    json!({"email": email, "password": password}).to_string()
+}
+
+fn log_in(server: &Server, email: &str, password: &str) -> Answer {
+    post(server.address, "/login", &credentials(email, password))
+}
+
+/// A `POST` of JSON as bytes.
+fn request(path: &str, content_type: &str, body: &str) -> Vec<u8> {
+    let length = body.len();
+    format!("POST {path} HTTP/1.1\r\nHost: test\r\n{content_type}Content-Length: {length}\r\n\r\n{body}").into_bytes()
+}
+
+/// A login from another address of the loopback.
+fn log_in_from(last: u8, server: SocketAddr, email: &str) -> Answer {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    socket.bind(&SocketAddr::new(IpAddr::V4(Ipv4Addr::new(127, 0, 0, last)), 0).into()).unwrap();
+    socket.connect(&server.into()).unwrap();
+    let mut stream: TcpStream = socket.into();
+    stream.write_all(&request("/login", "", &credentials(email, "wrong password"))).unwrap();
+    read_answer(&mut stream)
+}
+
+fn retry_after(answer: &Answer) -> u64 {
+    let value = answer.header("Retry-After").unwrap_or_else(|| panic!("no Retry-After: {answer:?}"));
+    value.parse().unwrap_or_else(|_| panic!("no seconds: {answer:?}"))
+}
+
+#[test]
+fn a_bad_field_is_named_with_its_rule() {
+    let server = Server::start(&[]);
+    let long_email = format!("{}@b", "a".repeat(253));
+    let cases = [
+        ("email", json!({"email": "", "username": "Bob", "password": "12345678"}), "3 to 254"),
+        ("email", json!({"email": "bob", "username": "Bob", "password": "12345678"}), "@"),
+        ("email", json!({"email": "a@b@c", "username": "Bob", "password": "12345678"}), "@"),
+        ("email", json!({"email": "b ob@b", "username": "Bob", "password": "12345678"}), "spaces"),
+        ("email", json!({"email": long_email, "username": "Bob", "password": "12345678"}), "3 to 254"),
+        ("email", json!({"email": 5, "username": "Bob", "password": "12345678"}), "string"),
+        ("email", json!({"username": "Bob", "password": "12345678"}), "missing"),
+        ("username", json!({"email": "a@b", "username": "", "password": "12345678"}), "1 to 64"),
+        ("username", json!({"email": "a@b", "username": "x".repeat(65), "password": "12345678"}), "1 to 64"),
+        ("username", json!({"email": "a@b", "username": "Bob\n", "password": "12345678"}), "control"),
+        ("username", json!({"email": "a@b", "username": "Bob\u{202E}", "password": "12345678"}), "direction"),
+        ("username", json!({"email": "a@b", "username": "B\u{200B}ob", "password": "12345678"}), "invisible"),
+        ("username", json!({"email": "a@b", "username": " Bob", "password": "12345678"}), "space"),
+        ("username", json!({"email": "a@b", "username": null, "password": "12345678"}), "string"),
+        ("username", json!({"email": "a@b", "password": "12345678"}), "missing"),
+        ("password", json!({"email": "a@b", "username": "Bob", "password": "1234567"}), "8 to 128"),
+        ("password", json!({"email": "a@b", "username": "Bob", "password": "x".repeat(129)}), "8 to 128"),
+        ("password", json!({"email": "a@b", "username": "Bob", "password": "1234567\u{0}"}), "NUL"),
+        ("password", json!({"email": "a@b", "username": "Bob", "password": ["12345678"]}), "string"),
+        ("password", json!({"email": "a@b", "username": "Bob"}), "missing"),
+    ];
+    for (field, body, rule) in cases {
+        let answer = post(server.address, "/createUser", &body.to_string());
+        assert_eq!((answer.status, answer.code().as_str()), (400, "bad_field"), "{body}: {answer:?}");
+        let message = answer.json()["message"].as_str().unwrap().to_owned();
+        assert!(message.starts_with(field) && message.contains(rule), "{body}: {message}");
+        assert_eq!(message.matches(field).count(), 1, "says it twice: {message}");
+    }
+    for (field, body) in [("email", json!({"password": "12345678"})), ("password", json!({"email": "a@b"}))] {
+        let answer = post(server.address, "/login", &body.to_string());
+        assert_eq!((answer.status, answer.code().as_str()), (400, "bad_field"));
+        assert!(answer.json()["message"].as_str().unwrap().starts_with(field), "{answer:?}");
+    }
+}
+
+#[test]
+fn what_is_just_within_the_rules_is_taken() {
+    let server = Server::start(&[]);
+    let (shortest, longest) = ("12345678", "ü".repeat(128));
+    let longest_email = format!("{}@b", "a".repeat(252));
+    for (email, username, password) in
+        [("a@b", "x", shortest), (longest_email.as_str(), "ü".repeat(64).as_str(), longest.as_str())]
+    {
+        let created = create(&server, email, username, password);
+        assert_eq!(created.status, 200, "{created:?}");
+        assert_eq!(log_in(&server, email, password).json()["username"], username);
+    }
+}
+
+#[test]
+fn a_password_of_ten_megabytes_is_refused_at_once() {
+    let server = Server::start(&[]);
+    let body = json!({"email": "a@b", "username": "Bob", "password": "x".repeat(10_000_000)}).to_string();
+    let before = server.proc_status("VmRSS");
+    let answer = post(server.address, "/createUser", &body);
+    assert_eq!((answer.status, answer.code().as_str()), (413, "body_too_large"));
+    assert!(server.proc_status("VmHWM") < before + 4096, "the server took the body into memory");
+    // A body that is just within the bound is looked at, and the password is what is wrong with it.
+    let answer = create(&server, "a@b", "Bob", &"x".repeat(16_000));
+    assert_eq!((answer.status, answer.code().as_str()), (400, "bad_field"));
+}
+
+#[test]
+fn an_email_and_a_username_are_taken_without_regard_to_case() {
+    let server = Server::start(&[]);
+    assert_eq!(create(&server, "Igor@Example.com", "Igor", "12345678").status, 200);
+    for (email, username, code) in [
+        ("igor@example.com", "Other", "email_taken"),
+        ("IGOR@EXAMPLE.COM", "Igor", "email_taken"),
+        ("other@example.com", "iGOR", "username_taken"),
+    ] {
+        let answer = create(&server, email, username, "12345678");
+        assert_eq!((answer.status, answer.code().as_str()), (409, code), "{email} {username}");
+    }
+    let login = log_in(&server, "iGoR@eXaMpLe.cOm", "12345678");
+    assert_eq!(login.json()["username"], "Igor", "the name is shown as it was given");
+    assert_eq!(create(&server, "other@example.com", "Other", "12345678").status, 200, "a refusal left nothing behind");
+}
+
+#[test]
+fn of_many_who_want_one_name_at_once_exactly_one_gets_it() {
+    const AT_ONCE: usize = 8;
+    let server = Server::start(&[]);
+    for round in 0..4 {
+        let barrier = Barrier::new(AT_ONCE);
+        let answers: Vec<Answer> = thread::scope(|scope| {
+            let threads: Vec<_> = (0..AT_ONCE)
+                .map(|number| {
+                    let (server, barrier) = (&server, &barrier);
+                    scope.spawn(move || {
+                        let name = if number % 2 == 0 { format!("Bob {round}") } else { format!("bob {round}") };
+                        barrier.wait();
+                        create(server, &format!("{number}@{round}"), &name, "12345678")
+                    })
+                })
+                .collect();
+            threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+        });
+        let (won, lost): (Vec<_>, Vec<_>) = answers.iter().partition(|answer| answer.status == 200);
+        assert_eq!(won.len(), 1, "{answers:?}");
+        assert!(lost.iter().all(|answer| (answer.status, answer.code().as_str()) == (409, "username_taken")));
+    }
+}
+
+#[test]
+fn json_is_taken_whatever_the_content_type_says() {
+    let server = Server::start(&[]);
+    let types =
+        ["", "Content-Type: application/json\r\n", "Content-Type: text/plain\r\n", "Content-Type: multipart/x\r\n"];
+    for (number, content_type) in types.iter().enumerate() {
+        let body = json!({"email": format!("{number}@b"), "username": number.to_string(), "password": "12345678"});
+        let created = raw(server.address, &request("/createUser", content_type, &body.to_string()));
+        assert_eq!(created.status, 200, "{content_type:?}: {created:?}");
+        let login =
+            raw(server.address, &request("/login", content_type, &credentials(&format!("{number}@b"), "12345678")));
+        assert_eq!(login.status, 200, "{content_type:?}: {login:?}");
+    }
+}
+
+#[test]
+fn an_unknown_email_and_a_wrong_password_get_the_same_answer() {
+    let server = Server::start(&[NO_LOGIN_LIMIT]);
+    assert_eq!(create(&server, "bob@example.com", "Bob", "12345678").status, 200);
+    let wrong = log_in(&server, "bob@example.com", "87654321");
+    assert_eq!((wrong.status, wrong.code().as_str()), (401, "wrong_credentials"));
+    for (email, password) in [
+        ("eve@example.com", "12345678"),
+        ("not an email", "12345678"),
+        ("bob@example.com", "short"),
+        ("bob@example.com", ""),
+        ("", "12345678"),
+        ("bob@example.com' OR 1=1 --", "12345678"),
+    ] {
+        let answer = log_in(&server, email, password);
+        assert_eq!((answer.status, &answer.body), (401, &wrong.body), "{email} {password}");
+        let fields = |answer: &Answer| answer.head.lines().filter(|line| !line.starts_with("Date")).collect::<String>();
+        assert_eq!(fields(&answer), fields(&wrong));
+    }
+}
+
+#[test]
+fn an_unknown_email_takes_as_long_as_a_wrong_password() {
+    const SAMPLES: usize = 40;
+    let server = Server::start(&[NO_LOGIN_LIMIT]);
+    assert_eq!(create(&server, "bob@example.com", "Bob", "12345678").status, 200);
+    let time = |email: &str| {
+        let started_at = Instant::now();
+        assert_eq!(log_in(&server, email, "87654321").status, 401);
+        started_at.elapsed().as_secs_f64()
+    };
+    // In turns, so that whatever else the machine does hits both alike; of each, the faster three quarters count.
+    let (mut known, mut unknown): (Vec<_>, Vec<_>) =
+        (0..SAMPLES).map(|_| (time("bob@example.com"), time("eve@example.com"))).unzip();
+    let mean = |times: &mut Vec<f64>| {
+        times.sort_by(f64::total_cmp);
+        let counted = &times[..SAMPLES * 3 / 4];
+        counted.iter().sum::<f64>() / counted.len() as f64
+    };
+    let (known, unknown) = (mean(&mut known), mean(&mut unknown));
+    assert!((known / unknown - 1.0).abs() < 0.25, "known {known} s, unknown {unknown} s");
+}
+
+#[test]
+fn a_crowd_that_logs_in_costs_bounded_memory_and_does_not_stop_the_chat() {
+    // More than wait in the queue, which grows with the cores.
+    let cores = thread::available_parallelism().map_or(1, usize::from);
+    let crowd = 64.max(32 * cores);
+    let server = Server::start(&[NO_LOGIN_LIMIT]);
+    assert_eq!(create(&server, "bob@example.com", "Bob", "12345678").status, 200);
+    let mut ann = server.join("Ann");
+    let before = server.proc_status("VmRSS");
+
+    let (bytes, last) = {
+        let mut bytes = request("/login", "", &credentials("bob@example.com", "12345678"));
+        let last = bytes.pop().unwrap();
+        (bytes, last)
+    };
+    let mut streams: Vec<TcpStream> = (0..crowd)
+        .map(|_| {
+            let mut stream = TcpStream::connect(server.address).unwrap();
+            stream.set_read_timeout(Some(harness::PATIENCE)).unwrap();
+            stream.write_all(&bytes).unwrap();
+            stream
+        })
+        .collect();
+    streams.iter_mut().for_each(|stream| stream.write_all(&[last]).unwrap());
+
+    let answered = AtomicBool::new(false);
+    let (answers, mut round_trips) = thread::scope(|scope| {
+        let chat = scope.spawn(|| {
+            let mut round_trips = Vec::new();
+            while !answered.load(Ordering::Acquire) || round_trips.is_empty() {
+                let started_at = Instant::now();
+                ann.say("still here");
+                ann.wait_for("chat_message", &json!({"from_user": "Ann", "text": "still here"}));
+                round_trips.push(started_at.elapsed());
+                // Within the bound on messages.
+                thread::sleep(Duration::from_millis(100));
+            }
+            round_trips
+        });
+        let answers: Vec<Answer> = streams.iter_mut().map(read_answer).collect();
+        answered.store(true, Ordering::Release);
+        (answers, chat.join().unwrap())
+    });
+
+    let (taken, refused): (Vec<_>, Vec<_>) = answers.iter().partition(|answer| answer.status == 200);
+    assert!(!taken.is_empty() && !refused.is_empty(), "{} of {crowd} were taken", taken.len());
+    for answer in refused {
+        assert_eq!((answer.status, answer.code().as_str()), (503, "busy"));
+        assert!((1..=60).contains(&retry_after(answer)));
+    }
+    let hashing = 19 * 1024 * cores as u64;
+    let grown = server.proc_status("VmHWM").saturating_sub(before);
+    assert!(grown < 64 * 1024 + hashing, "memory grew by {grown} KiB");
+    round_trips.sort();
+    assert!(round_trips[round_trips.len() / 2] < Duration::from_millis(250), "{round_trips:?}");
+    assert_eq!(log_in(&server, "bob@example.com", "12345678").status, 200, "the crowd is gone");
+}
+
+#[test]
+fn an_address_may_try_so_often_a_minute() {
+    let server = Server::start(&[("ICH_MAX_LOGINS_PER_MINUTE", "3")]);
+    for number in 0..3 {
+        assert_eq!(log_in_from(1, server.address, &format!("{number}@b")).status, 401);
+    }
+    let refused = log_in_from(1, server.address, "another@b");
+    assert_eq!((refused.status, refused.code().as_str()), (429, "too_many_logins"));
+    assert!((1..=60).contains(&retry_after(&refused)));
+    assert_eq!(log_in_from(2, server.address, "another@b").status, 401, "another address may");
+}
+
+#[test]
+fn an_account_is_tried_so_often_a_minute_from_wherever() {
+    let server = Server::start(&[("ICH_MAX_LOGINS_PER_MINUTE", "3")]);
+    for (address, email) in [(1, "bob@b"), (2, "BOB@b"), (3, "Bob@B")] {
+        assert_eq!(log_in_from(address, server.address, email).status, 401);
+    }
+    let refused = log_in_from(4, server.address, "bob@b");
+    assert_eq!((refused.status, refused.code().as_str()), (429, "too_many_logins"));
+    assert!((1..=60).contains(&retry_after(&refused)));
+    assert_eq!(log_in_from(4, server.address, "eve@b").status, 401, "another account may be tried");
+}
+
+#[test]
+fn whoever_waits_as_long_as_told_may_log_in_again() {
+    let server = Server::start(&[("ICH_MAX_LOGINS_PER_MINUTE", "30")]);
+    assert_eq!(create(&server, "bob@b", "Bob", "12345678").status, 200);
+    let refused = loop {
+        let answer = log_in(&server, "bob@b", "87654321");
+        if answer.status != 401 {
+            break answer;
+        }
+    };
+    assert_eq!(refused.status, 429);
+    thread::sleep(Duration::from_secs(retry_after(&refused)));
+    assert_eq!(log_in(&server, "bob@b", "12345678").status, 200);
+}

@@ -1,0 +1,348 @@
+//! The contract of the event log, held to by both: in this process, and in Kafka. And what only Kafka can do wrong.
+
+mod harness;
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use harness::event_log::{PATIENCE, handed_back, read, read_to, record, record_of, rewind, seqs};
+use harness::kafka::{Broker, VERSIONS};
+use ich::event_log::kafka::{self, KafkaSettings};
+use ich::event_log::{AppendError, EventLog, ReadError, Reader, memory};
+
+/// A log with an empty topic of its own on the shared broker.
+fn kafka_log(broker: &Broker) -> (EventLog, String) {
+    let topic = broker.new_topic_name();
+    (kafka::open(&broker.settings(&topic)).expect("opening"), topic)
+}
+
+/// Each test of the contract, on a log that is empty and that nobody else uses.
+fn holds_the_contract(open: impl Fn() -> EventLog) {
+    what_is_appended_comes_out_in_order(open());
+    each_appending_thread_keeps_its_order(open());
+    polling_keeps_to_its_bounds(open());
+    flushing_what_has_arrived_takes_no_time(open());
+}
+
+fn what_is_appended_comes_out_in_order(mut log: EventLog) {
+    let span = rewind(&mut *log.reader, 100);
+    assert_eq!((span.start, span.end, span.from_the_beginning), (0, 0, true));
+    for seq in 1..=1000 {
+        log.appender.append(record_of(7, seq, (seq as usize * 37) % 2000)).expect("appending");
+    }
+    let entries = read(&mut *log.reader, 1000);
+    for (entry, seq) in entries.iter().zip(1..) {
+        assert_eq!(*entry.record, record_of(7, seq, (seq as usize * 37) % 2000));
+    }
+    assert!(entries.is_sorted_by(|a, b| a.offset < b.offset));
+    assert_eq!(log.reader.position(), entries[999].offset + 1);
+    assert!(log.undelivered.is_empty());
+    assert_eq!(log.skipped.load(Ordering::Relaxed), 0);
+}
+
+fn each_appending_thread_keeps_its_order(mut log: EventLog) {
+    rewind(&mut *log.reader, 100);
+    thread::scope(|scope| {
+        for from in 1..=4 {
+            let appender = Arc::clone(&log.appender);
+            scope
+                .spawn(move || (1..=500).for_each(|seq| appender.append(record_of(from, seq, 10)).expect("appending")));
+        }
+    });
+    let entries = read(&mut *log.reader, 2000);
+    for from in 1..=4 {
+        let own = entries.iter().filter(|entry| entry.record.from.0 == from).map(|entry| entry.record.seq);
+        assert!(own.eq(1..=500), "the order of thread {from}");
+    }
+}
+
+fn polling_keeps_to_its_bounds(mut log: EventLog) {
+    rewind(&mut *log.reader, 100);
+    let mut entries = Vec::new();
+    let started = Instant::now();
+    log.reader.poll(Duration::from_millis(50), 10, &mut entries).expect("polling");
+    let waited = started.elapsed();
+    assert!(entries.is_empty());
+    assert!(waited >= Duration::from_millis(45) && waited < Duration::from_secs(5), "{waited:?}");
+
+    (1..=50).for_each(|seq| log.appender.append(record(seq)).expect("appending"));
+    log.appender.flush(Instant::now() + PATIENCE);
+    let deadline = Instant::now() + PATIENCE;
+    let mut all = Vec::new();
+    while all.len() < 50 {
+        assert!(Instant::now() < deadline);
+        let mut some = Vec::new();
+        log.reader.poll(Duration::from_millis(100), 7, &mut some).expect("polling");
+        assert!(some.len() <= 7);
+        all.append(&mut some);
+    }
+    assert!(seqs(&all).into_iter().eq(1..=50));
+}
+
+fn flushing_what_has_arrived_takes_no_time(mut log: EventLog) {
+    rewind(&mut *log.reader, 100);
+    (1..=10).for_each(|seq| log.appender.append(record(seq)).expect("appending"));
+    let started = Instant::now();
+    log.appender.flush(started + PATIENCE);
+    assert!(started.elapsed() < PATIENCE / 2);
+    assert!(log.undelivered.is_empty());
+    assert!(seqs(&read(&mut *log.reader, 10)).into_iter().eq(1..=10));
+}
+
+#[test]
+fn the_log_in_memory_holds_the_contract() {
+    holds_the_contract(memory::open);
+}
+
+#[test]
+fn the_log_in_memory_is_bounded() {
+    let log = memory::open();
+    let taken = (1..=1_000_000).take_while(|seq| log.appender.append(record(*seq)).is_ok()).count();
+    assert_eq!(taken, 4096);
+    assert_eq!(log.appender.append(record(1)), Err(AppendError::Full));
+}
+
+#[test]
+fn the_log_in_kafka_holds_the_contract() {
+    let Some(broker) = Broker::shared() else { return };
+    holds_the_contract(|| kafka_log(broker).0);
+}
+
+#[test]
+fn the_log_in_the_kafka_before_holds_the_contract() {
+    let Some(broker) = Broker::own(VERSIONS[1], 1) else { return };
+    holds_the_contract(|| kafka_log(&broker).0);
+}
+
+#[test]
+fn a_missing_topic_is_made_once_however_many_start() {
+    let Some(broker) = Broker::shared() else { return };
+    let topic = broker.new_topic_name();
+    let mut logs: Vec<EventLog> = (0..10).map(|_| kafka::open(&broker.settings(&topic)).expect("opening")).collect();
+    thread::scope(|scope| {
+        for log in &mut logs {
+            scope.spawn(|| rewind(&mut *log.reader, 100));
+        }
+    });
+    let made = broker.describe(&topic);
+    assert_eq!((made.partitions, made.copies), (1, 1));
+    for (log, from) in logs.iter().zip(1..) {
+        log.appender.append(record_of(from, 1, 10)).expect("appending");
+    }
+    let first = read(&mut *logs[0].reader, 10);
+    for log in &mut logs[1..] {
+        let same = read(&mut *log.reader, 10);
+        assert!(first.iter().zip(&same).all(|(a, b)| a.offset == b.offset && a.record == b.record));
+    }
+}
+
+#[test]
+fn a_topic_with_two_partitions_is_refused_with_what_to_do() {
+    let Some(broker) = Broker::shared() else { return };
+    let topic = broker.new_topic_name();
+    broker.make_topic(&topic, 2);
+    let mut log = kafka::open(&broker.settings(&topic)).expect("opening");
+    let Err(ReadError::Unusable(text)) = log.reader.rewind(10) else { panic!("it was taken") };
+    assert!(text.contains("2 partitions") && text.contains("name a topic with 1 partition"), "{text}");
+}
+
+#[test]
+fn rewinding_goes_as_far_back_as_it_was_told() {
+    let Some(broker) = Broker::shared() else { return };
+    let (mut log, _) = kafka_log(broker);
+    rewind(&mut *log.reader, 10);
+    (1..=100).for_each(|seq| log.appender.append(record(seq)).expect("appending"));
+    log.appender.flush(Instant::now() + PATIENCE);
+
+    for (records, start) in [(30, 70), (0, 100), (100, 0), (1000, 0), (1, 99)] {
+        // In the middle of what was read before, so that remains of it would show.
+        let mut before = Vec::new();
+        log.reader.poll(Duration::from_millis(20), 5, &mut before).expect("polling");
+        let span = rewind(&mut *log.reader, records);
+        assert_eq!((span.start, span.end, span.from_the_beginning), (start, 100, start == 0));
+        assert_eq!(log.reader.position(), start);
+        let entries = read_to(&mut *log.reader, span.end);
+        assert!(seqs(&entries).into_iter().eq(start + 1..=100), "{records}: {:?}", seqs(&entries));
+    }
+}
+
+#[test]
+fn what_is_no_record_is_skipped_and_counted() {
+    let Some(broker) = Broker::shared() else { return };
+    let (mut log, topic) = kafka_log(broker);
+    rewind(&mut *log.reader, 10);
+    log.appender.append(record(1)).expect("appending");
+    log.appender.flush(Instant::now() + PATIENCE);
+    let junk = vec![b'['; 1_040_000];
+    let poison: [Option<&[u8]>; 6] =
+        [None, Some(b""), Some(b"\xff\xfe\0"), Some(b"{}"), Some(br#"{"v":2,"beyond":"us"}"#), Some(&junk)];
+    broker.produce(&topic, &poison);
+    log.appender.append(record(2)).expect("appending");
+
+    let entries = read(&mut *log.reader, 2);
+    assert_eq!(seqs(&entries), [1, 2]);
+    assert_eq!(entries[1].offset, 7);
+    assert_eq!(log.skipped.load(Ordering::Relaxed), 6);
+    // A log that ends in rubbish is read to its end as well.
+    broker.produce(&topic, &poison);
+    let span = rewind(&mut *log.reader, 6);
+    assert!(read_to(&mut *log.reader, span.end).is_empty());
+    assert_eq!(log.skipped.load(Ordering::Relaxed), 12);
+}
+
+#[test]
+fn marks_of_transactions_do_not_stand_in_the_way() {
+    let Some(broker) = Broker::shared() else { return };
+    let (mut log, topic) = kafka_log(broker);
+    rewind(&mut *log.reader, 10);
+    let bytes = ich::event_log::codec::encode(&record(1)).expect("encoding");
+    broker.produce_transaction(&topic, &bytes, 3);
+    let span = rewind(&mut *log.reader, 10);
+    assert_eq!((span.start, span.end), (0, 4));
+    assert_eq!(read_to(&mut *log.reader, span.end).len(), 3);
+    log.appender.append(record(2)).expect("appending");
+    assert_eq!(read(&mut *log.reader, 1)[0].offset, 4);
+}
+
+/// Polls until the log says that it cannot go on.
+fn read_to_truncation(reader: &mut dyn Reader) -> String {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        assert!(Instant::now() < deadline, "it goes on as if nothing had happened, at {}", reader.position());
+        match reader.poll(Duration::from_millis(100), 1000, &mut Vec::new()) {
+            Err(ReadError::Truncated(reason)) => return reason,
+            Err(ReadError::Unusable(text)) => panic!("{text}"),
+            Ok(()) | Err(ReadError::Unavailable(_)) => {}
+        }
+    }
+}
+
+#[test]
+fn what_retention_cut_away_is_told_and_the_rest_is_read() {
+    let Some(broker) = Broker::shared() else { return };
+    let (mut log, topic) = kafka_log(broker);
+    rewind(&mut *log.reader, 10);
+    // More than the consumer reads ahead.
+    let junk = vec![b'['; 1_000_000];
+    broker.produce(&topic, &vec![Some(&junk[..]); 60]);
+    let span = rewind(&mut *log.reader, 60);
+    assert!(span.from_the_beginning);
+    broker.delete_records_before(&topic, 59);
+    log.appender.append(record(1)).expect("appending");
+    let reason = read_to_truncation(&mut *log.reader);
+    assert!(log.reader.position() < 59, "{reason}");
+
+    let span = rewind(&mut *log.reader, 60);
+    assert_eq!((span.start, span.from_the_beginning), (59, false));
+    assert_eq!(seqs(&read(&mut *log.reader, 1)), [1]);
+}
+
+#[test]
+fn a_topic_that_was_deleted_is_told_and_made_anew() {
+    let Some(broker) = Broker::shared() else { return };
+    let (mut log, topic) = kafka_log(broker);
+    rewind(&mut *log.reader, 10);
+    (1..=20).for_each(|seq| log.appender.append(record(seq)).expect("appending"));
+    read(&mut *log.reader, 20);
+    broker.delete_topic(&topic);
+    read_to_truncation(&mut *log.reader);
+
+    let span = rewind(&mut *log.reader, 10);
+    assert_eq!((span.start, span.end), (0, 0));
+    // The producer may take a moment to see that the topic is another one.
+    let deadline = Instant::now() + PATIENCE;
+    let mut seq = 21;
+    let mut entries = Vec::new();
+    while entries.is_empty() {
+        assert!(Instant::now() < deadline, "what is appended does not come out");
+        let _ = log.appender.append(record(seq));
+        seq += 1;
+        log.reader.poll(Duration::from_millis(200), 10, &mut entries).expect("polling");
+    }
+}
+
+/// A broker that is not there. No test of these needs one.
+fn nowhere() -> KafkaSettings {
+    KafkaSettings { brokers: "127.0.0.1:1".into(), topic: "ich-test".into(), ..KafkaSettings::default() }
+}
+
+#[test]
+fn appending_to_a_broker_that_is_away_is_bounded_and_everything_is_handed_back() {
+    let log = kafka::open(&nowhere()).expect("opening");
+    let started = Instant::now();
+    let taken = (1..=1_000_000).take_while(|seq| log.appender.append(record(*seq)) == Ok(())).count();
+    assert_eq!(taken, 65_536);
+    assert_eq!(log.appender.append(record(1)), Err(AppendError::Full));
+    // Generous: it is about a tenth of it, and would be for ever if a call waited.
+    assert!(started.elapsed() < Duration::from_secs(20), "{:?}", started.elapsed());
+
+    let deadline = Instant::now() + Duration::from_secs(1);
+    log.appender.flush(deadline);
+    assert!(Instant::now() < deadline + Duration::from_secs(2), "flushing overran its deadline");
+    assert!(handed_back(&log).into_iter().eq(1..=65_536), "not all, or not in order");
+    assert_eq!(log.appender.append(record(1)), Ok(()));
+}
+
+#[test]
+fn large_records_are_refused_and_bound_in_bytes_too() {
+    let log = kafka::open(&nowhere()).expect("opening");
+    assert_eq!(log.appender.append(record_of(1, 1, 1_100_000)), Err(AppendError::TooLarge));
+    let taken = (1..=1000).take_while(|seq| log.appender.append(record_of(1, *seq, 900_000)) == Ok(())).count();
+    assert!((60..=75).contains(&taken), "{taken} records of 900 kB were taken");
+}
+
+#[test]
+fn an_unreachable_broker_is_no_fault_when_opening_and_a_reason_when_reading() {
+    let started = Instant::now();
+    let mut log = kafka::open(&nowhere()).expect("opening");
+    assert!(started.elapsed() < Duration::from_secs(5));
+    let Err(ReadError::Unavailable(reason)) = log.reader.rewind(10) else { panic!("there is no broker") };
+    assert!(started.elapsed() < Duration::from_secs(12), "{:?}", started.elapsed());
+    assert!(reason.contains("127.0.0.1:1"), "{reason}");
+    log.appender.append(record(1)).expect("appending");
+
+    let dropping = Instant::now();
+    drop(log);
+    assert!(dropping.elapsed() < Duration::from_secs(5), "dropping took {:?}", dropping.elapsed());
+}
+
+#[test]
+fn settings_for_tls_and_passwords_are_taken() {
+    for mechanism in ["SCRAM-SHA-512", "SCRAM-SHA-256", "PLAIN"] {
+        let settings = KafkaSettings {
+            security_protocol: Some("sasl_ssl".into()),
+            sasl_mechanism: Some(mechanism.into()),
+            username: Some("ich".into()),
+            password: Some("geheim".into()),
+            ..nowhere()
+        };
+        if let Err(error) = kafka::open(&settings) {
+            panic!("{mechanism}: {error}");
+        }
+    }
+}
+
+#[test]
+fn settings_that_cannot_be_are_refused_without_telling_secrets() {
+    let secret = KafkaSettings {
+        security_protocol: Some("sasl_ssl".into()),
+        sasl_mechanism: Some("SCRAM-SHA-512".into()),
+        username: Some("ich".into()),
+        password: Some("geheim".into()),
+        ..nowhere()
+    };
+    for (wrong, named) in [
+        (KafkaSettings { security_protocol: Some("tls".into()), ..nowhere() }, "security.protocol"),
+        (KafkaSettings { sasl_mechanism: Some("KERBEROS".into()), ..secret.clone() }, "KERBEROS"),
+        (KafkaSettings { ca_file: Some("/does/not/exist.pem".into()), ..secret.clone() }, "ssl.ca.location"),
+        (KafkaSettings { password: Some("geh\0eim".into()), ..secret.clone() }, "sasl.password"),
+        (KafkaSettings { topic: "a lobby".into(), ..nowhere() }, "topic"),
+    ] {
+        let Err(error) = kafka::open(&wrong) else { panic!("{wrong:?} was taken") };
+        let text = error.to_string();
+        assert!(text.contains(named), "{wrong:?}: {text}");
+        assert!(!text.contains("eim"), "{text}");
+    }
+}

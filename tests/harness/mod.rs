@@ -1,0 +1,30 @@
+//! What tests share. Each test binary uses a part of it.
+#![allow(dead_code, reason = "compiled into every test binary, and none uses all of it")]
+
+pub mod client;
+pub mod event_log;
+pub mod http;
+pub mod kafka;
+pub mod postgres;
+pub mod raw_websocket;
+pub mod server;
+
+use std::time::{Duration, Instant};
+
+/// How long tests wait for what must happen. Reached only when it does not.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Waits until `condition` gives something.
+///
+/// # Panics
+/// It did not for a minute.
+pub fn wait_for<T>(what: &str, mut condition: impl FnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        if let Some(found) = condition() {
+            return found;
+        }
+        assert!(Instant::now() < deadline, "waited in vain for {what}");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}

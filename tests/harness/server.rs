@@ -1,0 +1,173 @@
+//! The real server: the built program as a child process, on loopback and a free port, with a folder of its own. It
+//! ends with the value that holds it.
+
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use ich::accounts::{Account, TokenKey, TokenSettings, Tokens};
+use rustix::process::{Pid, Signal, kill_process};
+
+use super::client::Client;
+use super::{http, wait_for};
+
+/// The key of the tokens of every server that a test starts.
+pub const SECRET: &str = "a secret for tests only, of more than 32 bytes";
+
+/// A running server.
+pub struct Server {
+    child: Child,
+    /// Where it listens.
+    pub address: SocketAddr,
+    dir: PathBuf,
+    /// Whether the folder is ours to remove.
+    owns_dir: bool,
+}
+
+impl Server {
+    /// Starts one with these settings, beside those that keep tests apart, and waits until it is ready.
+    pub fn start(settings: &[(&str, &str)]) -> Server {
+        let mut server = Self::start_unready(&new_dir(), settings);
+        server.owns_dir = true;
+        server.wait_ready();
+        server
+    }
+
+    /// Starts one in this folder, and waits until it is ready.
+    pub fn start_in(dir: &Path, settings: &[(&str, &str)]) -> Server {
+        let server = Self::start_unready(dir, settings);
+        server.wait_ready();
+        server
+    }
+
+    /// Starts one in this folder, and waits until it listens.
+    pub fn start_unready(dir: &Path, settings: &[(&str, &str)]) -> Server {
+        let log = fs::OpenOptions::new().create(true).append(true).open(dir.join("log")).expect("the log");
+        let mut child = command(dir, settings).stdout(Stdio::piped()).stderr(log).spawn().expect("starting the server");
+        let mut line = String::new();
+        let stdout = child.stdout.take().expect("a pipe");
+        BufReader::new(stdout).read_line(&mut line).expect("the first line");
+        let address = line
+            .split_once("http://")
+            .and_then(|(_, rest)| rest.split_whitespace().next())
+            .and_then(|address| address.parse().ok());
+        let Some(address) = address else {
+            let _ = child.kill();
+            let _ = child.wait();
+            panic!("the server says {line:?}, and in its log:\n{}", fs::read_to_string(dir.join("log")).unwrap());
+        };
+        Server { child, address, dir: dir.to_owned(), owns_dir: false }
+    }
+
+    /// Waits until the lobby can be joined.
+    pub fn wait_ready(&self) {
+        wait_for("a ready server", || (http::get(self.address, "/ready").status == 200).then_some(()));
+    }
+
+    /// A client of this person, in the lobby.
+    pub fn join(&self, name: &str) -> Client {
+        Client::join(self.address, &token(name))
+    }
+
+    /// What it has logged so far.
+    pub fn log(&self) -> String {
+        fs::read_to_string(self.dir.join("log")).unwrap_or_default()
+    }
+
+    /// Its folder.
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// Its process id.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Sends it a signal.
+    pub fn signal(&self, signal: Signal) {
+        let pid = Pid::from_raw(i32::try_from(self.child.id()).expect("a process id")).expect("a process id");
+        kill_process(pid, signal).expect("sending a signal");
+    }
+
+    /// Waits until it has ended.
+    pub fn wait(&mut self) -> ExitStatus {
+        wait_for("the end of the server", || self.child.try_wait().expect("waiting"))
+    }
+
+    /// SIGTERM, and the end.
+    pub fn stop(&mut self) -> ExitStatus {
+        self.signal(Signal::TERM);
+        self.wait()
+    }
+
+    /// A number out of `/proc/<pid>/status`, such as `VmRSS` (in KiB) or `Threads`.
+    pub fn proc_status(&self, field: &str) -> u64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).expect("its status");
+        let line = status.lines().find(|line| line.starts_with(field)).expect("the field");
+        line.split_whitespace().nth(1).and_then(|number| number.parse().ok()).expect("a number")
+    }
+
+    /// How many descriptors it has open.
+    pub fn descriptors(&self) -> usize {
+        fs::read_dir(format!("/proc/{}/fd", self.child.id())).expect("its descriptors").count()
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("the log of the server:\n{}", self.log());
+        }
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        if self.owns_dir {
+            let _ = fs::remove_dir_all(&self.dir);
+        }
+    }
+}
+
+/// The program with an environment of its own: nothing of the tester's reaches it.
+pub fn command(dir: &Path, settings: &[(&str, &str)]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_ich"));
+    command
+        .current_dir(dir)
+        .env_clear()
+        .env("ICH_HOST", "127.0.0.1")
+        .env("ICH_PORT", "0")
+        .env("ICH_JWT_SECRET", SECRET)
+        .envs(settings.iter().copied())
+        .stdin(Stdio::null());
+    command
+}
+
+/// A new folder, empty.
+pub fn new_dir() -> PathBuf {
+    static NUMBER: AtomicU32 = AtomicU32::new(0);
+    let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+    let dir = std::env::temp_dir().join(format!("ich-test-{}-{number}", std::process::id()));
+    let _ = fs::remove_dir_all(&dir);
+    fs::create_dir_all(&dir).expect("a folder for the test");
+    dir
+}
+
+/// Makes and checks tokens as the servers of the tests do, good for this long.
+pub fn tokens(ttl: Duration) -> Tokens {
+    let key = TokenKey::Secret(SECRET.as_bytes().to_vec());
+    Tokens::new(TokenSettings { key, issuer: "ich".into(), ttl }).expect("tokens")
+}
+
+/// A token of a person who has no account: joining does not ask for one.
+pub fn token(name: &str) -> String {
+    token_for(name, name, Duration::from_secs(3600))
+}
+
+/// A token of the person with this id, good for this long.
+pub fn token_for(id: &str, name: &str, ttl: Duration) -> String {
+    let account = Account { id: id.into(), email: String::new(), username: name.into() };
+    tokens(ttl).issue(&account).expect("a token")
+}

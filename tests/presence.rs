@@ -1,0 +1,114 @@
+//! Who is there, as everybody is told: one order for all, once per person.
+
+mod harness;
+
+use harness::server::{Server, token_for};
+use serde_json::{Value, json};
+use std::time::Duration;
+
+fn joined(name: &str) -> (String, Value) {
+    ("user_joined".into(), json!({ "username": name }))
+}
+
+fn left(name: &str) -> (String, Value) {
+    ("user_left".into(), json!({ "username": name }))
+}
+
+fn said(name: &str, text: &str) -> (String, Value) {
+    ("chat_message".into(), json!({ "from_user": name, "text": text }))
+}
+
+#[test]
+fn three_clients_come_and_go_in_one_order() {
+    let server = Server::start(&[]);
+    let mut ann = server.join("Ann");
+    assert_eq!(ann.event(), ("users_online".into(), json!({"list": []})));
+    assert_eq!(ann.event(), joined("Ann"));
+
+    let mut bob = server.join("Bob");
+    assert_eq!(bob.event(), ("users_online".into(), json!({"list": ["Ann"]})));
+    assert_eq!(bob.event(), joined("Bob"));
+    assert_eq!(ann.event(), joined("Bob"));
+
+    let mut cid = server.join("Cid");
+    assert_eq!(cid.event(), ("users_online".into(), json!({"list": ["Ann", "Bob"]})));
+    assert_eq!(cid.event(), joined("Cid"));
+    assert_eq!(ann.event(), joined("Cid"));
+    assert_eq!(bob.event(), joined("Cid"));
+
+    bob.say("one");
+    for client in [&mut ann, &mut bob, &mut cid] {
+        assert_eq!(client.event(), said("Bob", "one"));
+    }
+    bob.leave();
+    assert_eq!(ann.event(), left("Bob"));
+    assert_eq!(cid.event(), left("Bob"));
+    cid.vanish();
+    assert_eq!(ann.event(), left("Cid"));
+    let mut dan = server.join("Dan");
+    assert_eq!(dan.event(), ("users_online".into(), json!({"list": ["Ann"]})));
+}
+
+#[test]
+fn two_tabs_are_one_person() {
+    let server = Server::start(&[]);
+    let mut ann = server.join("Ann");
+    ann.wait_for("user_joined", &json!({"username": "Ann"}));
+
+    let mut first = server.join("Bob");
+    assert_eq!(ann.event(), joined("Bob"));
+    first.wait_for("user_joined", &json!({"username": "Bob"}));
+    let mut second = server.join("Bob");
+    assert_eq!(second.event(), ("users_online".into(), json!({"list": ["Ann", "Bob"]})));
+    second.say("from the second");
+    for client in [&mut ann, &mut first, &mut second] {
+        assert_eq!(client.event(), said("Bob", "from the second"));
+    }
+    first.leave();
+    second.say("still here");
+    assert_eq!(ann.event(), said("Bob", "still here"));
+    second.leave();
+    assert_eq!(ann.event(), left("Bob"));
+}
+
+#[test]
+fn everybody_sees_the_same_order_of_what_is_said_at_once() {
+    const CLIENTS: usize = 8;
+    const MESSAGES: usize = 50;
+    let server = Server::start(&[("ICH_MAX_MESSAGES_PER_SECOND", "0")]);
+    let mut clients: Vec<_> = (0..CLIENTS).map(|number| server.join(&format!("user {number}"))).collect();
+    let last = format!("user {}", CLIENTS - 1);
+    clients.iter_mut().for_each(|client| client.wait_for("user_joined", &json!({ "username": last })));
+    let seen: Vec<Vec<Value>> = std::thread::scope(|scope| {
+        let threads: Vec<_> = clients
+            .iter_mut()
+            .map(|client| {
+                scope.spawn(move || {
+                    (0..MESSAGES).for_each(|number| client.say(&number.to_string()));
+                    (0..CLIENTS * MESSAGES).map(|_| client.event().1).collect()
+                })
+            })
+            .collect();
+        threads.into_iter().map(|thread| thread.join().expect("a client")).collect()
+    });
+    for other in &seen[1..] {
+        assert_eq!(&seen[0], other);
+    }
+    for number in 0..CLIENTS {
+        let from_one: Vec<_> = seen[0].iter().filter(|msg| msg["from_user"] == format!("user {number}")).collect();
+        let texts: Vec<_> = from_one.iter().map(|msg| msg["text"].as_str().expect("text")).collect();
+        let expected: Vec<_> = (0..MESSAGES).map(|number| number.to_string()).collect();
+        assert_eq!(texts, expected);
+    }
+}
+
+#[test]
+fn names_of_the_same_look_are_two_people() {
+    let server = Server::start(&[]);
+    let hour = Duration::from_secs(3600);
+    let mut one = harness::client::Client::join(server.address, &token_for("1", "Sam", hour));
+    one.wait_for("user_joined", &json!({"username": "Sam"}));
+    let mut two = harness::client::Client::join(server.address, &token_for("2", "Sam", hour));
+    assert_eq!(two.event(), ("users_online".into(), json!({"list": ["Sam"]})));
+    assert_eq!(two.event(), joined("Sam"));
+}
