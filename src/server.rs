@@ -258,12 +258,9 @@ fn open_tokens(config: &Config) -> Result<Tokens, StartError> {
         (None, Some(file)) => TokenKey::PublicKeyPem(
             std::fs::read_to_string(file).map_err(|error| failed(format_args!("{}: {error}", file.display())))?,
         ),
-        (None, None) => {
-            TokenKey::Secret(secret::load_or_draw(&config.data_dir.join(SECRET_FILE)).map_err(|error| failed(error))?)
-        }
+        (None, None) => TokenKey::Secret(secret::load_or_draw(&config.data_dir.join(SECRET_FILE)).map_err(failed)?),
     };
-    Tokens::new(TokenSettings { key, issuer: config.jwt_issuer.clone(), ttl: config.token_ttl })
-        .map_err(|error| failed(error))
+    Tokens::new(TokenSettings { key, issuer: config.jwt_issuer.clone(), ttl: config.token_ttl }).map_err(failed)
 }
 
 fn open_backends(config: &Config) -> Result<Backends, StartError> {

@@ -36,6 +36,7 @@ what it is measured on
   --pids P,P            their processes, for the figures about CPU and memory
   --baseline            a bare loop of one send per socket and message too, first, with the same load
   --baseline-only       that alone
+  --bare-kafka          bare produce-to-consume too, first, at the same rate; needs --kafka
 
 what comes out
   --json FILE           the figures as JSON too
@@ -89,6 +90,8 @@ pub struct Options {
     pub baseline: bool,
     /// Whether a server is measured.
     pub server_too: bool,
+    /// Whether bare produce-to-consume is measured too.
+    pub bare_kafka: bool,
     /// Where the figures go as JSON.
     pub json: Option<PathBuf>,
 }
@@ -118,6 +121,7 @@ impl Options {
             pids: Vec::new(),
             baseline: false,
             server_too: true,
+            bare_kafka: false,
             json: None,
         };
         let (mut seconds_given, mut arguments) = (false, arguments);
@@ -148,6 +152,7 @@ impl Options {
                 "--pids" => options.pids = list(&flag, &value()?)?,
                 "--baseline" => options.baseline = true,
                 "--baseline-only" => (options.baseline, options.server_too) = (true, false),
+                "--bare-kafka" => options.bare_kafka = true,
                 "--json" => options.json = Some(value()?.into()),
                 "-h" | "--help" => return Ok(None),
                 _ => return Err(format!("unknown option {flag}; --help lists them all")),
@@ -174,6 +179,9 @@ impl Options {
         }
         if (self.clients + self.slow).saturating_mul(self.senders) > 50_000_000 {
             return Err("clients times senders is over 50 million, too much to check: use fewer --senders".to_owned());
+        }
+        if self.bare_kafka && self.kafka.is_none() {
+            return Err("--bare-kafka needs --kafka".to_owned());
         }
         if self.senders == 0 && self.seconds > 0.0 && self.rate > 0.0 {
             return Err("a chat needs --senders; without one, set --seconds 0".to_owned());
