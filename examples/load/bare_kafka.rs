@@ -18,7 +18,7 @@ use crate::target::random_hex;
 use crate::window::add_latencies;
 
 const PATIENCE: Duration = Duration::from_secs(10);
-/// Records before those that count: the connections are made by them.
+/// Records before those that count, each sent when the one before has come back: the connections are made by them.
 const WARM_UP_RECORDS: u64 = 50;
 
 /// Sends `rate` records a second of `bytes` for `seconds`, and says how long each was under way.
@@ -42,32 +42,36 @@ pub fn run(brokers: &str, rate: f64, bytes: usize, seconds: f64) -> Result<Run, 
         .create()
         .map_err(text)?;
 
-    let begun_ns = now_ns();
-    let total = WARM_UP_RECORDS + (rate * seconds) as u64;
-    let (mut sent, mut received) = (0, 0);
-    let mut latency = Histogram::default();
     let padding = vec![b'x'; bytes.saturating_sub(8)];
-    while received < total {
+    let send = |due_ns: u64| {
+        let payload = [&due_ns.to_le_bytes()[..], &padding].concat();
+        producer.send(BaseRecord::<(), _>::to(&topic).payload(&payload)).map_err(|(error, _)| text(error))
+    };
+    // How long the next record was under way; none: it did not come in time.
+    let receive = |wait: Duration| -> Result<Option<u64>, String> {
+        let Some(message) = consumer.poll(wait).transpose().map_err(text)? else { return Ok(None) };
+        let due_ns =
+            message.payload().and_then(|payload| payload.first_chunk()).map_or(0, |due| u64::from_le_bytes(*due));
+        Ok(Some(now_ns().saturating_sub(due_ns)))
+    };
+    for _ in 0..WARM_UP_RECORDS {
+        send(now_ns())?;
+        receive(PATIENCE)?.ok_or("Kafka: a record did not come back")?;
+    }
+    let (begun_ns, total) = (now_ns(), (rate * seconds) as u64);
+    let (mut sent, mut latency) = (0, Histogram::default());
+    while latency.count() < total {
         let due_ns = begun_ns + (sent as f64 * 1e9 / rate) as u64;
-        let now = now_ns();
-        if sent < total && now >= due_ns {
-            let payload = [&due_ns.to_le_bytes()[..], &padding].concat();
-            producer.send(BaseRecord::<(), _>::to(&topic).payload(&payload)).map_err(|(error, _)| text(error))?;
+        let wait_ns = due_ns.saturating_sub(now_ns());
+        if sent < total && wait_ns == 0 {
+            send(due_ns)?;
             sent += 1;
             continue;
         }
-        let wait = if sent < total { Duration::from_nanos(due_ns - now) } else { PATIENCE };
-        match consumer.poll(wait) {
-            Some(message) => {
-                let message = message.map_err(text)?;
-                let due = message.payload().and_then(|payload| payload.first_chunk()).copied();
-                received += 1;
-                if received > WARM_UP_RECORDS {
-                    latency.record(now_ns().saturating_sub(due.map_or(0, u64::from_le_bytes)));
-                }
-            }
-            None if sent == total || now_ns() > due_ns + nanos(PATIENCE) => {
-                return Err(format!("Kafka: only {received} of {total} records came back"));
+        match receive(if sent < total { Duration::from_nanos(wait_ns) } else { PATIENCE })? {
+            Some(under_way_ns) => latency.record(under_way_ns),
+            None if sent == total => {
+                return Err(format!("Kafka: only {} of {total} records came back", latency.count()));
             }
             None => {}
         }
