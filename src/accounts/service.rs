@@ -194,6 +194,8 @@ impl Worker {
     fn run(mut self) {
         while let Ok(Job { request, deadline, answer }) = self.jobs.recv() {
             if Instant::now() >= deadline {
+                // The caller may not have noticed yet that its time is over.
+                let _ = answer.try_send(Err(AccountError::Busy { retry_after_seconds: BUSY_RETRY_SECONDS }));
                 continue;
             }
             // What a panic leaves behind is the hasher's memory, which each hash overwrites.
@@ -345,6 +347,21 @@ mod tests {
         while !condition() && Instant::now() < deadline {
             thread::sleep(Duration::from_millis(1));
         }
+    }
+
+    #[test]
+    fn a_request_that_waited_too_long_is_not_carried_out_and_told_so() {
+        let store = Arc::new(FakeStore::default());
+        let (queue, jobs) = bounded(1);
+        let (answer, answers) = bounded(1);
+        let request = Request::LogIn { email: "bob@example.com".to_owned(), password: "12345678".to_owned() };
+        queue.send(Job { request, deadline: Instant::now(), answer }).unwrap();
+        drop(queue);
+        let unmatchable = password::unmatchable_hash().unwrap().into();
+        let hasher = Hasher::default();
+        Worker { jobs, store: store.clone(), hasher, unmatchable, last_store_log: Arc::default() }.run();
+        assert!(matches!(answers.recv(), Ok(Err(AccountError::Busy { .. }))));
+        assert_eq!(store.finds.load(Ordering::Relaxed), 0);
     }
 
     #[test]
