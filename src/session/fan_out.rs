@@ -60,7 +60,7 @@ pub enum Command {
         /// A close frame.
         frame: Vec<u8>,
     },
-    /// The session thread is done.
+    /// The session thread is done: what was told before is sent as far as the socket takes it, then it is cut.
     Forget(SessionId),
     /// Everybody goes, for this reason, at once.
     CloseAll(End),
@@ -186,6 +186,8 @@ struct FanOutThread {
     touched: Vec<SessionId>,
     /// Sessions whose last frame follows this round.
     closing: Vec<(SessionId, Vec<u8>)>,
+    /// Sessions whose connection ends with this round.
+    forgotten: Vec<SessionId>,
     tick_at: Instant,
     drain: Option<Drain>,
 }
@@ -204,6 +206,7 @@ impl FanOutThread {
             run_events: 0,
             touched: Vec::new(),
             closing: Vec::new(),
+            forgotten: Vec::new(),
             tick_at: Instant::now() + TICK,
             drain: None,
         }
@@ -247,6 +250,7 @@ impl FanOutThread {
                 self.note_lagging(session);
             }
         }
+        std::mem::take(&mut self.forgotten).into_iter().for_each(|session| self.forget(session));
     }
 
     fn take(&mut self, command: Command) {
@@ -261,7 +265,7 @@ impl FanOutThread {
                 }
             }
             Command::Close { session, frame } => self.closing.push((session, frame)),
-            Command::Forget(session) => self.forget(session),
+            Command::Forget(session) => self.forgotten.push(session),
             Command::CloseAll(end) => {
                 self.send_round();
                 (0..self.outboxes.len()).for_each(|place| self.close(place, end, now));
@@ -404,7 +408,7 @@ impl FanOutThread {
 
     fn forget(&mut self, session: SessionId) {
         let Some(place) = self.places.remove(&session) else { return };
-        self.outboxes.swap_remove(place);
+        self.outboxes.swap_remove(place).link.cut();
         if let Some(moved) = self.outboxes.get(place) {
             self.places.insert(moved.link.session, place);
         }

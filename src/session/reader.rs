@@ -82,8 +82,10 @@ impl Drop for OpenSession<'_> {
     fn drop(&mut self) {
         let end = self.link.end(End::Internal);
         self.shared.publisher.close_session(self.link.session);
-        self.shared.fan_out.tell(self.link.session, Command::Forget(self.link.session));
-        self.link.cut();
+        // The fan-out cuts the connection, behind the last frame: cut here, a close frame that waits there would be lost.
+        if !self.shared.fan_out.tell(self.link.session, Command::Forget(self.link.session)) {
+            self.link.cut();
+        }
         self.shared.metrics.session_ended(end);
     }
 }
