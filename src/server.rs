@@ -21,7 +21,7 @@ use crate::event_log::{self, EventLog};
 use crate::http::connection::Door;
 use crate::http::front_door;
 use crate::http::permits::Permits;
-use crate::http::routes::Site;
+use crate::http::site::Site;
 use crate::lobby::InstanceId;
 use crate::machine;
 use crate::metrics::Metrics;
