@@ -10,7 +10,7 @@ use super::json::Fields;
 use super::request::{BadHead, Request};
 use super::response::{Response, body_too_large};
 use super::site::Site;
-use crate::accounts::{Account, AccountError, Accounts, LoginLimiter, NewUser, TokenError, Tokens, rules};
+use crate::accounts::{Account, AccountError, NewUser, TokenError, rules};
 
 /// Bytes of a body.
 pub const BODY_BYTES_MAX: u64 = 16 * 1024;
