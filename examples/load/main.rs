@@ -11,6 +11,7 @@ mod engine;
 mod events;
 mod figures;
 mod histogram;
+mod history;
 mod ledger;
 mod logins;
 mod options;
