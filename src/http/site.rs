@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::permits::Permits;
 use crate::accounts::{Accounts, LoginLimiter, Tokens};
 use crate::metrics::Metrics;
-use crate::replica::Publisher;
+use crate::publisher::Publisher;
 
 /// What the answers are made from. Shared by all connections.
 pub struct Site {

@@ -17,7 +17,7 @@ use crate::clock;
 use crate::config::Limits;
 use crate::lobby::User;
 use crate::metrics::Metrics;
-use crate::replica::{Publisher, SayError};
+use crate::publisher::{Publisher, SayError};
 
 /// Control frames a second of one client, and at once. A browser sends none of its own; a library pings twice a minute.
 const CONTROL_FRAMES_PER_SECOND: u32 = 10;

@@ -11,12 +11,12 @@ use std::time::{Duration, Instant};
 use log::{error, info, warn};
 use thiserror::Error;
 
-use super::publisher::Publisher;
 use crate::clock;
 use crate::event_log::{Entry, EventLog, ReadError, Span};
 use crate::lobby::bootstrap::{FIRST_SPAN_RECORDS, WIDEN_TIMES};
 use crate::lobby::{Body, Bootstrap, Event, Health, InstanceId, Lobby, Record, SessionId};
 use crate::metrics::Metrics;
+use crate::publisher::Publisher;
 use crate::random;
 use crate::session::end::End;
 use crate::session::fan_out::{Admission, Command, FanOut, Run};
