@@ -1,0 +1,212 @@
+//! More connections than there is room for: the excess is refused, those who are in chat on, and as soon as there is
+//! room again, it is given.
+
+mod harness;
+
+use std::fs;
+use std::io::{BufRead, BufReader, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+
+use harness::client::Client;
+use harness::http::{Answer, get, read_answer};
+use harness::server::{Server, command, new_dir, token};
+use harness::{PATIENCE, wait_for};
+use rustix::process::{Pid, Resource, Rlimit, getrlimit, prlimit};
+use serde_json::json;
+use socket2::{Domain, Socket, Type};
+
+fn lobby_of_two(address: SocketAddr) -> [Client; 2] {
+    let mut lobby = ["Ann", "Bob"].map(|name| Client::join(address, &token(name)));
+    lobby.iter_mut().for_each(|client| client.wait_for("user_joined", &json!({"username": "Bob"})));
+    lobby
+}
+
+fn chat(lobby: &mut [Client; 2], text: &str) {
+    lobby[0].say(text);
+    lobby.iter_mut().for_each(|client| client.wait_for("chat_message", &json!({"from_user": "Ann", "text": text})));
+}
+
+/// A connection from another address of this machine.
+fn connect_from(from: [u8; 4], to: SocketAddr) -> TcpStream {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
+    socket.bind(&SocketAddr::from((from, 0)).into()).expect("binding");
+    socket.connect(&to.into()).expect("connecting");
+    let stream = TcpStream::from(socket);
+    stream.set_read_timeout(Some(PATIENCE)).expect("an option");
+    stream
+}
+
+/// Begins a request that it never ends.
+fn half_open(address: SocketAddr) -> TcpStream {
+    let mut stream = TcpStream::connect(address).expect("connecting");
+    stream.set_read_timeout(Some(PATIENCE)).expect("an option");
+    // It may be refused already.
+    let _ = stream.write_all(b"GET /health HTTP/1.1\r\nHo");
+    stream
+}
+
+fn assert_refused(answer: &Answer, status: u16, code: &str) {
+    assert_eq!((answer.status, answer.code().as_str()), (status, code), "{answer:?}");
+    assert!(answer.header("Retry-After").is_some_and(|seconds| seconds.parse::<u64>().is_ok()), "{answer:?}");
+}
+
+/// Refused connections are answered at once, the others when their time is over. So the first answers are those.
+fn refusals(streams: &mut [TcpStream]) -> Vec<Answer> {
+    streams.iter_mut().map(read_answer).filter(|answer| answer.status != 408).collect()
+}
+
+#[test]
+fn twice_as_many_idle_sockets_as_allowed_do_not_stop_a_chat() {
+    const BOUND: usize = 20;
+    let server = Server::start(&[("ICH_MAX_CONNECTIONS", "20"), ("ICH_MAX_MESSAGES_PER_SECOND", "0")]);
+    let mut lobby = lobby_of_two(server.address);
+    let threads = server.proc_status("Threads");
+    let mut idle: Vec<_> = (0..2 * BOUND).map(|_| half_open(server.address)).collect();
+    assert_refused(&get(server.address, "/health"), 503, "full");
+    assert_eq!(Client::try_join(server.address, &token("Cid")).err(), Some(503));
+    for number in 0..100 {
+        chat(&mut lobby, &number.to_string());
+    }
+    assert!(server.proc_status("Threads") <= threads + BOUND as u64, "whoever is refused gets no thread");
+    let refused = refusals(&mut idle);
+    assert!(refused.len() >= 2 * BOUND - (BOUND - lobby.len()), "{} were refused", refused.len());
+    refused.iter().for_each(|answer| assert_refused(answer, 503, "full"));
+    drop(idle);
+    let mut cid = wait_for("a place", || Client::try_join(server.address, &token("Cid")).ok());
+    assert_eq!(cid.event(), ("users_online".into(), json!({"list": ["Ann", "Bob"]})));
+}
+
+#[test]
+fn one_address_has_so_many_places_and_others_have_theirs() {
+    let server = Server::start(&[("ICH_MAX_CONNECTIONS_PER_ADDRESS", "5")]);
+    let here = || connect_from([127, 0, 0, 1], server.address);
+    let mut all: Vec<_> = (0..10).map(|_| here()).collect();
+    // They are taken in order.
+    let mut last = all.pop().expect("the tenth");
+    assert_refused(&read_answer(&mut last), 429, "too_many_connections");
+    let mut elsewhere = connect_from([127, 0, 0, 2], server.address);
+    elsewhere.write_all(b"GET /health HTTP/1.1\r\nHost: test\r\n\r\n").expect("sending");
+    assert_eq!(read_answer(&mut elsewhere).status, 200);
+    drop(all);
+    wait_for("a place for this address", || (get(server.address, "/health").status == 200).then_some(()));
+}
+
+#[test]
+fn two_thousand_half_open_connections_do_not_stop_a_chat() {
+    const HALF_OPEN: u64 = 2000;
+    let server = Server::start(&[("ICH_MAX_CONNECTIONS_PER_ADDRESS", "0"), ("ICH_MAX_MESSAGES_PER_SECOND", "0")]);
+    let mut lobby = lobby_of_two(server.address);
+    let (threads, descriptors, memory) =
+        (server.proc_status("Threads"), server.descriptors(), server.proc_status("VmRSS"));
+    // Each is cut after ten seconds: on a slow machine more than two thousand are needed for two thousand at once.
+    let mut open = Vec::new();
+    wait_for("two thousand at once", || {
+        open.extend((0..200).map(|_| half_open(server.address)));
+        (server.proc_status("Threads") >= threads + HALF_OPEN).then_some(())
+    });
+    for number in 0..100 {
+        chat(&mut lobby, &number.to_string());
+    }
+    assert_eq!(get(server.address, "/health").status, 200);
+    let grown = server.proc_status("VmRSS").saturating_sub(memory);
+    // Less than half of a stack each, also without optimisation.
+    assert!(grown < 96 * open.len() as u64, "{grown} KiB for {} connections", open.len());
+    drop(open);
+    wait_for("the threads to end", || (server.proc_status("Threads") <= threads).then_some(()));
+    wait_for("the descriptors to come back", || (server.descriptors() <= descriptors).then_some(()));
+    chat(&mut lobby, "still here");
+}
+
+#[test]
+fn a_server_without_descriptors_lives_and_serves_again() {
+    let server = Server::start(&[("ICH_MAX_MESSAGES_PER_SECOND", "0")]);
+    let mut lobby = lobby_of_two(server.address);
+    // From now on there are five more, and the bound on connections does not know.
+    let most = server.descriptors() as u64 + 5;
+    let pid = Pid::from_raw(server.pid().cast_signed()).expect("a process id");
+    let lower = Rlimit { current: Some(most), maximum: getrlimit(Resource::Nofile).maximum };
+    let before = prlimit(Some(pid), Resource::Nofile, lower).expect("a lower limit");
+    let waiting: Vec<_> = (0..50).map(|_| half_open(server.address)).collect();
+    wait_for("the want of descriptors", || server.log().contains("cannot accept connections").then_some(()));
+    for number in 0..100 {
+        chat(&mut lobby, &number.to_string());
+    }
+    drop(waiting);
+    assert_eq!(get(server.address, "/health").status, 200, "as soon as there are some");
+    let mut cid = server.join("Cid");
+    assert_eq!(cid.event(), ("users_online".into(), json!({"list": ["Ann", "Bob"]})));
+
+    // Again, and this time more are given.
+    let _waiting: Vec<_> = (0..50).map(|_| half_open(server.address)).collect();
+    prlimit(Some(pid), Resource::Nofile, before).expect("the limit of before");
+    assert_eq!(get(server.address, "/health").status, 200);
+    chat(&mut lobby, "still here");
+}
+
+/// The built program, started by a shell that allows it so many descriptors. It ends with this value.
+struct Limited {
+    child: Child,
+    address: SocketAddr,
+    dir: PathBuf,
+}
+
+impl Limited {
+    fn start(descriptors: u32) -> Limited {
+        let dir = new_dir();
+        let ich = command(&dir, &[("ICH_LOG", "warn")]);
+        let mut child = Command::new("/bin/sh")
+            .args(["-c", &format!("ulimit -n {descriptors}; exec \"$0\"")])
+            .arg(ich.get_program())
+            .current_dir(&dir)
+            .env_clear()
+            .envs(ich.get_envs().filter_map(|(name, value)| Some((name, value?))))
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(fs::File::create(dir.join("log")).expect("the log"))
+            .spawn()
+            .expect("starting the server");
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().expect("a pipe")).read_line(&mut line).expect("the first line");
+        let after = line.split_once("http://").map_or("", |(_, after)| after);
+        let address = after.split_whitespace().next().and_then(|address| address.parse().ok());
+        let limited = Limited { child, address: address.unwrap_or_else(|| panic!("it says {line:?}")), dir };
+        wait_for("a ready server", || (get(limited.address, "/ready").status == 200).then_some(()));
+        limited
+    }
+
+    fn log(&self) -> String {
+        fs::read_to_string(self.dir.join("log")).expect("the log")
+    }
+}
+
+impl Drop for Limited {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        let _ = fs::remove_dir_all(&self.dir);
+    }
+}
+
+#[test]
+fn a_low_limit_on_descriptors_bounds_the_connections_below_it() {
+    let server = Limited::start(160);
+    let mut lobby = lobby_of_two(server.address);
+    let mut waiting: Vec<_> = (0..200).map(|_| half_open(server.address)).collect();
+    assert_refused(&get(server.address, "/health"), 503, "full");
+    chat(&mut lobby, "no descriptor is missing");
+    assert_eq!(server.log(), "", "refused, and not for want of descriptors");
+    let refused = refusals(&mut waiting).len();
+    assert!((100..200).contains(&refused), "{refused} were refused");
+    wait_for("a place", || (get(server.address, "/health").status == 200).then_some(()));
+}
+
+#[test]
+fn a_server_with_hardly_any_descriptors_answers_one_after_the_other() {
+    let server = Limited::start(64);
+    let waiting: Vec<_> = (0..100).map(|_| half_open(server.address)).collect();
+    drop(waiting);
+    wait_for("an answer", || (get(server.address, "/health").status == 200).then_some(()));
+    wait_for("a place", || Client::try_join(server.address, &token("Ann")).ok());
+}
