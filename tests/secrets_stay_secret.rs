@@ -173,7 +173,7 @@ fn nor_in_what_is_said_about_bad_settings() {
         ([("ICH_DATABASE_URL", "postgres://me:hun@ter2@here/db"), ("ICH_KAFKA_PASSWORD", "ter2")], "ter2"),
     ] {
         for arguments in [&["check"][..], &[]] {
-            // Some of these pass the check and are found out at the start; none gets so far as to serve.
+            // Another fault beside it, so that none gets so far as to serve.
             let output = command(&folder.0, &settings).env("ICH_PORT", "70000").args(arguments).output().unwrap();
             assert!(!output.status.success());
             for said in [output.stdout, output.stderr] {
