@@ -145,7 +145,7 @@ impl World {
         let Some(process) = slot.process.as_mut().filter(|_| !is_paused) else { return };
         process.producer.time_out(&mut self.log, self.now, !is_log_down, &mut self.rng);
         if reaches_log {
-            process.producer.deliver(&mut self.log, &mut self.rng);
+            process.producer.deliver(&mut self.log, self.now, &mut self.rng);
         }
     }
 
