@@ -3,6 +3,9 @@
 //! Every instance owns one and applies every record to it, in the order of the log; the log thread writes it, others
 //! read. It must never look at a clock, at [`Record::at`], or at who is *not* in the log: two replicas that have read
 //! to the same offset are equal, even when one of them began to read much later (see [`super::Bootstrap`]).
+//!
+//! One thing it asks of the log: a record may be in it twice (a producer's retry), but not a second time after its
+//! instance was lost. What is lost is forgotten whole, or replicas that know a different past would differ.
 
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;

@@ -13,6 +13,10 @@ const QUEUE_RECORDS: usize = 40;
 /// A record that waited so long is handed back.
 const DELIVERY_TIMEOUT: Millis = 30_000;
 
+/// A broker knows a retry that comes later than this for what it is. The rules need that: an instance that is lost is
+/// forgotten with its last number, so what it said before must not turn up once more after that.
+const RETRY_WINDOW: Millis = 200;
+
 /// The one log of a run. An offset is an index into `records`.
 #[derive(Default)]
 pub struct VirtualLog {
@@ -50,10 +54,9 @@ struct Queued {
 #[derive(Default)]
 pub struct Producer {
     queue: VecDeque<Queued>,
-    /// Records that are in the log, and whose acknowledgement was lost: sent once more before anything newer, after
-    /// so many steps.
+    /// Records that are in the log, and whose acknowledgement was lost: sent once more before anything newer.
     unacknowledged: Vec<Arc<Record>>,
-    retries_in: u64,
+    retries_at: Millis,
     pub handed_back: Vec<Arc<Record>>,
 }
 
@@ -68,12 +71,12 @@ impl Producer {
     }
 
     /// Delivers what the network lets through in this step. Now and then the end of a batch is delivered twice.
-    pub fn deliver(&mut self, log: &mut VirtualLog, rng: &mut Rng) {
-        if self.retries_in > 0 {
-            self.retries_in -= 1;
+    pub fn deliver(&mut self, log: &mut VirtualLog, now: Millis, rng: &mut Rng) {
+        if now < self.retries_at {
             return;
         }
-        self.unacknowledged.drain(..).for_each(|record| log.append(record));
+        let is_in_time = now < self.retries_at + RETRY_WINDOW;
+        self.unacknowledged.drain(..).filter(|_| is_in_time).for_each(|record| log.append(record));
         let waiting = self.queue.len();
         if waiting == 0 {
             return;
@@ -85,7 +88,7 @@ impl Producer {
         }
         if !batch.is_empty() && rng.one_in(25) {
             self.unacknowledged = batch[rng.index(batch.len())..].to_vec();
-            self.retries_in = rng.below(8);
+            self.retries_at = now + rng.below(900);
         }
     }
 

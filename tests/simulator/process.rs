@@ -97,12 +97,12 @@ impl Process {
         self.is_exact && self.instance.health(Duration::from_millis(now)) == Health::Ready
     }
 
-    pub fn open(&mut self, user: User, now: Millis) {
+    pub fn open(&mut self, user: User, is_taken: bool, now: Millis) {
         let session = SessionId(self.next_session);
         self.next_session += 1;
         if let Some(record) = self.instance.open_session(session, user.clone(), self.at.clone()) {
             self.clients.insert(session, Client::new(user, now));
-            self.append(record, true, now);
+            self.append(record, is_taken, now);
         }
     }
 

@@ -1,10 +1,11 @@
 //! [`World`]: the processes, the log, the clock, and the order in which things happen.
 
 use std::collections::BTreeMap;
-
-use ich::lobby::{Health, InstanceId, User};
 use std::time::Duration;
 
+use ich::lobby::{Health, InstanceId, SessionId, User};
+
+use super::client::Client;
 use super::faults::Faults;
 use super::log::VirtualLog;
 use super::oracle::{Oracle, Vital};
@@ -133,18 +134,7 @@ impl World {
                 process.close(*session, true, now, &self.oracle)?;
             }
         } else if self.are_clients_active && process.is_ready(now) {
-            if process.clients.len() < SESSIONS_PER_PROCESS && rng.one_in(8) {
-                process.open(user(rng.below(USERS)), now);
-            }
-            for session in sessions {
-                let is_taken = !(refuses && rng.one_in(2));
-                if process.clients.get(&session).is_some_and(super::client::Client::is_admitted) && rng.one_in(60) {
-                    self.next_message += 1;
-                    process.say(session, &format!("message {}", self.next_message), is_taken, now);
-                } else if rng.one_in(80) {
-                    process.close(session, is_taken, now, &self.oracle)?;
-                }
-            }
+            act_clients(process, &sessions, refuses, rng, &mut self.next_message, now, &self.oracle)?;
         }
         Ok(())
     }
@@ -155,7 +145,7 @@ impl World {
         let Some(process) = slot.process.as_mut().filter(|_| !is_paused) else { return };
         process.producer.time_out(&mut self.log, self.now, !is_log_down, &mut self.rng);
         if reaches_log {
-            process.producer.deliver(&mut self.log, &mut self.rng);
+            process.producer.deliver(&mut self.log, self.now, &mut self.rng);
         }
     }
 
@@ -241,6 +231,32 @@ impl World {
         let online = self.oracle.online_now();
         ensure(online.is_empty(), "the last one to stop leaves nobody behind", || format!("online {online:?}"))
     }
+}
+
+/// What people do in one step at one process: come, speak, go.
+fn act_clients(
+    process: &mut Process,
+    sessions: &[SessionId],
+    refuses: bool,
+    rng: &mut Rng,
+    next_message: &mut u64,
+    now: Millis,
+    oracle: &Oracle,
+) -> Result<(), Violation> {
+    if process.clients.len() < SESSIONS_PER_PROCESS && rng.one_in(8) {
+        process.open(user(rng.below(USERS)), !(refuses && rng.one_in(2)), now);
+    }
+    for session in sessions {
+        let is_taken = !(refuses && rng.one_in(2));
+        let is_admitted = process.clients.get(session).is_some_and(Client::is_admitted);
+        if is_admitted && rng.one_in(60) {
+            *next_message += 1;
+            process.say(*session, &format!("message {next_message}"), is_taken, now);
+        } else if rng.one_in(80) {
+            process.close(*session, is_taken, now, oracle)?;
+        }
+    }
+    Ok(())
 }
 
 fn user(number: u64) -> User {
