@@ -140,6 +140,9 @@ fn serve() -> ExitCode {
             info!("{} came", signal.unwrap_or("a signal"));
             if server.stop() { ExitCode::SUCCESS } else { ExitCode::from(EXIT_FAILED) }
         }
-        recv(server.failed()) -> end => failed(&format!("the event log ended: {end:?}")),
+        recv(server.failed()) -> end => match end {
+            Ok(end) => failed(&end),
+            Err(_) => failed(&"a defect: the thread that reads the event log has ended"),
+        },
     }
 }

@@ -1,7 +1,8 @@
 //! `ich`: the backend of a lobby chat. One room, one order for everybody, one small binary.
 //!
-//! Imports run downwards only: [`server`] sees all; [`http`], [`session`] and [`replica`] see [`accounts`],
-//! [`event_log`] and [`lobby`]; [`lobby`] sees nothing of ours.
+//! Imports run downwards only: [`server`] sees all; [`http`] sees [`session`], [`accounts`] and [`publisher`];
+//! [`log_thread`] sees [`session`] and [`publisher`]; these see [`event_log`] and [`lobby`]; [`lobby`] sees nothing of
+//! ours.
 
 pub mod accounts;
 pub mod cli;
@@ -10,12 +11,13 @@ pub mod config;
 pub mod event_log;
 pub mod http;
 pub mod lobby;
+pub mod log_thread;
 pub mod logging;
 pub mod machine;
 pub mod metrics;
 pub mod net;
+pub mod publisher;
 pub mod random;
-pub mod replica;
 pub mod server;
 pub mod session;
 pub mod shutdown;

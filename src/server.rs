@@ -21,14 +21,14 @@ use crate::event_log::{self, EventLog};
 use crate::http::connection::Door;
 use crate::http::front_door;
 use crate::http::permits::Permits;
-use crate::http::routes::Site;
+use crate::http::site::Site;
 use crate::lobby::InstanceId;
+use crate::log_thread::{LogThread, LogThreadEnd};
 use crate::machine;
 use crate::metrics::Metrics;
 use crate::net;
+use crate::publisher::Publisher;
 use crate::random;
-use crate::replica::Publisher;
-use crate::replica::log_thread::{LogThread, LogThreadEnd};
 use crate::session::fan_out::{Command, FanOut, Settings};
 use crate::session::outbox::HealthTimes;
 use crate::session::reader::Sessions;
@@ -258,12 +258,9 @@ fn open_tokens(config: &Config) -> Result<Tokens, StartError> {
         (None, Some(file)) => TokenKey::PublicKeyPem(
             std::fs::read_to_string(file).map_err(|error| failed(format_args!("{}: {error}", file.display())))?,
         ),
-        (None, None) => {
-            TokenKey::Secret(secret::load_or_draw(&config.data_dir.join(SECRET_FILE)).map_err(|error| failed(error))?)
-        }
+        (None, None) => TokenKey::Secret(secret::load_or_draw(&config.data_dir.join(SECRET_FILE)).map_err(failed)?),
     };
-    Tokens::new(TokenSettings { key, issuer: config.jwt_issuer.clone(), ttl: config.token_ttl })
-        .map_err(|error| failed(error))
+    Tokens::new(TokenSettings { key, issuer: config.jwt_issuer.clone(), ttl: config.token_ttl }).map_err(failed)
 }
 
 fn open_backends(config: &Config) -> Result<Backends, StartError> {

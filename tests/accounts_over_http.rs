@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use harness::http::{Answer, post, raw, read_answer};
 use harness::server::Server;
+use harness::wait_for;
 use serde_json::json;
 use socket2::{Domain, Socket, Type};
 
@@ -202,9 +203,12 @@ fn an_unknown_email_takes_as_long_as_a_wrong_password() {
     let server = Server::start(&[NO_LOGIN_LIMIT]);
     assert_eq!(create(&server, "bob@example.com", "Bob", "12345678").status, 200);
     let time = |email: &str| {
-        let started_at = Instant::now();
-        assert_eq!(log_in(&server, email, "87654321").status, 401);
-        started_at.elapsed().as_secs_f64()
+        // On a machine that is too busy to hash in time, an answer says nothing about the password.
+        wait_for("an answer to a wrong password", || {
+            let started_at = Instant::now();
+            let answer = log_in(&server, email, "87654321");
+            (answer.status == 401).then(|| started_at.elapsed().as_secs_f64())
+        })
     };
     // In turns, so that whatever else the machine does hits both alike; of each, the faster three quarters count.
     let (mut known, mut unknown): (Vec<_>, Vec<_>) =
@@ -273,7 +277,7 @@ fn a_crowd_that_logs_in_costs_bounded_memory_and_does_not_stop_the_chat() {
     assert!(grown < 64 * 1024 + hashing, "memory grew by {grown} KiB");
     round_trips.sort();
     assert!(round_trips[round_trips.len() / 2] < Duration::from_millis(250), "{round_trips:?}");
-    assert_eq!(log_in(&server, "bob@example.com", "12345678").status, 200, "the crowd is gone");
+    wait_for("the end of the crowd", || (log_in(&server, "bob@example.com", "12345678").status == 200).then_some(()));
 }
 
 #[test]
@@ -302,7 +306,7 @@ fn an_account_is_tried_so_often_a_minute_from_wherever() {
 
 #[test]
 fn whoever_waits_as_long_as_told_may_log_in_again() {
-    let server = Server::start(&[("ICH_MAX_LOGINS_PER_MINUTE", "30")]);
+    let server = Server::start(&[("ICH_MAX_LOGINS_PER_MINUTE", "20")]);
     assert_eq!(create(&server, "bob@b", "Bob", "12345678").status, 200);
     let refused = loop {
         let answer = log_in(&server, "bob@b", "87654321");

@@ -3,6 +3,7 @@
 //! [`options`] says what is wanted, [`target`] starts what is measured (or [`baseline`], the yardstick), [`scenario`]
 //! has the people of [`engine`] come, chat and go, [`ledger`] checks what each of them saw, [`report`] prints it.
 
+mod bare_kafka;
 mod baseline;
 mod client;
 mod clock;
@@ -10,6 +11,7 @@ mod engine;
 mod events;
 mod figures;
 mod histogram;
+mod history;
 mod ledger;
 mod logins;
 mod options;
@@ -87,6 +89,9 @@ fn measure(options: &Options) -> Result<Vec<Run>, String> {
         }
         let without_slow = Options { slow: 0, ..options.clone() };
         runs.push(Scenario::new(&without_slow, Target::bare_loop()?, Arc::clone(&interrupted))?.run()?);
+    }
+    if let (true, Some(brokers)) = (options.bare_kafka, &options.kafka) {
+        runs.push(bare_kafka::run(brokers, options.rate, options.bytes, options.seconds)?);
     }
     if options.server_too {
         runs.push(Scenario::new(options, Target::from_options(options)?, interrupted)?.run()?);

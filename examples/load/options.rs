@@ -31,11 +31,13 @@ what it is measured on
   --instances N         so many of them; more than one needs --kafka and --database   [1]
   --kafka HOST:PORT     brokers for them, with a topic of their own
   --database URL        PostgreSQL for them
+  --history N           their topic has N records already                      [0]
   --connect A:P,B:P     servers that run already (loopback addresses only), instead
   --secret TEXT         their token secret; also from ICH_JWT_SECRET
   --pids P,P            their processes, for the figures about CPU and memory
   --baseline            a bare loop of one send per socket and message too, first, with the same load
   --baseline-only       that alone
+  --bare-kafka          bare produce-to-consume too, first, at the same rate; needs --kafka
 
 what comes out
   --json FILE           the figures as JSON too
@@ -89,6 +91,10 @@ pub struct Options {
     pub baseline: bool,
     /// Whether a server is measured.
     pub server_too: bool,
+    /// Records that are in the topic before the servers start.
+    pub history: u64,
+    /// Whether bare produce-to-consume is measured too.
+    pub bare_kafka: bool,
     /// Where the figures go as JSON.
     pub json: Option<PathBuf>,
 }
@@ -118,6 +124,8 @@ impl Options {
             pids: Vec::new(),
             baseline: false,
             server_too: true,
+            bare_kafka: false,
+            history: 0,
             json: None,
         };
         let (mut seconds_given, mut arguments) = (false, arguments);
@@ -142,12 +150,14 @@ impl Options {
                 "--server" => options.server = Some(value()?.into()),
                 "--instances" => options.instances = number(&flag, &value()?, 1, 16)?,
                 "--kafka" => options.kafka = Some(value()?),
+                "--history" => options.history = number(&flag, &value()?, 0, 10_000_000)?,
                 "--database" => options.database = Some(value()?),
                 "--connect" => options.connect = list(&flag, &value()?)?,
                 "--secret" => options.secret = Some(value()?),
                 "--pids" => options.pids = list(&flag, &value()?)?,
                 "--baseline" => options.baseline = true,
                 "--baseline-only" => (options.baseline, options.server_too) = (true, false),
+                "--bare-kafka" => options.bare_kafka = true,
                 "--json" => options.json = Some(value()?.into()),
                 "-h" | "--help" => return Ok(None),
                 _ => return Err(format!("unknown option {flag}; --help lists them all")),
@@ -174,6 +184,9 @@ impl Options {
         }
         if (self.clients + self.slow).saturating_mul(self.senders) > 50_000_000 {
             return Err("clients times senders is over 50 million, too much to check: use fewer --senders".to_owned());
+        }
+        if (self.bare_kafka || self.history > 0) && self.kafka.is_none() {
+            return Err("--bare-kafka and --history need --kafka".to_owned());
         }
         if self.senders == 0 && self.seconds > 0.0 && self.rate > 0.0 {
             return Err("a chat needs --senders; without one, set --seconds 0".to_owned());

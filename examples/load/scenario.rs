@@ -81,6 +81,11 @@ impl<'a> Scenario<'a> {
     /// Goes through all that the options ask for.
     pub fn run(mut self) -> Result<Run, String> {
         let options = self.options;
+        if let Some(ready_after) = self.target.ready_after {
+            let mut phase = Phase::new("start");
+            phase.note("ready_seconds", "from start to ready s", 2, ready_after.as_secs_f64());
+            self.phases.push(phase);
+        }
         if options.storm {
             self.join("first joins", (0..options.senders).chain(options.clients..options.people()).collect(), false)?;
             self.join("storm", (options.senders..options.clients).collect(), true)?;

@@ -11,6 +11,7 @@ use jsonwebtoken::{EncodingKey, Header};
 use serde_json::json;
 
 use crate::baseline::BASELINE_ARGUMENT;
+use crate::history;
 use crate::options::Options;
 use crate::process::{Folder, Server};
 use crate::wire;
@@ -29,6 +30,9 @@ pub struct Target {
     /// Those that this tool started.
     servers: Vec<Server>,
     secret: String,
+    started_at: Option<Instant>,
+    /// From the start of the first of them until the last could be joined.
+    pub ready_after: Option<Duration>,
 }
 
 impl Target {
@@ -41,14 +45,15 @@ impl Target {
 
     /// The server that `options` name, ready for joins.
     pub fn from_options(options: &Options) -> Result<Self, String> {
-        let target = if options.connect.is_empty() {
+        let mut target = if options.connect.is_empty() {
             Self::start(options)?
         } else {
             let secret = options.secret.clone().unwrap_or_default();
             let (addresses, pids) = (options.connect.clone(), options.pids.clone());
-            Self { name: "ich", addresses, pids, servers: Vec::new(), secret }
+            Self { name: "ich", addresses, pids, servers: Vec::new(), secret, started_at: None, ready_after: None }
         };
         target.wait_until_ready()?;
+        target.ready_after = target.started_at.map(|at| at.elapsed());
         Ok(target)
     }
 
@@ -58,6 +63,10 @@ impl Target {
             None => own_server()?,
         };
         let (secret, topic) = (random_hex(32)?, format!("ich-load-{}", random_hex(6)?));
+        if let Some(brokers) = options.kafka.as_deref().filter(|_| options.history > 0) {
+            history::write(brokers, &topic, options.history)?;
+        }
+        let started_at = Instant::now();
         let mut servers = Vec::new();
         for instance in 0..options.instances {
             let folder = Folder::new(&format!("{}-{instance}", random_hex(4)?))?;
@@ -83,13 +92,13 @@ impl Target {
             settings.extend(options.database.iter().map(|url| ("ICH_DATABASE_URL", url.into())));
             servers.push(Server::start(&program, &[], &settings, Some(folder))?);
         }
-        Ok(Self::of_children("ich", servers, secret))
+        Ok(Self { started_at: Some(started_at), ..Self::of_children("ich", servers, secret) })
     }
 
     fn of_children(name: &'static str, servers: Vec<Server>, secret: String) -> Self {
         let addresses = servers.iter().map(|server| server.address).collect();
         let pids = servers.iter().map(Server::pid).collect();
-        Self { name, addresses, pids, servers, secret }
+        Self { name, addresses, pids, servers, secret, started_at: None, ready_after: None }
     }
 
     /// A token with which `username` may join. A valid token is enough: no account stands behind it.
@@ -120,7 +129,7 @@ impl Target {
                     Ok(401) => {
                         return Err(format!("{address} refuses this tool's tokens: is the secret the right one?"));
                     }
-                    _ if Instant::now() < deadline => std::thread::sleep(Duration::from_millis(100)),
+                    _ if Instant::now() < deadline => std::thread::sleep(Duration::from_millis(10)),
                     Ok(status) => return Err(format!("{address} answers a join with {status}, not with 101")),
                     Err(error) => return Err(format!("{address} cannot be joined: {error}")),
                 }

@@ -3,6 +3,7 @@
 use crate::clock::{now_ns, seconds};
 use crate::engine::Engine;
 use crate::figures::Phase;
+use crate::histogram::Histogram;
 use crate::ledger::Counts;
 use crate::process::{Usage, machine_cpu_s};
 use crate::target::Target;
@@ -19,7 +20,7 @@ pub struct Window {
 impl Window {
     /// Begins one: from here on the latencies are its own.
     pub fn begin(engine: &mut Engine, target: &Target) -> Self {
-        engine.latency = crate::histogram::Histogram::default();
+        engine.latency = Histogram::default();
         engine.lag_ns = 0;
         Self {
             begun_ns: now_ns(),
@@ -75,16 +76,12 @@ impl Window {
 
     /// How long messages took.
     pub fn latency(&self, engine: &Engine, phase: &mut Phase) {
-        let (latency, ms) = (&engine.latency, |ns: u64| ns as f64 / 1e6);
+        let latency = &engine.latency;
         if latency.count() == 0 {
             return;
         }
-        phase.add("p50_ms", "sent to received p50 ms", 2, ms(latency.quantile(0.5)));
-        phase.add("p90_ms", "sent to received p90 ms", 2, ms(latency.quantile(0.9)));
-        phase.add("p99_ms", "sent to received p99 ms", 2, ms(latency.quantile(0.99)));
-        phase.add("p999_ms", "sent to received p99.9 ms", 2, ms(latency.quantile(0.999)));
-        phase.add("max_ms", "sent to received max ms", 2, ms(latency.max()));
-        phase.note("lag_ms", "sent later than due, max ms", 2, ms(engine.lag_ns));
+        add_latencies(phase, latency);
+        phase.note("lag_ms", "sent later than due, max ms", 2, engine.lag_ns as f64 / 1e6);
     }
 
     /// What silence costs.
@@ -92,4 +89,14 @@ impl Window {
         phase.add("cpu_percent", "server CPU %", 2, self.server_cpu_s(target) * 100.0 / self.length_s());
         phase.note("seconds", "for s", 0, self.length_s());
     }
+}
+
+/// Adds what `latency`, in nanoseconds, comes to.
+pub fn add_latencies(phase: &mut Phase, latency: &Histogram) {
+    let ms = |ns: u64| ns as f64 / 1e6;
+    phase.add("p50_ms", "sent to received p50 ms", 2, ms(latency.quantile(0.5)));
+    phase.add("p90_ms", "sent to received p90 ms", 2, ms(latency.quantile(0.9)));
+    phase.add("p99_ms", "sent to received p99 ms", 2, ms(latency.quantile(0.99)));
+    phase.add("p999_ms", "sent to received p99.9 ms", 2, ms(latency.quantile(0.999)));
+    phase.add("max_ms", "sent to received max ms", 2, ms(latency.max()));
 }

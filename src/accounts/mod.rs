@@ -8,6 +8,7 @@
 //!
 //! Nothing secret (password, hash, token, key, database URL) is in any error, log line or `Debug` text made here.
 
+mod error;
 pub mod login_limit;
 pub mod password;
 mod pool;
@@ -19,7 +20,8 @@ pub mod sqlite;
 pub mod store;
 pub mod token;
 
+pub use error::AccountError;
 pub use login_limit::LoginLimiter;
-pub use service::{AccountError, Accounts, NewUser};
+pub use service::{Accounts, NewUser};
 pub use store::{Account, AccountStore, CreateError, NewAccount, StoreError, StoredAccount};
 pub use token::{Claims, TokenError, TokenKey, TokenSettings, Tokens};

@@ -1,6 +1,6 @@
 //! What an email, a username and a password may be, and when two of them are the same. Pure: no I/O, any thread.
 
-use super::service::AccountError;
+use super::error::AccountError;
 
 /// Characters (Unicode scalar values) of an email.
 const EMAIL_CHARS: std::ops::RangeInclusive<usize> = 3..=254;

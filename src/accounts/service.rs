@@ -12,6 +12,7 @@ use std::{fmt, io, thread};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TrySendError, bounded};
 
+use super::error::AccountError;
 use super::password::{self, Hasher, PasswordError};
 use super::rules;
 use super::store::{Account, AccountStore, CreateError, NewAccount, StoreError};
@@ -42,43 +43,6 @@ impl fmt::Debug for NewUser {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.debug_struct("NewUser").field("username", &self.username).finish_non_exhaustive()
     }
-}
-
-/// Why somebody was not registered or not let in. The texts may be shown to clients: they say what to do.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum AccountError {
-    /// A field breaks a rule of [`rules`].
-    #[error("{message}")]
-    InvalidField {
-        /// Its name in the request.
-        field: &'static str,
-        /// The rule.
-        message: String,
-    },
-    /// Another account has this email.
-    #[error("this email has an account already: log in, or use another email")]
-    EmailTaken,
-    /// Another account has this username.
-    #[error("this username is taken: choose another one")]
-    UsernameTaken,
-    /// No account with this email, or another password: which of them is not told.
-    #[error("email or password is wrong: check both and try again")]
-    WrongCredentials,
-    /// More requests than can be worked off.
-    #[error("too many people are logging in: try again in {retry_after_seconds} seconds")]
-    Busy {
-        /// After how long it makes sense to try again.
-        retry_after_seconds: u64,
-    },
-    /// The store does not answer. After a registration the account may exist all the same.
-    #[error("accounts cannot be reached: try again in {retry_after_seconds} seconds")]
-    Unavailable {
-        /// After how long it makes sense to try again.
-        retry_after_seconds: u64,
-    },
-    /// A fault of this server; its log has the reason.
-    #[error("the server failed: try again later, and tell its operator if it happens again")]
-    Internal,
 }
 
 /// Registers people and lets them in. Shared by all connection threads, in an `Arc`.
@@ -194,6 +158,8 @@ impl Worker {
     fn run(mut self) {
         while let Ok(Job { request, deadline, answer }) = self.jobs.recv() {
             if Instant::now() >= deadline {
+                // The caller may not have noticed yet that its time is over.
+                let _ = answer.try_send(Err(AccountError::Busy { retry_after_seconds: BUSY_RETRY_SECONDS }));
                 continue;
             }
             // What a panic leaves behind is the hasher's memory, which each hash overwrites.
@@ -345,6 +311,21 @@ mod tests {
         while !condition() && Instant::now() < deadline {
             thread::sleep(Duration::from_millis(1));
         }
+    }
+
+    #[test]
+    fn a_request_that_waited_too_long_is_not_carried_out_and_told_so() {
+        let store = Arc::new(FakeStore::default());
+        let (queue, jobs) = bounded(1);
+        let (answer, answers) = bounded(1);
+        let request = Request::LogIn { email: "bob@example.com".to_owned(), password: "12345678".to_owned() };
+        queue.send(Job { request, deadline: Instant::now(), answer }).unwrap();
+        drop(queue);
+        let unmatchable = password::unmatchable_hash().unwrap().into();
+        let hasher = Hasher::default();
+        Worker { jobs, store: store.clone(), hasher, unmatchable, last_store_log: Arc::default() }.run();
+        assert!(matches!(answers.recv(), Ok(Err(AccountError::Busy { .. }))));
+        assert_eq!(store.finds.load(Ordering::Relaxed), 0);
     }
 
     #[test]

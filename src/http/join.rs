@@ -8,7 +8,7 @@ use http::header::{AUTHORIZATION, HOST, ORIGIN, SEC_WEBSOCKET_PROTOCOL, UPGRADE}
 use super::permits::{NoPermit, Permit};
 use super::request::Request;
 use super::response::Response;
-use super::routes::Site;
+use super::site::Site;
 use crate::clock;
 use crate::lobby::User;
 use crate::session::wire::{self, HandshakeError};

@@ -3,7 +3,7 @@
 //! - [`front_door`] accepts and keeps the bounds; [`permits`] are the bounds, as values that give themselves back.
 //! - [`connection`] is the life of one connection until it is answered or becomes a session.
 //! - [`request`] parses a head, [`response`] writes an answer, [`json`] reads a body, [`routes`] knows what is where,
-//!   [`join`] is the handshake.
+//!   [`join`] is the handshake; all answer from one [`site`].
 //!
 //! One request per connection, and no body but one with a `Content-Length`: what follows a request is never read as
 //! another one, so there is nothing to smuggle.
@@ -16,3 +16,4 @@ pub mod permits;
 pub mod request;
 pub mod response;
 pub mod routes;
+pub mod site;

@@ -1,19 +1,16 @@
 //! What is where: the paths of this server, and the answers that are not a websocket.
 
 use std::net::IpAddr;
-use std::sync::Arc;
 use std::time::Instant;
 
 use serde::Serialize;
 
 use super::join::{self, Joined};
 use super::json::Fields;
-use super::permits::Permits;
 use super::request::{BadHead, Request};
 use super::response::{Response, body_too_large};
-use crate::accounts::{Account, AccountError, Accounts, LoginLimiter, NewUser, TokenError, Tokens, rules};
-use crate::metrics::Metrics;
-use crate::replica::Publisher;
+use super::site::Site;
+use crate::accounts::{Account, AccountError, NewUser, TokenError, rules};
 
 /// Bytes of a body.
 pub const BODY_BYTES_MAX: u64 = 16 * 1024;
@@ -24,24 +21,6 @@ const STYLE: &str = include_str!("../web/style.css");
 /// The page loads nothing from elsewhere, and nothing that people type can become a script in it.
 const PAGE_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self' ws: wss:; \
                            base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
-
-/// What the answers are made from. Shared by all connections.
-pub struct Site {
-    /// Making accounts, logging in.
-    pub accounts: Accounts,
-    /// Tokens.
-    pub tokens: Tokens,
-    /// Bounds logins.
-    pub login_limiter: LoginLimiter,
-    /// Bounds the sessions of one person.
-    pub permits_per_user: Arc<Permits<Arc<str>>>,
-    /// Whether the lobby can be joined.
-    pub publisher: Arc<Publisher>,
-    /// What is shown at `/metrics`.
-    pub metrics: Arc<Metrics>,
-    /// Whose pages may join.
-    pub allowed_origins: Vec<String>,
-}
 
 /// What to do with a request.
 pub enum Decision {

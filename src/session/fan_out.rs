@@ -1,21 +1,21 @@
-//! The fan-out: a few threads, about one per core, each of which owns the [`Outbox`]es of its share of the sessions.
-//! Nothing here blocks on a client, and nobody else writes to a client's socket.
+//! The fan-out: a few threads, about one per core, each of which owns the [`super::outbox`]es of its share of the sessions.
+//! Nothing there blocks on a client, and nobody else writes to a client's socket.
 //!
-//! A thread takes all that waits in its channel, and gives each socket the whole of it in one write: the busier the
-//! lobby, the fewer writes, and nobody waits for a timer.
+//! This is the side of those who tell it something: readers, the log thread, the server. [`thread`] is what they tell.
 
-use std::collections::{HashMap, HashSet};
+mod thread;
+
 use std::io;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
+use crossbeam_channel::{Sender, bounded};
 
+use self::thread::FanOutThread;
 use super::end::End;
 use super::link::Link;
-use super::outbox::{HealthTimes, Outbox, Piece};
-use super::wire;
+use super::outbox::{HealthTimes, Piece};
 use crate::lobby::SessionId;
 use crate::metrics::Metrics;
 use crate::threads;
@@ -26,14 +26,6 @@ use crate::threads;
 const COMMANDS_MAX: usize = 16 * 1024;
 /// How many runs, which are large, may be among them: 32 MiB.
 const RUNS_MAX: usize = 256;
-/// How much goes to each socket in one round.
-const ROUND_BYTES_MAX: usize = 256 * 1024;
-/// Between two looks at what is due by time.
-const TICK: Duration = Duration::from_secs(1);
-/// The same while the server drains.
-const DRAIN_TICK: Duration = Duration::from_millis(20);
-/// How many sessions a draining thread closes in a second, unless the time for it asks for more.
-const DRAIN_SESSIONS_PER_SECOND: f64 = 2000.0;
 
 /// What a fan-out thread is told.
 pub enum Command {
@@ -60,7 +52,7 @@ pub enum Command {
         /// A close frame.
         frame: Vec<u8>,
     },
-    /// The session thread is done.
+    /// The session thread is done: what was told before is sent as far as the socket takes it, then it is cut.
     Forget(SessionId),
     /// Everybody goes, for this reason, at once.
     CloseAll(End),
@@ -163,258 +155,4 @@ pub struct Settings {
     pub health: HealthTimes,
     /// Where it is counted.
     pub metrics: Arc<Metrics>,
-}
-
-struct Drain {
-    started_at: Instant,
-    per_second: f64,
-    closed: usize,
-}
-
-struct FanOutThread {
-    commands: Receiver<Command>,
-    waiting_runs: Receiver<()>,
-    settings: Settings,
-    outboxes: Vec<Outbox>,
-    places: HashMap<SessionId, usize>,
-    /// Those with something queued that their socket did not take.
-    lagging: HashSet<SessionId>,
-    runs: Vec<Arc<[u8]>>,
-    run_bytes: usize,
-    run_events: u64,
-    /// Sessions that have something of their own to send in this round.
-    touched: Vec<SessionId>,
-    /// Sessions whose last frame follows this round.
-    closing: Vec<(SessionId, Vec<u8>)>,
-    tick_at: Instant,
-    drain: Option<Drain>,
-}
-
-impl FanOutThread {
-    fn new(commands: Receiver<Command>, waiting_runs: Receiver<()>, settings: Settings) -> Self {
-        FanOutThread {
-            commands,
-            waiting_runs,
-            settings,
-            outboxes: Vec::new(),
-            places: HashMap::new(),
-            lagging: HashSet::new(),
-            runs: Vec::new(),
-            run_bytes: 0,
-            run_events: 0,
-            touched: Vec::new(),
-            closing: Vec::new(),
-            tick_at: Instant::now() + TICK,
-            drain: None,
-        }
-    }
-
-    /// Ends when every sender is gone.
-    fn run(mut self) {
-        loop {
-            match self.wait() {
-                Ok(command) => self.take_round(command),
-                Err(RecvTimeoutError::Timeout) => {}
-                Err(RecvTimeoutError::Disconnected) => return,
-            }
-            let now = Instant::now();
-            self.retry_lagging(now);
-            if now >= self.tick_at {
-                self.tick(now);
-            }
-        }
-    }
-
-    fn wait(&self) -> Result<Command, RecvTimeoutError> {
-        if self.outboxes.is_empty() {
-            return self.commands.recv().map_err(|_| RecvTimeoutError::Disconnected);
-        }
-        let retry_at = self.lagging.iter().filter_map(|session| self.outbox(*session)?.retry_at()).min();
-        self.commands.recv_deadline(retry_at.map_or(self.tick_at, |at| at.min(self.tick_at)))
-    }
-
-    /// Takes this command and all that wait behind it, to the bound of a round, then sends.
-    fn take_round(&mut self, first: Command) {
-        self.take(first);
-        while self.run_bytes < ROUND_BYTES_MAX {
-            let Ok(command) = self.commands.try_recv() else { break };
-            self.take(command);
-        }
-        self.send_round();
-        for (session, frame) in std::mem::take(&mut self.closing) {
-            if let Some(outbox) = self.outbox_mut(session) {
-                outbox.close(&frame, Instant::now());
-                self.note_lagging(session);
-            }
-        }
-    }
-
-    fn take(&mut self, command: Command) {
-        let now = Instant::now();
-        match command {
-            Command::Open { link, token_expires_at } => self.open(link, token_expires_at, now),
-            Command::Events(run) => self.take_run(run, now),
-            Command::Own { session, frame } => {
-                if let Some(outbox) = self.outbox_mut(session) {
-                    outbox.own_frame(&frame);
-                    self.touched.push(session);
-                }
-            }
-            Command::Close { session, frame } => self.closing.push((session, frame)),
-            Command::Forget(session) => self.forget(session),
-            Command::CloseAll(end) => {
-                self.send_round();
-                (0..self.outboxes.len()).for_each(|place| self.close(place, end, now));
-            }
-            Command::CutAll => self.outboxes.iter_mut().for_each(Outbox::gone),
-            Command::Drain(within) => {
-                let least = self.outboxes.len() as f64 / within.as_secs_f64().max(0.1);
-                let per_second = least.max(DRAIN_SESSIONS_PER_SECOND);
-                self.drain = Some(Drain { started_at: now, per_second, closed: 0 });
-                self.tick_at = now;
-            }
-        }
-    }
-
-    fn open(&mut self, link: Arc<Link>, token_expires_at: Instant, now: Instant) {
-        // Pings are spread over the interval by the session's number.
-        let spread = self.settings.health.ping_interval.mul_f64((link.session.0 * 37 % 100) as f64 / 100.0);
-        let ping_at = now + self.settings.health.ping_interval / 2 + spread / 2;
-        self.places.insert(link.session, self.outboxes.len());
-        self.outboxes.push(Outbox::new(link, token_expires_at, ping_at, now));
-    }
-
-    fn take_run(&mut self, run: Run, now: Instant) {
-        // Its place is there: it was taken before the run was sent.
-        let _ = self.waiting_runs.try_recv();
-        let base = self.run_bytes;
-        for admission in run.admissions {
-            if let Some(outbox) = self.outbox_mut(admission.session) {
-                outbox.admit(admission.list, base + admission.origin, now);
-                self.touched.push(admission.session);
-            }
-        }
-        if !run.frames.is_empty() {
-            self.run_bytes += run.frames.len();
-            self.run_events += run.events;
-            self.runs.push(run.frames);
-        }
-    }
-
-    /// Sends what was taken: to everybody when there are events, else to those who have something of their own.
-    fn send_round(&mut self) {
-        let round: Arc<[u8]> = match self.runs.as_slice() {
-            [] => Arc::from([]),
-            [single] => single.clone(),
-            several => several.concat().into(),
-        };
-        self.runs.clear();
-        self.run_bytes = 0;
-        let events = std::mem::take(&mut self.run_events);
-        let touched = std::mem::take(&mut self.touched);
-        let now = Instant::now();
-        if round.is_empty() {
-            for session in touched {
-                if let Some(&place) = self.places.get(&session) {
-                    self.send_to(place, &round, now);
-                }
-            }
-            return;
-        }
-        let receivers = (0..self.outboxes.len()).filter(|place| self.send_to(*place, &round, now)).count();
-        self.settings.metrics.delivered(events * receivers as u64);
-    }
-
-    /// Whether this one gets events.
-    fn send_to(&mut self, place: usize, round: &Arc<[u8]>, now: Instant) -> bool {
-        let Some(outbox) = self.outboxes.get_mut(place) else { return false };
-        let is_live = outbox.is_live();
-        match outbox.send_round(round, self.settings.outbox_bytes_max, now) {
-            Ok(()) if outbox.retry_at().is_some() => {
-                self.lagging.insert(outbox.link.session);
-            }
-            Ok(()) => {}
-            Err(end) => self.close(place, end, now),
-        }
-        is_live
-    }
-
-    fn retry_lagging(&mut self, now: Instant) {
-        let mut lagging = std::mem::take(&mut self.lagging);
-        lagging.retain(|session| {
-            let Some(&place) = self.places.get(session) else { return false };
-            let Some(outbox) = self.outboxes.get_mut(place) else { return false };
-            if outbox.retry_at().is_some_and(|at| now >= at) && outbox.retry(now).is_err() {
-                outbox.link.end(End::Disconnected);
-                outbox.gone();
-            }
-            outbox.retry_at().is_some()
-        });
-        self.lagging = lagging;
-    }
-
-    fn tick(&mut self, now: Instant) {
-        for place in 0..self.outboxes.len() {
-            let health = self.settings.health;
-            if let Err(end) = self.outboxes[place].tick(&health, now) {
-                self.close(place, end, now);
-            }
-        }
-        self.tick_at = now + if self.drain.is_some() { DRAIN_TICK } else { TICK };
-        self.drain_some(now);
-    }
-
-    /// Closes as many sessions as the time that passed asks for.
-    fn drain_some(&mut self, now: Instant) {
-        let Some(drain) = &mut self.drain else { return };
-        let due = ((now - drain.started_at).as_secs_f64() * drain.per_second).ceil() as usize;
-        let mut closed = drain.closed;
-        for place in 0..self.outboxes.len() {
-            if closed >= due {
-                break;
-            }
-            if self.outboxes[place].is_open() {
-                self.close(place, End::Restarting, now);
-                closed += 1;
-            }
-        }
-        if let Some(drain) = &mut self.drain {
-            drain.closed = closed;
-        }
-    }
-
-    fn close(&mut self, place: usize, end: End, now: Instant) {
-        let Some(outbox) = self.outboxes.get_mut(place) else { return };
-        outbox.link.end(end);
-        let session = outbox.link.session;
-        match end {
-            End::Disconnected => outbox.gone(),
-            End::TooSlow => outbox.close_behind(end, now),
-            _ => outbox.close(&wire::close(end.row().code, end.row().words), now),
-        }
-        self.note_lagging(session);
-    }
-
-    fn note_lagging(&mut self, session: SessionId) {
-        let lags = self.outbox(session).is_some_and(|outbox| outbox.retry_at().is_some());
-        if lags {
-            self.lagging.insert(session);
-        }
-    }
-
-    fn forget(&mut self, session: SessionId) {
-        let Some(place) = self.places.remove(&session) else { return };
-        self.outboxes.swap_remove(place);
-        if let Some(moved) = self.outboxes.get(place) {
-            self.places.insert(moved.link.session, place);
-        }
-    }
-
-    fn outbox(&self, session: SessionId) -> Option<&Outbox> {
-        self.outboxes.get(*self.places.get(&session)?)
-    }
-
-    fn outbox_mut(&mut self, session: SessionId) -> Option<&mut Outbox> {
-        self.outboxes.get_mut(*self.places.get(&session)?)
-    }
 }

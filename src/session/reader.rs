@@ -17,7 +17,7 @@ use crate::clock;
 use crate::config::Limits;
 use crate::lobby::User;
 use crate::metrics::Metrics;
-use crate::replica::{Publisher, SayError};
+use crate::publisher::{Publisher, SayError};
 
 /// Control frames a second of one client, and at once. A browser sends none of its own; a library pings twice a minute.
 const CONTROL_FRAMES_PER_SECOND: u32 = 10;
@@ -82,8 +82,10 @@ impl Drop for OpenSession<'_> {
     fn drop(&mut self) {
         let end = self.link.end(End::Internal);
         self.shared.publisher.close_session(self.link.session);
-        self.shared.fan_out.tell(self.link.session, Command::Forget(self.link.session));
-        self.link.cut();
+        // The fan-out cuts the connection, behind the last frame: cut here, a close frame that waits there would be lost.
+        if !self.shared.fan_out.tell(self.link.session, Command::Forget(self.link.session)) {
+            self.link.cut();
+        }
         self.shared.metrics.session_ended(end);
     }
 }

@@ -54,7 +54,9 @@ impl Client {
 
     /// The next frame, or the close frame at the end (none where the connection ended without one).
     pub fn next_or_close(&mut self) -> Result<Value, Option<CloseFrame>> {
+        let deadline = Instant::now() + PATIENCE;
         loop {
+            assert!(Instant::now() < deadline, "only pings came within {PATIENCE:?}");
             match self.socket.read() {
                 Ok(Message::Text(text)) => return Ok(serde_json::from_str(&text).expect("JSON")),
                 Ok(Message::Close(frame)) => return Err(frame),

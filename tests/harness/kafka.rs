@@ -175,10 +175,15 @@ impl Broker {
 
     /// Makes a topic, and waits until it can be used.
     pub fn make_topic(&self, topic: &str, partitions: i32) {
-        let made = wait_for(self.admin().create_topics(
-            [&NewTopic::new(topic, partitions, TopicReplication::Fixed(-1))],
-            &AdminOptions::new().operation_timeout(Some(ADMIN_TIMEOUT)),
-        ));
+        self.make_topic_with(topic, partitions, &[]);
+    }
+
+    /// As [`Broker::make_topic`], with settings of the topic.
+    pub fn make_topic_with(&self, topic: &str, partitions: i32, settings: &[(&str, &str)]) {
+        let topic = NewTopic::new(topic, partitions, TopicReplication::Fixed(-1));
+        let topic = settings.iter().fold(topic, |topic, (name, value)| topic.set(name, value));
+        let options = AdminOptions::new().operation_timeout(Some(ADMIN_TIMEOUT));
+        let made = wait_for(self.admin().create_topics([&topic], &options));
         made.expect("making a topic")[0].as_ref().expect("making a topic");
     }
 
@@ -187,6 +192,12 @@ impl Broker {
         let options = AdminOptions::new().operation_timeout(Some(ADMIN_TIMEOUT));
         let deleted = wait_for(self.admin().delete_topics(&[topic], &options));
         deleted.expect("deleting a topic")[0].as_ref().expect("deleting a topic");
+    }
+
+    /// The offset after the last record.
+    pub fn end(&self, topic: &str) -> u64 {
+        let (_, end) = self.admin().inner().fetch_watermarks(topic, 0, ADMIN_TIMEOUT).expect("the end of the topic");
+        end as u64
     }
 
     /// Cuts off what stands before `offset`, as retention does.

@@ -2,12 +2,14 @@
 #![allow(dead_code, reason = "compiled into every test binary, and none uses all of it")]
 
 pub mod client;
+pub mod cluster;
 pub mod event_log;
 pub mod http;
 pub mod kafka;
 pub mod postgres;
 pub mod raw_websocket;
 pub mod server;
+pub mod watcher;
 
 use std::time::{Duration, Instant};
 

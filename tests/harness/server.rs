@@ -31,9 +31,15 @@ pub struct Server {
 impl Server {
     /// Starts one with these settings, beside those that keep tests apart, and waits until it is ready.
     pub fn start(settings: &[(&str, &str)]) -> Server {
+        let server = Self::launch(settings);
+        server.wait_ready();
+        server
+    }
+
+    /// As [`Server::start`], and waits no longer than until it listens.
+    pub fn launch(settings: &[(&str, &str)]) -> Server {
         let mut server = Self::start_unready(&new_dir(), settings);
         server.owns_dir = true;
-        server.wait_ready();
         server
     }
 

@@ -130,13 +130,13 @@ impl Publisher {
     }
 
     /// This incarnation. For the log thread.
-    pub(super) fn id(&self) -> InstanceId {
+    pub(crate) fn id(&self) -> InstanceId {
         lock(&self.instance).id()
     }
 
     /// Begins a new incarnation: what the old one had under way may never come back. Its sessions are no more. For the
     /// log thread, when it has to read the log anew.
-    pub(super) fn reincarnate(&self, id: InstanceId) {
+    pub(crate) fn reincarnate(&self, id: InstanceId) {
         let mut instance = lock(&self.instance);
         *instance = Instance::new(id, ROSTER_BYTES_MAX, self.started_at.elapsed());
         if self.is_draining() {
@@ -145,17 +145,17 @@ impl Publisher {
     }
 
     /// A record of this instance came out of the log and was applied. For the log thread.
-    pub(super) fn on_own_record(&self, record: &Record, lobby: &Lobby) {
+    pub(crate) fn on_own_record(&self, record: &Record, lobby: &Lobby) {
         lock(&self.instance).on_own_record(record, lobby, self.started_at.elapsed());
     }
 
     /// The log handed a record back. For the log thread.
-    pub(super) fn on_undelivered(&self, record: &Record) {
+    pub(crate) fn on_undelivered(&self, record: &Record) {
         lock(&self.instance).on_undelivered(record);
     }
 
     /// Appends what is due. For the log thread, between two polls.
-    pub(super) fn tick(&self, lobby: &Lobby) -> Ticked {
+    pub(crate) fn tick(&self, lobby: &Lobby) -> Ticked {
         let mut instance = lock(&self.instance);
         let now = self.started_at.elapsed();
         for record in instance.tick(lobby, &clock::rfc3339(), now) {
@@ -165,7 +165,7 @@ impl Publisher {
     }
 
     /// Says how the instance is, for [`Publisher::is_ready`]. For the log thread.
-    pub(super) fn set_health(&self, health: Health) {
+    pub(crate) fn set_health(&self, health: Health) {
         self.health.store(health as u8, Ordering::Release);
     }
 
@@ -178,7 +178,7 @@ impl Publisher {
 
 /// What [`Publisher::tick`] found.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Ticked {
+pub(crate) struct Ticked {
     pub health: Health,
     pub is_stopped: bool,
     /// Until the next tick, at most.

@@ -9,13 +9,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use log::{error, info, warn};
+use thiserror::Error;
 
-use super::publisher::Publisher;
 use crate::clock;
 use crate::event_log::{Entry, EventLog, ReadError, Span};
 use crate::lobby::bootstrap::{FIRST_SPAN_RECORDS, WIDEN_TIMES};
 use crate::lobby::{Body, Bootstrap, Event, Health, InstanceId, Lobby, Record, SessionId};
 use crate::metrics::Metrics;
+use crate::publisher::Publisher;
 use crate::random;
 use crate::session::end::End;
 use crate::session::fan_out::{Admission, Command, FanOut, Run};
@@ -54,13 +55,16 @@ pub struct LogThread {
 }
 
 /// Why the thread ended.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum LogThreadEnd {
     /// The instance has said `bye`, and all has come back.
+    #[error("the event log was left as asked")]
     Stopped,
     /// It was told to give up.
+    #[error("the event log was given up as asked")]
     Abandoned,
     /// The log can never be used as it is: what an operator has to change.
+    #[error("the event log cannot be used: {0}")]
     Unusable(String),
 }
 
@@ -103,7 +107,8 @@ impl LogThread {
                 LogThreadEnd::Stopped
             }
             Err(end) => {
-                self.set_health(Health::Down);
+                self.publisher.set_health(Health::Down);
+                self.fan_out.tell_all(|| Command::CloseAll(End::LogUnavailable));
                 end
             }
         }
