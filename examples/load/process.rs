@@ -238,6 +238,15 @@ impl Usage {
     }
 }
 
+/// Seconds of CPU that all processes of this machine and its kernel have used.
+pub fn machine_cpu_s() -> f64 {
+    let stat = std::fs::read_to_string("/proc/stat").unwrap_or_default();
+    let fields = stat.lines().next().unwrap_or_default().split_whitespace().skip(1).take(8);
+    // user nice system [idle iowait] irq softirq steal; what a host above takes away counts as used by others.
+    let used = fields.enumerate().filter(|(index, _)| !(3..=4).contains(index));
+    used.filter_map(|(_, ticks)| ticks.parse::<f64>().ok()).sum::<f64>() / CLOCK_TICKS_A_SECOND
+}
+
 /// Fixed for programs on Linux, whatever the kernel's own clock does.
 const CLOCK_TICKS_A_SECOND: f64 = 100.0;
 

@@ -126,6 +126,9 @@ impl Target {
                 let answer = probe(address, &token);
                 match answer {
                     Ok(101) => break,
+                    Ok(401) => {
+                        return Err(format!("{address} refuses this tool's tokens: is the secret the right one?"));
+                    }
                     _ if Instant::now() < deadline => std::thread::sleep(Duration::from_millis(10)),
                     Ok(status) => return Err(format!("{address} answers a join with {status}, not with 101")),
                     Err(error) => return Err(format!("{address} cannot be joined: {error}")),

@@ -5,7 +5,7 @@ use crate::engine::Engine;
 use crate::figures::Phase;
 use crate::histogram::Histogram;
 use crate::ledger::Counts;
-use crate::process::Usage;
+use crate::process::{Usage, machine_cpu_s};
 use crate::target::Target;
 
 /// Where a stretch began.
@@ -13,6 +13,7 @@ pub struct Window {
     begun_ns: u64,
     server: Usage,
     tool: Usage,
+    machine_cpu_s: f64,
     counts: Counts,
 }
 
@@ -25,6 +26,7 @@ impl Window {
             begun_ns: now_ns(),
             server: Usage::of(&target.pids),
             tool: Usage::of_this_tool(),
+            machine_cpu_s: machine_cpu_s(),
             counts: engine.ledger.counts,
         }
     }
@@ -42,11 +44,19 @@ impl Window {
         Usage::of_this_tool().cpu_s - self.tool.cpu_s
     }
 
+    /// How busy everything else kept this machine: figures taken beside much of that say little.
+    fn others(&self, target: &Target, phase: &mut Phase) {
+        let ours = self.tool_cpu_s() + self.server_cpu_s(target);
+        let others = (machine_cpu_s() - self.machine_cpu_s - ours).max(0.0);
+        phase.note("others_cpu_percent", "CPU % of everything else here", 1, others * 100.0 / self.length_s());
+    }
+
     /// What joins and leaves cost.
     pub fn presence(&self, engine: &Engine, target: &Target, phase: &mut Phase) {
         let events = engine.ledger.counts.presence_events - self.counts.presence_events;
         phase.add("server_cpu_seconds", "server CPU s", 2, self.server_cpu_s(target));
         phase.note("tool_cpu_seconds", "this tool's CPU s", 2, self.tool_cpu_s());
+        self.others(target, phase);
         phase.note("presence_events", "joins and leaves delivered", 0, events as f64);
     }
 
@@ -60,6 +70,7 @@ impl Window {
         phase.add("deliveries_per_second", "deliveries a second", 0, deliveries / length_s);
         phase.add("server_cpu_percent", "server CPU %", 1, server_cpu_s * 100.0 / length_s);
         phase.note("tool_cpu_percent", "this tool's CPU %", 1, self.tool_cpu_s() * 100.0 / length_s);
+        self.others(target, phase);
         phase.note("length_seconds", "from the first sent to the last received s", 2, length_s);
     }
 
