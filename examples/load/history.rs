@@ -39,7 +39,7 @@ pub fn write(brokers: &str, topic: &str, records: u64) -> Result<(), String> {
 fn record(seq: u64) -> Record {
     let body = if seq % RECORDS_PER_ROSTER == 1 {
         Body::Roster { part: 0, parts: 1, sessions: Vec::new() }
-    } else if seq % RECORDS_PER_BEAT == 0 {
+    } else if seq.is_multiple_of(RECORDS_PER_BEAT) {
         Body::Beat { n: seq / RECORDS_PER_BEAT }
     } else {
         Body::Said { session: SessionId(1), text: "x".repeat(100).into(), id: None }

@@ -41,7 +41,7 @@ pub struct SessionId(pub u64);
 /// A person, as the token names him. Two sessions are of one person when all of this is the same: people know him by
 /// his name only, so one who comes back under a new name, while the old one is still there, is shown as two. (Were he
 /// shown under the name of whichever session was first, replicas that know a different past would differ.)
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct User {
     /// The account's id.
     pub id: Arc<str>,

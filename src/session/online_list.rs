@@ -16,7 +16,7 @@ const BLOCK_NAMES: usize = 128;
 #[derive(Debug, Default)]
 pub struct OnlineList {
     users: Vec<User>,
-    places: HashMap<Arc<str>, usize>,
+    places: HashMap<User, usize>,
     /// Block `b` has `users[b * BLOCK_NAMES..]`; none: changed since it was encoded.
     blocks: Vec<Option<Arc<[u8]>>>,
 }
@@ -24,21 +24,21 @@ pub struct OnlineList {
 impl OnlineList {
     /// Adds a person; one who is there already stays as he is.
     pub fn insert(&mut self, user: &User) {
-        if self.places.contains_key(&user.id) {
+        if self.places.contains_key(user) {
             return;
         }
         let place = self.users.len();
-        self.places.insert(user.id.clone(), place);
+        self.places.insert(user.clone(), place);
         self.users.push(user.clone());
         self.touch(place);
     }
 
     /// Takes a person out. The last one moves to his place, so that all blocks but the last stay full.
     pub fn remove(&mut self, user: &User) {
-        let Some(place) = self.places.remove(&user.id) else { return };
+        let Some(place) = self.places.remove(user) else { return };
         self.users.swap_remove(place);
         if let Some(moved) = self.users.get(place) {
-            self.places.insert(moved.id.clone(), place);
+            self.places.insert(moved.clone(), place);
             self.touch(place);
         }
         let last = self.users.len();

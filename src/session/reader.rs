@@ -81,6 +81,9 @@ struct OpenSession<'a> {
 impl Drop for OpenSession<'_> {
     fn drop(&mut self) {
         let end = self.link.end(End::Internal);
+        if end == End::Internal {
+            self.shared.fan_out.tell(self.link.session, close(self.link, end));
+        }
         self.shared.publisher.close_session(self.link.session);
         // The fan-out cuts the connection, behind the last frame: cut here, a close frame that waits there would be lost.
         if !self.shared.fan_out.tell(self.link.session, Command::Forget(self.link.session)) {
@@ -97,13 +100,16 @@ fn finish(shared: &Sessions, link: &Link, end: End) {
         End::Disconnected | End::PingTimeout | End::TokenExpired | End::TooSlow | End::Restarting => {}
         End::ClosedByClient => {}
         End::ProtocolError | End::NotUtf8 | End::TooBig | End::TooFast | End::Internal | End::LogUnavailable => {
-            let frame = wire::close(end.row().code, end.row().words);
-            shared.fan_out.tell(link.session, Command::Close { session: link.session, frame });
+            shared.fan_out.tell(link.session, close(link, end));
         }
     }
     if end != End::Disconnected {
         linger(link);
     }
+}
+
+fn close(link: &Link, end: End) -> Command {
+    Command::Close { session: link.session, frame: wire::close(end.row().code, end.row().words) }
 }
 
 /// Reads and drops until the peer is done, a while, or a lot.
