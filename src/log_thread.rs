@@ -346,18 +346,25 @@ fn users_online(sent_at: &str, names: &[Arc<[u8]>]) -> Vec<Piece> {
 struct RunBuilder {
     frames: Vec<u8>,
     events: u64,
+    has_presence: bool,
     /// By fan-out thread.
     admissions: Vec<Vec<Admission>>,
 }
 
 impl RunBuilder {
     fn new(threads: usize) -> Self {
-        RunBuilder { frames: Vec::new(), events: 0, admissions: (0..threads).map(|_| Vec::new()).collect() }
+        RunBuilder {
+            frames: Vec::new(),
+            events: 0,
+            has_presence: false,
+            admissions: (0..threads).map(|_| Vec::new()).collect(),
+        }
     }
 
     fn put(&mut self, event: &Event, sent_at: &str) {
         protocol::put_event(event, sent_at, &mut self.frames);
         self.events += 1;
+        self.has_presence |= !matches!(event, Event::Said { .. });
     }
 
     /// The session's events begin where the run ends now.
@@ -374,9 +381,9 @@ impl RunBuilder {
         }
         let frames: Arc<[u8]> = self.frames.as_slice().into();
         self.frames.clear();
-        let events = std::mem::take(&mut self.events);
+        let (events, has_presence) = (std::mem::take(&mut self.events), std::mem::take(&mut self.has_presence));
         for (thread, admissions) in self.admissions.iter_mut().enumerate() {
-            let run = Run { frames: frames.clone(), events, admissions: std::mem::take(admissions) };
+            let run = Run { frames: frames.clone(), events, has_presence, admissions: std::mem::take(admissions) };
             fan_out.tell_thread(thread, Command::Events(run));
         }
     }

@@ -68,6 +68,8 @@ pub struct Run {
     pub frames: Arc<[u8]>,
     /// How many frames.
     pub events: u64,
+    /// Whether somebody comes or goes in them.
+    pub has_presence: bool,
     /// The sessions of this thread that become live.
     pub admissions: Vec<Admission>,
 }

@@ -16,6 +16,10 @@ use crate::session::wire;
 
 /// How much goes to each socket in one round.
 const ROUND_BYTES_MAX: usize = 256 * 1024;
+/// The longest rest after a round in which people came or went. When thousands come at once, the rounds follow each
+/// other without a pause, each with a few more joins for everybody: resting for as long as a round took makes them half
+/// as many, and lets the newcomers' own threads run.
+const REST_MAX: Duration = Duration::from_millis(50);
 /// Between two looks at what is due by time.
 const TICK: Duration = Duration::from_secs(1);
 /// The same while the server drains.
@@ -40,6 +44,10 @@ pub(super) struct FanOutThread {
     runs: Vec<Arc<[u8]>>,
     run_bytes: usize,
     run_events: u64,
+    /// Whether people come or go in this round.
+    has_presence: bool,
+    /// No round begins before.
+    rest_until: Instant,
     /// Sessions that have something of their own to send in this round.
     touched: Vec<SessionId>,
     /// Sessions whose last frame follows this round.
@@ -62,6 +70,8 @@ impl FanOutThread {
             runs: Vec::new(),
             run_bytes: 0,
             run_events: 0,
+            has_presence: false,
+            rest_until: Instant::now(),
             touched: Vec::new(),
             closing: Vec::new(),
             forgotten: Vec::new(),
@@ -94,14 +104,20 @@ impl FanOutThread {
         self.commands.recv_deadline(retry_at.map_or(self.tick_at, |at| at.min(self.tick_at)))
     }
 
-    /// Takes this command and all that wait behind it, to the bound of a round, then sends.
+    /// Takes this command, all that wait behind it and all that come while it rests, to the bound of a round, then
+    /// sends.
     fn take_round(&mut self, first: Command) {
         self.take(first);
         while self.run_bytes < ROUND_BYTES_MAX {
-            let Ok(command) = self.commands.try_recv() else { break };
+            let Ok(command) = self.commands.recv_deadline(self.rest_until) else { break };
             self.take(command);
         }
+        let begun_at = Instant::now();
         self.send_round();
+        if std::mem::take(&mut self.has_presence) {
+            let now = Instant::now();
+            self.rest_until = now + (now - begun_at).min(REST_MAX);
+        }
         for (session, frame) in std::mem::take(&mut self.closing) {
             if let Some(outbox) = self.outbox_mut(session) {
                 outbox.close(&frame, Instant::now());
@@ -156,6 +172,7 @@ impl FanOutThread {
                 self.touched.push(admission.session);
             }
         }
+        self.has_presence |= run.has_presence;
         if !run.frames.is_empty() {
             self.run_bytes += run.frames.len();
             self.run_events += run.events;
