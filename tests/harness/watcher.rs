@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::io::ErrorKind;
 use std::sync::mpsc::{self, Receiver, Sender, TryRecvError};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -76,50 +76,46 @@ impl Watcher {
         let _ = self.orders.as_ref().expect("it is there until the end").send(frame);
     }
 
-    /// All that came so far.
-    ///
-    /// # Panics
-    /// It contradicts itself.
+    /// All that came so far. All of these methods panic when that contradicts itself.
     pub fn frames(&self) -> Vec<Frame> {
-        let view = self.view.lock().unwrap();
-        assert!(view.contradictions.is_empty(), "what {} was told: {:?}", self.name, view.contradictions);
-        view.frames.clone()
+        self.view().frames.clone()
     }
 
     /// Who is there by what came so far.
-    ///
-    /// # Panics
-    /// It contradicts itself.
     pub fn online(&self) -> BTreeSet<String> {
+        self.view().online.clone().unwrap_or_default()
+    }
+
+    fn view(&self) -> MutexGuard<'_, View> {
         let view = self.view.lock().unwrap();
         assert!(view.contradictions.is_empty(), "what {} was told: {:?}", self.name, view.contradictions);
-        view.online.clone().unwrap_or_default()
+        view
     }
 
     /// How many frames of this kind came about this person.
     pub fn count(&self, kind: &str, name: &str) -> usize {
-        self.frames().iter().filter(|frame| frame.kind == kind && frame.name == name).count()
+        self.view().frames.iter().filter(|frame| frame.kind == kind && frame.name == name).count()
     }
 
     /// Waits for a frame of this kind about this person.
     pub fn wait_frame(&self, kind: &str, name: &str) -> Frame {
         wait_for(&format!("{kind} {name}, told to {}", self.name), || {
-            self.frames().into_iter().find(|frame| frame.kind == kind && frame.name == name)
+            self.view().frames.iter().find(|frame| frame.kind == kind && frame.name == name).cloned()
         })
     }
 
     /// Waits until he was told this text.
     pub fn wait_text(&self, text: &str) {
         wait_for(&format!("{text:?}, told to {}", self.name), || {
-            self.frames().iter().any(|frame| frame.kind == "chat_message" && frame.text == text).then_some(())
+            self.view().frames.iter().any(|frame| frame.kind == "chat_message" && frame.text == text).then_some(())
         });
     }
 
     /// Waits until the message with this id came back, or an error about it: whether it came back.
     pub fn wait_answer(&self, id: &str) -> bool {
         wait_for(&format!("an answer to message {id} of {}", self.name), || {
-            let frames = self.frames();
-            let answer = frames.iter().find(|frame| frame.id == id)?;
+            let view = self.view();
+            let answer = view.frames.iter().find(|frame| frame.id == id)?;
             Some(answer.kind == "chat_message")
         })
     }
@@ -135,7 +131,7 @@ impl Watcher {
     }
 
     fn ids(&self, kind: &str) -> Vec<String> {
-        self.frames().into_iter().filter(|frame| frame.kind == kind).map(|frame| frame.id).collect()
+        self.view().frames.iter().filter(|frame| frame.kind == kind).map(|frame| frame.id.clone()).collect()
     }
 
     /// The code that the connection was closed with; 0: without any; none: it is open.
