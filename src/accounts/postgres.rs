@@ -1,7 +1,7 @@
 //! Accounts in PostgreSQL: the store that many instances share.
 //!
 //! Called on the threads of [`Accounts`](super::Accounts), which wait here; the clients live on the threads of a
-//! [`Pool`](super::pool), since their calls have no deadline. So the database may be down, frozen or restarted: calls
+//! `Pool`, since their calls have no deadline. So the database may be down, frozen or restarted: calls
 //! fail in time, and work again by themselves.
 
 use std::error::Error as _;

@@ -1,6 +1,6 @@
 //! The event log in Apache Kafka: one topic with one partition, which all instances append to and read.
 //!
-//! Owns two clients of librdkafka, a producer behind [`Appender`] and a consumer behind [`Reader`]; nothing else in
+//! Owns two clients of librdkafka, a producer behind [`Appender`](super::Appender) and a consumer behind [`Reader`](super::Reader); nothing else in
 //! this program touches that library. Each has threads of its own that connect, and connect again for ever; so that a
 //! cluster that is away is no error here, but a log that is silent until it is back.
 //!
@@ -39,7 +39,7 @@ const DROP_TIMEOUT: Duration = Duration::from_secs(2);
 /// At most one line of a kind in this time.
 const LOG_INTERVAL: Duration = Duration::from_secs(10);
 
-/// Opens the log. Returns at once, whether there is a broker or not: see [`Reader::rewind`].
+/// Opens the log. Returns at once, whether there is a broker or not: see [`Reader::rewind`](super::Reader::rewind).
 ///
 /// # Errors
 /// librdkafka refuses the settings.

@@ -117,6 +117,9 @@ pub fn head_end(bytes: &[u8]) -> Option<usize> {
 
 /// RFC 9112, section 2.2: only CRLF ends a line here.
 fn check_line_ends(bytes: &[u8]) -> Result<(), BadHead> {
+    if matches!(bytes.first(), Some(b'\r' | b'\n')) {
+        return Err(BadHead::Malformed("the head begins with an empty line"));
+    }
     let bare = |at: usize, byte: u8| match byte {
         b'\n' => at == 0 || bytes[at - 1] != b'\r',
         b'\r' => bytes.get(at + 1) != Some(&b'\n'),

@@ -1,7 +1,7 @@
 //! The fan-out: a few threads, about one per core, each of which owns the [`super::outbox`]es of its share of the sessions.
 //! Nothing there blocks on a client, and nobody else writes to a client's socket.
 //!
-//! This is the side of those who tell it something: readers, the log thread, the server. [`thread`] is what they tell.
+//! This is the side of those who tell it something: readers, the log thread, the server. `thread.rs` is what they tell.
 
 mod thread;
 

@@ -1,6 +1,6 @@
 //! Websocket frames as bytes (RFC 6455), by `tungstenite`: the handshake's answer, frames to send, messages received.
 //!
-//! The library reads, and never writes: the replies that it makes by itself (pong, close) end in [`Inbound::write`],
+//! The library reads, and never writes: the replies that it makes by itself (pong, close) end in `Inbound::write`,
 //! which drops them, as everything that goes out is ordered by the fan-out and written there.
 
 use std::io::{self, Read, Write};
