@@ -100,7 +100,7 @@ fn the_log_in_memory_holds_the_contract() {
 fn the_log_in_memory_is_bounded() {
     let log = memory::open();
     let taken = (1..=1_000_000).take_while(|seq| log.appender.append(record(*seq)).is_ok()).count();
-    assert_eq!(taken, 4096);
+    assert_eq!(taken, memory::QUEUE_RECORDS);
     assert_eq!(log.appender.append(record(1)), Err(AppendError::Full));
 }
 

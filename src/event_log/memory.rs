@@ -9,7 +9,7 @@ use super::{AppendError, Appender, Entry, EventLog, ReadError, Reader, Span};
 use crate::lobby::Record;
 
 /// How many records may wait to be read. At the worst (texts of 16 KiB) that is 128 MiB.
-const QUEUE_RECORDS: usize = 8192;
+pub const QUEUE_RECORDS: usize = 8192;
 
 /// An empty log. The order of the queue is the order of the log.
 #[must_use]
