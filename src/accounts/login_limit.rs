@@ -6,8 +6,10 @@
 use std::collections::HashMap;
 use std::hash::{BuildHasher, Hash, RandomState};
 use std::net::{IpAddr, Ipv6Addr};
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 use std::time::{Duration, Instant};
+
+use crate::threads::lock;
 
 /// How many addresses, and how many accounts, are remembered: about 8 MB at the worst.
 const MAX_KEYS: usize = 65_536;
@@ -52,7 +54,7 @@ impl LoginLimiter {
         if self.per_minute == 0 {
             return Ok(());
         }
-        let mut buckets = self.buckets.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut buckets = lock(&self.buckets);
         buckets.addresses.take(network(address), self.per_minute, now)?;
         buckets.accounts.take(self.hasher.hash_one(email_key), self.per_minute, now)
     }

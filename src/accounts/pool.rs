@@ -7,11 +7,13 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use std::{io, thread};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded, select};
+
+use crate::threads::lock;
 
 /// Calls that may wait for a thread; more are refused at once.
 const QUEUE_CALLS: usize = 64;
@@ -127,10 +129,6 @@ struct Slot {
     back_by: Mutex<Option<Instant>>,
     /// Another thread has taken its place.
     abandoned: AtomicBool,
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl<B: Backend> Pool<B> {

@@ -5,7 +5,7 @@
 //! A full queue is an answer ([`AccountError::Busy`]), not a wait.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 use std::{fmt, io, thread};
@@ -16,6 +16,7 @@ use super::error::AccountError;
 use super::password::{self, Hasher, PasswordError};
 use super::rules;
 use super::store::{Account, AccountStore, CreateError, NewAccount, StoreError};
+use crate::threads::lock;
 
 /// How many requests may wait for each thread: what it works off in about a second (a hash takes 30 to 40 ms).
 const QUEUE_PER_THREAD: usize = 24;
@@ -223,7 +224,7 @@ impl Worker {
     }
 
     fn store_failed(&self, error: &StoreError) -> AccountError {
-        let mut last = self.last_store_log.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut last = lock(&self.last_store_log);
         if last.is_none_or(|last| last.elapsed() >= STORE_LOG_INTERVAL) {
             *last = Some(Instant::now());
             log::error!("accounts: the store failed: {error}");

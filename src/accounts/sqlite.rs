@@ -8,7 +8,7 @@ use std::fs;
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::Path;
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -16,6 +16,7 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension, TransactionBehavior, params};
 
 use super::store::{Account, AccountStore, CreateError, NewAccount, StoreError, StoredAccount};
+use crate::threads::lock;
 
 /// The file's name in the data folder. SQLite puts `-wal` and `-shm` beside it, with the same mode.
 pub const FILE_NAME: &str = "accounts.sqlite3";
@@ -228,7 +229,7 @@ impl Lent {
             .map_err(|_| StoreError::Unavailable(format!("{FILE_NAME}: the disk is too slow")))?;
         let _permit = Permit(&self.permit);
         // After a panic the connection is as good as before: its transaction was rolled back when it was dropped.
-        let mut connection = self.connection.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut connection = lock(&self.connection);
         Ok(run(&mut connection))
     }
 }

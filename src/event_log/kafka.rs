@@ -16,7 +16,7 @@ mod writer;
 
 use std::ops::Deref;
 use std::sync::atomic::AtomicU64;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -31,6 +31,7 @@ use self::reader::KafkaReader;
 use self::writer::KafkaAppender;
 use super::EventLog;
 pub use super::kafka_settings::{KafkaSettings, OpenError};
+use crate::threads::lock;
 
 /// The only partition: one order for everybody.
 const PARTITION: i32 = 0;
@@ -105,7 +106,7 @@ impl Hearsay {
     }
 
     fn last_reason(&self) -> MutexGuard<'_, Option<String>> {
-        self.last_reason.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.last_reason)
     }
 }
 

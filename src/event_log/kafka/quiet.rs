@@ -1,7 +1,9 @@
 //! Saying something often without saying it each time.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 use std::time::{Duration, Instant};
+
+use crate::threads::lock;
 
 /// Lets one line through per interval, and counts those it held back.
 pub(super) struct Quiet {
@@ -22,7 +24,7 @@ impl Quiet {
 
     /// `Some` when a line may be said at `now`: what to put behind it, empty or about those held back before.
     pub(super) fn may_say(&self, now: Instant) -> Option<String> {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = lock(&self.state);
         if state.last.is_some_and(|last| now.saturating_duration_since(last) < self.interval) {
             state.held_back += 1;
             return None;

@@ -17,6 +17,7 @@ use rdkafka::producer::{BaseRecord, Producer, ProducerContext, PurgeConfig, Thre
 use super::{DropWithin, Ears, Hearsay, KafkaSettings, OpenError, PARTITION, client_config, refused};
 use crate::event_log::{AppendError, Appender, codec};
 use crate::lobby::Record;
+use crate::threads::lock;
 
 /// How many records may wait for the broker, and as many again that came back and were not yet looked at.
 const QUEUE_RECORDS: usize = 65_536;
@@ -103,7 +104,7 @@ impl Writer {
     }
 
     fn renewal(&self) -> MutexGuard<'_, Renewal> {
-        self.renewal.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.renewal)
     }
 
     /// Has the producer replaced, on another thread as `append` must not wait, unless that was just done.
