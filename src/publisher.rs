@@ -1,12 +1,15 @@
 //! [`Publisher`]: appends what this instance has to say. The order of its records in the log is the order in which the
 //! one lock here was taken, so a roster and the `joined` and `left` around it never contradict each other.
 
+mod pace;
+
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use thiserror::Error;
 
+use self::pace::PresencePace;
 use crate::clock;
 use crate::event_log::{AppendError, Appender};
 use crate::lobby::instance::ROSTER_BYTES_MAX;
@@ -17,6 +20,8 @@ use crate::threads::lock;
 const ROOM_WAIT: Duration = Duration::from_millis(500);
 /// Between two looks for room.
 const ROOM_LOOK: Duration = Duration::from_millis(5);
+/// How long a newcomer waits for his turn in a crowd, at most: then he joins it all the same.
+const TURN_WAIT: Duration = Duration::from_secs(5);
 
 /// Why a message was not taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
@@ -28,7 +33,9 @@ pub enum SayError {
 
 /// The writing side of this instance. Shared by all session threads and the log thread.
 pub struct Publisher {
-    instance: Mutex<Instance>,
+    own: Mutex<Own>,
+    /// Told when a newcomer may go on; goes with `own`.
+    turn: Condvar,
     appender: Arc<dyn Appender>,
     started_at: Instant,
     next_session: AtomicU64,
@@ -36,12 +43,22 @@ pub struct Publisher {
     draining: AtomicBool,
 }
 
+/// What the lock is for.
+struct Own {
+    instance: Instance,
+    pace: PresencePace,
+}
+
 impl Publisher {
     /// A new incarnation with this id.
     #[must_use]
     pub fn new(id: InstanceId, appender: Arc<dyn Appender>) -> Self {
         Publisher {
-            instance: Mutex::new(Instance::new(id, ROSTER_BYTES_MAX, Duration::ZERO)),
+            own: Mutex::new(Own {
+                instance: Instance::new(id, ROSTER_BYTES_MAX, Duration::ZERO),
+                pace: PresencePace::default(),
+            }),
+            turn: Condvar::new(),
             appender,
             started_at: Instant::now(),
             next_session: AtomicU64::new(1),
@@ -67,7 +84,8 @@ impl Publisher {
         self.draining.load(Ordering::Acquire)
     }
 
-    /// A session opened. Where the log does not take its `joined` now, the next roster carries it.
+    /// A session opened. In a crowd it waits for its turn, a few seconds at most. Where the log does not take its
+    /// `joined` now, the next roster carries it.
     ///
     /// # Errors
     /// The log does not answer, or the server is about to stop.
@@ -75,20 +93,46 @@ impl Publisher {
         if !self.is_ready() {
             return Err(SayError::Unavailable);
         }
-        let mut instance = lock(&self.instance);
-        let Some(record) = instance.open_session(session, user, clock::rfc3339()) else {
+        let mut own = self.await_turn();
+        let Some(record) = own.instance.open_session(session, user, clock::rfc3339()) else {
             return Err(SayError::Unavailable);
         };
-        let _ = self.append(&mut instance, record);
+        own.pace.appended(record.seq);
+        let _ = self.append(&mut own, record);
         Ok(())
     }
 
-    /// A session closed. While the server drains its person stays in the lobby: he has the time of a lease to come
-    /// back elsewhere.
+    fn await_turn(&self) -> MutexGuard<'_, Own> {
+        let is_early = |own: &mut Own| !own.pace.has_room();
+        let waited = self.turn.wait_timeout_while(lock(&self.own), TURN_WAIT, is_early);
+        waited.unwrap_or_else(PoisonError::into_inner).0
+    }
+
+    /// A session closed: it is reported at once, or in its turn when a crowd leaves. While the server drains its person
+    /// stays in the lobby: he has the time of a lease to come back elsewhere.
     pub fn close_session(&self, session: SessionId) {
-        let mut instance = lock(&self.instance);
-        if let Some(record) = instance.close_session(session, clock::rfc3339()) {
-            let _ = self.append(&mut instance, record);
+        let mut own = lock(&self.own);
+        if self.is_draining() {
+            return self.report_left(&mut own, session);
+        }
+        own.pace.leave(session);
+        self.let_leave(&mut own);
+    }
+
+    /// Reports those who have gone, as many as may be under way, and lets newcomers go on where there is room left.
+    fn let_leave(&self, own: &mut Own) {
+        while let Some(session) = own.pace.next_leaving() {
+            self.report_left(own, session);
+        }
+        if own.pace.has_room() {
+            self.turn.notify_one();
+        }
+    }
+
+    fn report_left(&self, own: &mut Own, session: SessionId) {
+        if let Some(record) = own.instance.close_session(session, clock::rfc3339()) {
+            own.pace.appended(record.seq);
+            let _ = self.append(own, record);
         }
     }
 
@@ -102,12 +146,12 @@ impl Publisher {
             if self.health.load(Ordering::Acquire) != Health::Ready as u8 {
                 return Err(SayError::Unavailable);
             }
-            let mut instance = lock(&self.instance);
-            let Some(record) = instance.say(session, text.clone(), id.clone(), clock::rfc3339()) else {
+            let mut own = lock(&self.own);
+            let Some(record) = own.instance.say(session, text.clone(), id.clone(), clock::rfc3339()) else {
                 return Err(SayError::Unavailable);
             };
-            let appended = self.append(&mut instance, record);
-            drop(instance);
+            let appended = self.append(&mut own, record);
+            drop(own);
             match appended {
                 Ok(()) => return Ok(()),
                 Err(AppendError::Full) if Instant::now() < until => std::thread::sleep(ROOM_LOOK),
@@ -120,47 +164,60 @@ impl Publisher {
     /// closed, the last record is appended.
     pub fn begin_drain(&self) {
         self.draining.store(true, Ordering::Release);
-        lock(&self.instance).stop();
+        let mut own = lock(&self.own);
+        own.instance.stop();
+        // No more of them is reported.
+        for session in own.pace.take_leaving() {
+            self.report_left(&mut own, session);
+        }
+        self.turn.notify_all();
     }
 
     /// How many sessions this instance has in the lobby.
     #[must_use]
     pub fn session_count(&self) -> usize {
-        lock(&self.instance).session_count()
+        lock(&self.own).instance.session_count()
     }
 
     /// This incarnation. For the log thread.
     pub(crate) fn id(&self) -> InstanceId {
-        lock(&self.instance).id()
+        lock(&self.own).instance.id()
     }
 
     /// Begins a new incarnation: what the old one had under way may never come back. Its sessions are no more. For the
     /// log thread, when it has to read the log anew.
     pub(crate) fn reincarnate(&self, id: InstanceId) {
-        let mut instance = lock(&self.instance);
-        *instance = Instance::new(id, ROSTER_BYTES_MAX, self.started_at.elapsed());
+        let mut own = lock(&self.own);
+        own.instance = Instance::new(id, ROSTER_BYTES_MAX, self.started_at.elapsed());
+        own.pace = PresencePace::default();
         if self.is_draining() {
-            instance.stop();
+            own.instance.stop();
         }
     }
 
     /// A record of this instance came out of the log and was applied. For the log thread.
     pub(crate) fn on_own_record(&self, record: &Record, lobby: &Lobby) {
-        lock(&self.instance).on_own_record(record, lobby, self.started_at.elapsed());
+        let mut own = lock(&self.own);
+        own.instance.on_own_record(record, lobby, self.started_at.elapsed());
+        own.pace.came_back(record.seq);
+        self.let_leave(&mut own);
     }
 
     /// The log handed a record back. For the log thread.
     pub(crate) fn on_undelivered(&self, record: &Record) {
-        lock(&self.instance).on_undelivered(record);
+        let mut own = lock(&self.own);
+        Self::on_refused(&mut own, record);
+        self.let_leave(&mut own);
     }
 
     /// Appends what is due. For the log thread, between two polls.
     pub(crate) fn tick(&self, lobby: &Lobby) -> Ticked {
-        let mut instance = lock(&self.instance);
+        let mut own = lock(&self.own);
         let now = self.started_at.elapsed();
-        for record in instance.tick(lobby, &clock::rfc3339(), now) {
-            let _ = self.append(&mut instance, record);
+        for record in own.instance.tick(lobby, &clock::rfc3339(), now) {
+            let _ = self.append(&mut own, record);
         }
+        let instance = &own.instance;
         Ticked { health: instance.health(now), is_stopped: instance.is_stopped(), wait: instance.next_tick(now) }
     }
 
@@ -170,9 +227,14 @@ impl Publisher {
     }
 
     /// Appends under the lock, so that the log has the records in the order of their `seq`.
-    fn append(&self, instance: &mut Instance, record: Record) -> Result<(), AppendError> {
+    fn append(&self, own: &mut Own, record: Record) -> Result<(), AppendError> {
         // The record goes into the log, and is still needed when the log refuses it.
-        self.appender.append(record.clone()).inspect_err(|_| instance.on_undelivered(&record))
+        self.appender.append(record.clone()).inspect_err(|_| Self::on_refused(own, &record))
+    }
+
+    fn on_refused(own: &mut Own, record: &Record) {
+        own.instance.on_undelivered(record);
+        own.pace.undelivered(record.seq);
     }
 }
 

@@ -24,8 +24,10 @@ use crate::threads;
 /// the log thread. Enough for all sessions to open or end at once: to wake thousands of threads that wait for room
 /// costs more than the work itself.
 const COMMANDS_MAX: usize = 16 * 1024;
-/// How many runs, which are large, may be among them: 32 MiB.
-const RUNS_MAX: usize = 256;
+/// How much of the runs among them may wait: what waits here is what a message waits behind while a crowd comes.
+const RUN_PLACES: usize = 32;
+/// A run takes a place for each of these many bytes that it has begun: 16 KiB in all.
+const RUN_PLACE_BYTES: usize = 512;
 
 /// What a fan-out thread is told.
 pub enum Command {
@@ -74,6 +76,13 @@ pub struct Run {
     pub admissions: Vec<Admission>,
 }
 
+impl Run {
+    /// How many of the [`RUN_PLACES`] it takes; a large one takes all of them, and so gets through.
+    fn places(&self) -> usize {
+        (self.frames.len() / RUN_PLACE_BYTES + 1).min(RUN_PLACES)
+    }
+}
+
 /// A session becomes live.
 pub struct Admission {
     /// Which.
@@ -92,7 +101,7 @@ pub struct FanOut {
 
 struct ToThread {
     commands: Sender<Command>,
-    /// Has one word for each run that waits among the commands.
+    /// Has one word for each place that the runs among the commands take.
     run_places: Sender<()>,
 }
 
@@ -106,8 +115,8 @@ impl FanOut {
         let mut handles = Vec::with_capacity(count);
         for number in 0..count.max(1) {
             let (commands, waiting) = bounded(COMMANDS_MAX);
-            let (run_places, waiting_runs) = bounded(RUNS_MAX);
-            let thread = FanOutThread::new(waiting, waiting_runs, settings.clone());
+            let (run_places, taken_places) = bounded(RUN_PLACES);
+            let thread = FanOutThread::new(waiting, taken_places, settings.clone());
             handles.push(threads::spawn(&format!("fan-out-{number}"), threads::Stack::Normal, move || thread.run())?);
             senders.push(ToThread { commands, run_places });
         }
@@ -134,8 +143,12 @@ impl FanOut {
     /// Tells one thread by its number.
     pub fn tell_thread(&self, number: usize, command: Command) -> bool {
         let Some(thread) = self.threads.get(number) else { return false };
-        if matches!(command, Command::Events(_)) && thread.run_places.send(()).is_err() {
-            return false;
+        if let Command::Events(run) = &command {
+            for _ in 0..run.places() {
+                if thread.run_places.send(()).is_err() {
+                    return false;
+                }
+            }
         }
         thread.commands.send(command).is_ok()
     }

@@ -15,11 +15,13 @@ use crate::session::outbox::Outbox;
 use crate::session::wire;
 
 /// How much goes to each socket in one round.
-const ROUND_BYTES_MAX: usize = 256 * 1024;
-/// The longest rest after a round in which people came or went. When thousands come at once, the rounds follow each
-/// other without a pause, each with a few more joins for everybody: resting for as long as a round took makes them half
-/// as many, and lets the newcomers' own threads run.
-const REST_MAX: Duration = Duration::from_millis(50);
+const ROUND_BYTES_MAX: usize = 64 * 1024;
+/// A thread rests for as long as its round took, this long at most. When much is said, rounds would follow each other
+/// without a pause, each with one message more: resting makes them half as many. When little is said, the rest is over
+/// before the next message comes.
+const REST_MAX: Duration = Duration::from_millis(10);
+/// The same after a round in which people came or went: when thousands come at once, their own threads have to run too.
+const PRESENCE_REST_MAX: Duration = Duration::from_millis(50);
 /// Between two looks at what is due by time.
 const TICK: Duration = Duration::from_secs(1);
 /// The same while the server drains.
@@ -35,7 +37,7 @@ struct Drain {
 
 pub(super) struct FanOutThread {
     commands: Receiver<Command>,
-    waiting_runs: Receiver<()>,
+    taken_places: Receiver<()>,
     settings: Settings,
     outboxes: Vec<Outbox>,
     places: HashMap<SessionId, usize>,
@@ -59,10 +61,10 @@ pub(super) struct FanOutThread {
 }
 
 impl FanOutThread {
-    pub(super) fn new(commands: Receiver<Command>, waiting_runs: Receiver<()>, settings: Settings) -> Self {
+    pub(super) fn new(commands: Receiver<Command>, taken_places: Receiver<()>, settings: Settings) -> Self {
         FanOutThread {
             commands,
-            waiting_runs,
+            taken_places,
             settings,
             outboxes: Vec::new(),
             places: HashMap::new(),
@@ -114,10 +116,9 @@ impl FanOutThread {
         }
         let begun_at = Instant::now();
         self.send_round();
-        if std::mem::take(&mut self.has_presence) {
-            let now = Instant::now();
-            self.rest_until = now + (now - begun_at).min(REST_MAX);
-        }
+        let rest_max = if std::mem::take(&mut self.has_presence) { PRESENCE_REST_MAX } else { REST_MAX };
+        let now = Instant::now();
+        self.rest_until = now + (now - begun_at).min(rest_max);
         for (session, frame) in std::mem::take(&mut self.closing) {
             if let Some(outbox) = self.outbox_mut(session) {
                 outbox.close(&frame, Instant::now());
@@ -163,8 +164,10 @@ impl FanOutThread {
     }
 
     fn take_run(&mut self, run: Run, now: Instant) {
-        // Its place is there: it was taken before the run was sent.
-        let _ = self.waiting_runs.try_recv();
+        // Its places are there: they were taken before the run was sent.
+        for _ in 0..run.places() {
+            let _ = self.taken_places.try_recv();
+        }
         let base = self.run_bytes;
         for admission in run.admissions {
             if let Some(outbox) = self.outbox_mut(admission.session) {
