@@ -1,7 +1,7 @@
 # Built from the sources alone (.dockerignore), run as a user of its own. See doc/operations.md, "In containers".
 FROM rust:1-slim-bookworm AS build
 RUN apt-get update \
- && apt-get install -y --no-install-recommends build-essential \
+ && apt-get install -y --no-install-recommends build-essential clang \
  && rm -rf /var/lib/apt/lists/*
 WORKDIR /build
 COPY . .

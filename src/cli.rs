@@ -16,14 +16,16 @@ const EXIT_USAGE: u8 = 2;
 /// The server could not start or go on.
 const EXIT_FAILED: u8 = 1;
 
-/// How glibc's allocator is told, before the program starts, to keep few arenas, to give memory back, not to let its own
-/// idea of a large block grow (`man 3 mallopt`), and to keep no freed blocks per thread. Thousands of threads would
-/// otherwise spread small blocks over dozens of arenas that never shrink, and each would keep some 2 KiB for itself.
-const ALLOCATOR: [(&str, &str); 4] = [
+/// How glibc is told, before the program starts, to be sparing with thousands of threads. Its allocator is to keep few
+/// arenas, to give memory back, not to let its own idea of a large block grow (`man 3 mallopt`), and to keep no freed
+/// blocks per thread: small blocks would otherwise be spread over dozens of arenas that never shrink, and each thread
+/// would keep some 2 KiB for itself. And it is to leave no room in every thread for libraries that are loaded later:
+/// this program loads none of its own, and with that 1.5 KiB less a connection's stack fits two pages instead of three.
+const C_LIBRARY: [(&str, &str); 4] = [
     ("MALLOC_ARENA_MAX", "2"),
     ("MALLOC_TRIM_THRESHOLD_", "131072"),
     ("MALLOC_MMAP_THRESHOLD_", "131072"),
-    ("GLIBC_TUNABLES", "glibc.malloc.tcache_count=0"),
+    ("GLIBC_TUNABLES", "glibc.malloc.tcache_count=0:glibc.rtld.nns=1:glibc.rtld.optional_static_tls=0"),
 ];
 
 /// The whole program.
@@ -33,7 +35,7 @@ pub fn main() -> ExitCode {
     let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
     match words.as_slice() {
         [] | ["serve"] => {
-            set_allocator();
+            set_c_library();
             serve()
         }
         ["check"] => check(),
@@ -77,10 +79,10 @@ fn print(text: &str) -> ExitCode {
     ExitCode::SUCCESS
 }
 
-/// Starts this program anew, once, with the allocator's settings in its environment: the allocator reads them before
-/// anything of ours runs. The process stays the same one. Settings that are there already are left alone.
-fn set_allocator() {
-    let missing: Vec<_> = ALLOCATOR.iter().filter(|(name, _)| std::env::var_os(name).is_none()).collect();
+/// Starts this program anew, once, with glibc's settings in its environment: it reads them before anything of ours
+/// runs. The process stays the same one. Settings that are there already are left alone.
+fn set_c_library() {
+    let missing: Vec<_> = C_LIBRARY.iter().filter(|(name, _)| std::env::var_os(name).is_none()).collect();
     if missing.is_empty() {
         return;
     }

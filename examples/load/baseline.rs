@@ -15,13 +15,16 @@ use socket2::{Domain, Socket, Type};
 
 /// The hidden first argument that makes this program the bare loop.
 pub const BASELINE_ARGUMENT: &str = "__bare_loop";
+/// The one behind it, for a bare loop that tells nobody who comes and goes.
+pub const SILENT_ARGUMENT: &str = "__silent";
 
 const STACK_BYTES: usize = 128 * 1024;
 const READ_BYTES: usize = 4096;
 
 /// Everybody who is there; one lock around all of it, held while everybody is written to.
-#[derive(Default)]
 struct Room {
+    /// Whether people are told who comes and goes.
+    tells_presence: bool,
     people: Vec<(String, Arc<TcpStream>)>,
 }
 
@@ -34,28 +37,35 @@ impl Room {
     }
 
     fn join(&mut self, name: &str, socket: &Arc<TcpStream>, answer: &[u8]) {
-        let names: Vec<&str> = self.people.iter().map(|(name, _)| name.as_str()).collect();
+        let told = if self.tells_presence { self.people.as_slice() } else { &[] };
+        let names: Vec<&str> = told.iter().map(|(name, _)| name.as_str()).collect();
         let mut first = answer.to_vec();
         first.extend(frame("users_online", &json!({ "list": names })));
         let _ = (&**socket).write_all(&first);
         self.people.push((name.to_owned(), Arc::clone(socket)));
-        self.tell(&frame("user_joined", &json!({ "username": name })));
+        self.tell_presence("user_joined", name);
+    }
+
+    fn tell_presence(&self, kind: &str, name: &str) {
+        if self.tells_presence {
+            self.tell(&frame(kind, &json!({ "username": name })));
+        }
     }
 
     fn leave(&mut self, name: &str, socket: &Arc<TcpStream>) {
         self.people.retain(|(_, other)| !Arc::ptr_eq(other, socket));
-        self.tell(&frame("user_left", &json!({ "username": name })));
+        self.tell_presence("user_left", name);
     }
 }
 
 /// Listens, says where, and serves until the process is ended.
-pub fn serve() -> Result<Infallible, std::io::Error> {
+pub fn serve(tells_presence: bool) -> Result<Infallible, std::io::Error> {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
     socket.bind(&SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into())?;
     socket.listen(4096)?;
     let listener: std::net::TcpListener = socket.into();
     println!("bare loop listening on http://{}", listener.local_addr()?);
-    let room = Arc::new(Mutex::new(Room::default()));
+    let room = Arc::new(Mutex::new(Room { tells_presence, people: Vec::new() }));
     loop {
         let started = listener.accept().and_then(|(socket, _)| {
             let room = Arc::clone(&room);

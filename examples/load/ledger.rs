@@ -170,6 +170,11 @@ impl Ledger {
         true
     }
 
+    /// Whether everyone who should be there takes part.
+    pub fn everyone_is_live(&self) -> bool {
+        (0..self.first_unchecked).filter(|&client| self.is_wanted(client)).all(|client| self.live[client])
+    }
+
     /// Whether everyone who should be there takes part and believes exactly as many to be there.
     pub fn everyone_has_everyone(&self) -> bool {
         (0..self.first_unchecked)

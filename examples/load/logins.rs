@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use argon2::{Algorithm, Argon2, Params, Version};
+use argon2::{Algorithm, Argon2, Block, Params, Version};
 
 use crate::target::random_hex;
 
@@ -27,11 +27,12 @@ pub struct Outcome {
     pub failed: usize,
 }
 
-/// Does `work` `count` times on `threads` threads, and says how often a second, and how often it failed.
-fn spread(
+/// Has `threads` workers, each made by `hire`, work `count` times in all, and says how often a second, and how often
+/// it failed.
+fn spread<W: FnMut(usize) -> Result<(), String>>(
     count: usize,
     threads: usize,
-    work: impl Fn(usize) -> Result<(), String> + Sync,
+    hire: impl Fn() -> W + Sync,
 ) -> (f64, usize, Option<String>) {
     let (next, failed) = (AtomicUsize::new(0), AtomicUsize::new(0));
     let first_error = std::sync::OnceLock::new();
@@ -39,6 +40,7 @@ fn spread(
     std::thread::scope(|scope| {
         for _ in 0..threads {
             scope.spawn(|| {
+                let mut work = hire();
                 loop {
                     let turn = next.fetch_add(1, Ordering::Relaxed);
                     if turn >= count {
@@ -55,16 +57,22 @@ fn spread(
     (count as f64 / begun.elapsed().as_secs_f64(), failed.into_inner(), first_error.into_inner())
 }
 
-/// Password hashes a second, with nothing around them.
+/// Password hashes a second, with nothing around them: each thread has its memory already.
 pub fn bare_hashes(count: usize) -> Result<f64, String> {
     let params = Params::new(MEMORY_KIB, PASSES, LANES, None).map_err(|error| format!("argon2: {error}"))?;
     let argon2 = Argon2::new(Algorithm::Argon2id, Version::V0x13, params);
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
-    let hash = |_| {
-        let mut out = [0; 32];
-        argon2.hash_password_into(PASSWORD.as_bytes(), b"0123456789abcdef", &mut out).map_err(|error| error.to_string())
+    let hire = || {
+        let mut blocks = vec![Block::new(); argon2.params().block_count()];
+        let argon2 = &argon2;
+        move |_| {
+            let mut out = [0; 32];
+            argon2
+                .hash_password_into_with_memory(PASSWORD.as_bytes(), b"0123456789abcdef", &mut out, &mut blocks)
+                .map_err(|error| error.to_string())
+        }
     };
-    match spread(count, threads, hash) {
+    match spread(count, threads, hire) {
         (a_second, 0, _) => Ok(a_second),
         (_, _, error) => Err(format!("argon2: {}", error.unwrap_or_default())),
     }
@@ -80,11 +88,12 @@ pub fn start(addresses: Vec<SocketAddr>, count: usize) -> Result<JoinHandle<Resu
             post(addresses[0], "/createUser", &body)?;
         }
         let threads = 2 * std::thread::available_parallelism().map_or(1, usize::from);
-        let (a_second, failed, error) = spread(count, threads, |turn| {
+        let log_in = |turn: usize| {
             let email = &emails[turn % emails.len()];
             let body = format!(r#"{{"email":"{email}","password":"{PASSWORD}"}}"#);
             post(addresses[turn % addresses.len()], "/login", &body)
-        });
+        };
+        let (a_second, failed, error) = spread(count, threads, || log_in);
         match error {
             Some(error) if failed == count => Err(format!("no login succeeded: {error}")),
             _ => Ok(Outcome { a_second, failed }),

@@ -33,6 +33,8 @@ use options::Options;
 use scenario::Scenario;
 use target::Target;
 
+/// With more people than that, the bare loop would take minutes to tell everybody of each.
+const BARE_PRESENCE_PEOPLE_MAX: usize = 2000;
 /// Files that are open beside the clients' sockets.
 const OTHER_FILES: usize = 64;
 
@@ -52,7 +54,8 @@ fn run() -> Result<ExitCode, String> {
         return process::run_as_child(arguments).map(|never| match never {});
     }
     if arguments.next_if(|first| first == baseline::BASELINE_ARGUMENT).is_some() {
-        return baseline::serve().map(|never| match never {}).map_err(|error| error.to_string());
+        let tells_presence = arguments.next().is_none_or(|second| second != baseline::SILENT_ARGUMENT);
+        return baseline::serve(tells_presence).map(|never| match never {}).map_err(|error| error.to_string());
     }
     let arguments = arguments.map(|argument| argument.to_string_lossy().into_owned());
     let Some(options) = Options::parse(arguments)? else {
@@ -87,8 +90,13 @@ fn measure(options: &Options) -> Result<Vec<Run>, String> {
         if options.slow > 0 {
             eprintln!("the bare loop stops at the first one who never reads: it is measured without them");
         }
+        let tells_presence = options.people() <= BARE_PRESENCE_PEOPLE_MAX;
+        if !tells_presence {
+            eprintln!("the bare loop tells nobody who comes and goes: it would take minutes");
+        }
         let without_slow = Options { slow: 0, ..options.clone() };
-        runs.push(Scenario::new(&without_slow, Target::bare_loop()?, Arc::clone(&interrupted))?.run()?);
+        let target = Target::bare_loop(tells_presence)?;
+        runs.push(Scenario::new(&without_slow, target, Arc::clone(&interrupted))?.run()?);
     }
     if let (true, Some(brokers)) = (options.bare_kafka, &options.kafka) {
         runs.push(bare_kafka::run(brokers, options.rate, options.bytes, options.seconds)?);

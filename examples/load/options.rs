@@ -35,7 +35,8 @@ what it is measured on
   --connect A:P,B:P     servers that run already (loopback addresses only), instead
   --secret TEXT         their token secret; also from ICH_JWT_SECRET
   --pids P,P            their processes, for the figures about CPU and memory
-  --baseline            a bare loop of one send per socket and message too, first, with the same load
+  --baseline            a bare loop of one send per socket and message too, first, with the same load;
+                        beyond 2,000 people it tells nobody who comes and goes
   --baseline-only       that alone
   --bare-kafka          bare produce-to-consume too, first, at the same rate; needs --kafka
 

@@ -125,12 +125,13 @@ impl<'a> Scenario<'a> {
         }
         self.engine.join(people.into_iter());
         let mut all_in_ns = None;
+        let is_complete = self.completeness();
         let quiet = self.until(name, QUIET_DEADLINE, |engine, now| {
             if engine.joining() > 0 {
                 return false;
             }
             all_in_ns.get_or_insert(now);
-            now > engine.last_presence_ns + nanos(QUIET) && engine.ledger.everyone_has_everyone()
+            now > engine.last_presence_ns + nanos(QUIET) && is_complete(engine)
         })?;
         let quiet_ns = self.engine.last_presence_ns.saturating_sub(begun_ns);
         if chats {
@@ -150,6 +151,15 @@ impl<'a> Scenario<'a> {
         }
         self.phases.push(phase);
         Ok(())
+    }
+
+    /// What tells that everybody has come, as far as the target lets one know.
+    fn completeness(&self) -> fn(&Engine) -> bool {
+        if self.target.tells_presence {
+            |engine| engine.ledger.everyone_has_everyone()
+        } else {
+            |engine| engine.ledger.everyone_is_live()
+        }
     }
 
     /// What a connection takes when nothing happens any more.
@@ -258,12 +268,13 @@ impl<'a> Scenario<'a> {
     fn end(&mut self) -> Result<(), String> {
         self.engine.wake_slow();
         let limit = if self.given_up { GIVEN_UP_DEADLINE } else { QUIET_DEADLINE };
+        let is_complete = self.completeness();
         let quiet = self.until("last look", limit, |engine, now| {
-            engine.joining() == 0 && now > engine.last_event_ns + nanos(QUIET) && engine.ledger.everyone_has_everyone()
+            engine.joining() == 0 && now > engine.last_event_ns + nanos(QUIET) && is_complete(engine)
         })?;
         let counts = self.engine.ledger.counts;
         let (lost, outstanding) = self.engine.ledger.lost_and_outstanding();
-        let wrong = self.engine.ledger.wrong_lists();
+        let wrong = if self.target.tells_presence { self.engine.ledger.wrong_lists() } else { 0 };
         let cut: u64 = self.engine.cut.values().sum();
         let mut phase = Phase::new("the whole run");
         phase.note("messages_sent", "messages sent", 0, self.engine.ledger.sent() as f64);

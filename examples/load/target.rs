@@ -10,7 +10,7 @@ use std::time::{Duration, Instant, SystemTime};
 use jsonwebtoken::{EncodingKey, Header};
 use serde_json::json;
 
-use crate::baseline::BASELINE_ARGUMENT;
+use crate::baseline::{BASELINE_ARGUMENT, SILENT_ARGUMENT};
 use crate::history;
 use crate::options::Options;
 use crate::process::{Folder, Server};
@@ -31,16 +31,20 @@ pub struct Target {
     servers: Vec<Server>,
     secret: String,
     started_at: Option<Instant>,
+    /// Whether people are told who comes and goes.
+    pub tells_presence: bool,
     /// From the start of the first of them until the last could be joined.
     pub ready_after: Option<Duration>,
 }
 
 impl Target {
     /// The bare loop.
-    pub fn bare_loop() -> Result<Self, String> {
+    pub fn bare_loop(tells_presence: bool) -> Result<Self, String> {
         let this = std::env::current_exe().map_err(|error| format!("cannot find this program: {error}"))?;
-        let server = Server::start(&this, &[BASELINE_ARGUMENT], &[], None)?;
-        Ok(Self::of_children("bare loop", vec![server], random_hex(32)?))
+        let arguments: &[&str] =
+            if tells_presence { &[BASELINE_ARGUMENT] } else { &[BASELINE_ARGUMENT, SILENT_ARGUMENT] };
+        let server = Server::start(&this, arguments, &[], None)?;
+        Ok(Self { tells_presence, ..Self::of_children("bare loop", vec![server], random_hex(32)?) })
     }
 
     /// The server that `options` name, ready for joins.
@@ -50,7 +54,7 @@ impl Target {
         } else {
             let secret = options.secret.clone().unwrap_or_default();
             let (addresses, pids) = (options.connect.clone(), options.pids.clone());
-            Self { name: "ich", addresses, pids, servers: Vec::new(), secret, started_at: None, ready_after: None }
+            Self { addresses, pids, ..Self::of_children("ich", Vec::new(), secret) }
         };
         target.wait_until_ready()?;
         target.ready_after = target.started_at.map(|at| at.elapsed());
@@ -98,7 +102,7 @@ impl Target {
     fn of_children(name: &'static str, servers: Vec<Server>, secret: String) -> Self {
         let addresses = servers.iter().map(|server| server.address).collect();
         let pids = servers.iter().map(Server::pid).collect();
-        Self { name, addresses, pids, servers, secret, started_at: None, ready_after: None }
+        Self { name, addresses, pids, servers, secret, started_at: None, tells_presence: true, ready_after: None }
     }
 
     /// A token with which `username` may join. A valid token is enough: no account stands behind it.
