@@ -99,11 +99,12 @@ impl Publisher {
         };
         own.pace.appended(record.seq);
         let _ = self.append(&mut own, record);
+        self.pass_turn(&mut own);
         Ok(())
     }
 
     fn await_turn(&self) -> MutexGuard<'_, Own> {
-        let is_early = |own: &mut Own| !own.pace.has_room();
+        let is_early = |own: &mut Own| !own.pace.has_room() && !self.is_draining();
         let waited = self.turn.wait_timeout_while(lock(&self.own), TURN_WAIT, is_early);
         waited.unwrap_or_else(PoisonError::into_inner).0
     }
@@ -112,27 +113,20 @@ impl Publisher {
     /// stays in the lobby: he has the time of a lease to come back elsewhere.
     pub fn close_session(&self, session: SessionId) {
         let mut own = lock(&self.own);
-        if self.is_draining() {
-            return self.report_left(&mut own, session);
-        }
         own.pace.leave(session);
-        self.let_leave(&mut own);
+        self.pass_turn(&mut own);
     }
 
-    /// Reports those who have gone, as many as may be under way, and lets newcomers go on where there is room left.
-    fn let_leave(&self, own: &mut Own) {
+    /// Reports those who have gone, as many as may be under way, and lets the next newcomer go on where there is room left.
+    fn pass_turn(&self, own: &mut Own) {
         while let Some(session) = own.pace.next_leaving() {
-            self.report_left(own, session);
+            if let Some(record) = own.instance.close_session(session, clock::rfc3339()) {
+                own.pace.appended(record.seq);
+                let _ = self.append(own, record);
+            }
         }
         if own.pace.has_room() {
             self.turn.notify_one();
-        }
-    }
-
-    fn report_left(&self, own: &mut Own, session: SessionId) {
-        if let Some(record) = own.instance.close_session(session, clock::rfc3339()) {
-            own.pace.appended(record.seq);
-            let _ = self.append(own, record);
         }
     }
 
@@ -164,12 +158,7 @@ impl Publisher {
     /// closed, the last record is appended.
     pub fn begin_drain(&self) {
         self.draining.store(true, Ordering::Release);
-        let mut own = lock(&self.own);
-        own.instance.stop();
-        // No more of them is reported.
-        for session in own.pace.take_leaving() {
-            self.report_left(&mut own, session);
-        }
+        lock(&self.own).instance.stop();
         self.turn.notify_all();
     }
 
@@ -200,14 +189,14 @@ impl Publisher {
         let mut own = lock(&self.own);
         own.instance.on_own_record(record, lobby, self.started_at.elapsed());
         own.pace.came_back(record.seq);
-        self.let_leave(&mut own);
+        self.pass_turn(&mut own);
     }
 
     /// The log handed a record back. For the log thread.
     pub(crate) fn on_undelivered(&self, record: &Record) {
         let mut own = lock(&self.own);
         Self::on_refused(&mut own, record);
-        self.let_leave(&mut own);
+        self.pass_turn(&mut own);
     }
 
     /// Appends what is due. For the log thread, between two polls.

@@ -5,10 +5,11 @@
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, Hash, RandomState};
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
+use crate::net::address_key;
 use crate::threads::lock;
 
 /// How many addresses, and how many accounts, are remembered: about 8 MB at the worst.
@@ -55,16 +56,8 @@ impl LoginLimiter {
             return Ok(());
         }
         let mut buckets = lock(&self.buckets);
-        buckets.addresses.take(network(address), self.per_minute, now)?;
+        buckets.addresses.take(address_key(address), self.per_minute, now)?;
         buckets.accounts.take(self.hasher.hash_one(email_key), self.per_minute, now)
-    }
-}
-
-/// What one household or one machine has: an IPv4 address, also when it is written as IPv6, or a /64.
-fn network(address: IpAddr) -> IpAddr {
-    match address.to_canonical() {
-        IpAddr::V4(address) => IpAddr::V4(address),
-        IpAddr::V6(address) => IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() & !u128::from(u64::MAX))),
     }
 }
 

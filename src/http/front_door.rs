@@ -9,8 +9,9 @@ use std::time::Duration;
 use log::{debug, warn};
 
 use super::connection::{self, Door};
-use super::permits::{NoPermit, Permits, address_key};
+use super::permits::{NoPermit, Permits};
 use super::response::Response;
+use crate::net::address_key;
 use crate::threads::{self, Stack, lock};
 
 /// The pause when the system has no descriptors or memory: the first, and the longest.

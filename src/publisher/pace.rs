@@ -56,11 +56,6 @@ impl PresencePace {
     pub(super) fn next_leaving(&mut self) -> Option<SessionId> {
         if self.has_room() { self.leaving.pop_front() } else { None }
     }
-
-    /// All who wait to be reported as gone.
-    pub(super) fn take_leaving(&mut self) -> VecDeque<SessionId> {
-        std::mem::take(&mut self.leaving)
-    }
 }
 
 #[cfg(test)]
@@ -84,7 +79,8 @@ mod tests {
         assert_eq!(pace.next_leaving(), Some(SessionId(7)));
         pace.appended(1000);
         assert_eq!(pace.next_leaving(), None);
-        assert_eq!(pace.take_leaving(), [SessionId(8)]);
+        pace.came_back(2);
+        assert_eq!(pace.next_leaving(), Some(SessionId(8)));
     }
 
     #[test]
