@@ -27,8 +27,8 @@ use crate::session::wire;
 
 /// How many records are applied before the fan-out gets them.
 const BATCH_RECORDS: usize = 1024;
-/// How many bytes of events go to the fan-out at once.
-const RUN_BYTES: usize = 128 * 1024;
+/// How many bytes of events go to the fan-out at once: a fan-out thread's rounds are counted in whole runs.
+const RUN_BYTES: usize = 8 * 1024;
 /// The longest wait for a record: the instance's clock has to tick too.
 const POLL_WAIT: Duration = Duration::from_secs(1);
 /// Between two attempts to reach a log that does not answer.

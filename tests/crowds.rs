@@ -11,7 +11,7 @@ use harness::server::{Server, token};
 use harness::wait_for;
 use harness::watcher::Watcher;
 
-/// Some three times as many as may be under way.
+/// Some five times as many as may be under way.
 const PEOPLE: usize = 700;
 const THREADS: usize = 4;
 

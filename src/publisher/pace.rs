@@ -1,8 +1,8 @@
 //! [`PresencePace`]: how many joins and leaves of this instance may be under way in the log at once.
 //!
-//! A message that is said while a crowd comes or goes waits behind what is in the log before it. So no more than a few
-//! hundred joins and leaves are put there before the first of them have come back out and gone to the fan-out, and the
-//! rest of the crowd waits outside. It is a pace and no bound: nothing is refused for it.
+//! A message that is said while a crowd comes or goes waits behind what is in the log before it. So only so many joins
+//! and leaves are put there before the first of them have come back out and gone to the fan-out, and the rest of the
+//! crowd waits outside. It is a pace and no bound: nothing is refused for it.
 //!
 //! Pure; it lies behind the publisher's lock.
 
@@ -10,8 +10,8 @@ use std::collections::VecDeque;
 
 use crate::lobby::SessionId;
 
-/// Joins and leaves under way at once: some 20 KiB of events for everybody.
-pub(super) const UNDER_WAY_MAX: usize = 256;
+/// Joins and leaves under way at once: some 10 KiB of events for everybody.
+pub(super) const UNDER_WAY_MAX: usize = 128;
 
 /// What is under way, and who waits to be reported as gone.
 #[derive(Debug, Default)]

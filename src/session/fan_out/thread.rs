@@ -14,8 +14,8 @@ use crate::session::link::Link;
 use crate::session::outbox::Outbox;
 use crate::session::wire;
 
-/// How much goes to each socket in one round.
-const ROUND_BYTES_MAX: usize = 64 * 1024;
+/// How much goes to each socket in one round. What comes next waits until all have got this.
+const ROUND_BYTES_MAX: usize = 32 * 1024;
 /// A thread rests for as long as its round took, this long at most. When much is said, rounds would follow each other
 /// without a pause, each with one message more: resting makes them half as many. When little is said, the rest is over
 /// before the next message comes.
