@@ -3,6 +3,8 @@
 //!
 //! It must never wait for a client, a store or a lock that is held across I/O.
 
+mod run_builder;
+
 use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -11,6 +13,7 @@ use std::time::{Duration, Instant};
 use log::{error, info, warn};
 use thiserror::Error;
 
+use self::run_builder::{RunBuilder, users_online};
 use crate::clock;
 use crate::event_log::{Entry, EventLog, ReadError, Span};
 use crate::lobby::bootstrap::{FIRST_SPAN_RECORDS, WIDEN_TIMES};
@@ -19,11 +22,9 @@ use crate::metrics::Metrics;
 use crate::publisher::Publisher;
 use crate::random;
 use crate::session::end::End;
-use crate::session::fan_out::{Admission, Command, FanOut, Run};
+use crate::session::fan_out::{Command, FanOut};
 use crate::session::online_list::OnlineList;
-use crate::session::outbox::Piece;
 use crate::session::protocol;
-use crate::session::wire;
 
 /// How many records are applied before the fan-out gets them.
 const BATCH_RECORDS: usize = 1024;
@@ -247,7 +248,7 @@ impl LogThread {
         if own {
             self.publisher.on_own_record(record, &self.lobby);
         }
-        if self.run.frames.len() >= RUN_BYTES {
+        if self.run.len_bytes() >= RUN_BYTES {
             self.flush();
         }
     }
@@ -324,67 +325,5 @@ impl LogThread {
         }
         self.health = health;
         self.publisher.set_health(health);
-    }
-}
-
-/// The `users_online` frame of this list, in parts that sessions share.
-fn users_online(sent_at: &str, names: &[Arc<[u8]>]) -> Vec<Piece> {
-    let head = protocol::users_online_head(sent_at);
-    let names_bytes: usize = names.iter().map(|part| part.len()).sum();
-    let payload_bytes = head.len() + names_bytes + protocol::USERS_ONLINE_TAIL.len();
-    let mut first = Vec::with_capacity(head.len() + 10);
-    wire::put_text_header(payload_bytes as u64, &mut first);
-    first.extend_from_slice(head.as_bytes());
-    let mut pieces = Vec::with_capacity(names.len() + 2);
-    pieces.push(Piece::part(first.into(), true));
-    pieces.extend(names.iter().map(|part| Piece::part(part.clone(), true)));
-    pieces.push(Piece::part(protocol::USERS_ONLINE_TAIL.into(), false));
-    pieces
-}
-
-/// Gathers what the fan-out gets next.
-struct RunBuilder {
-    frames: Vec<u8>,
-    events: u64,
-    has_presence: bool,
-    /// By fan-out thread.
-    admissions: Vec<Vec<Admission>>,
-}
-
-impl RunBuilder {
-    fn new(threads: usize) -> Self {
-        RunBuilder {
-            frames: Vec::new(),
-            events: 0,
-            has_presence: false,
-            admissions: (0..threads).map(|_| Vec::new()).collect(),
-        }
-    }
-
-    fn put(&mut self, event: &Event, sent_at: &str) {
-        protocol::put_event(event, sent_at, &mut self.frames);
-        self.events += 1;
-        self.has_presence |= !matches!(event, Event::Said { .. });
-    }
-
-    /// The session's events begin where the run ends now.
-    fn admit(&mut self, thread: usize, session: SessionId, list: Vec<Piece>) {
-        let origin = self.frames.len();
-        if let Some(admissions) = self.admissions.get_mut(thread) {
-            admissions.push(Admission { session, list, origin });
-        }
-    }
-
-    fn flush(&mut self, fan_out: &FanOut) {
-        if self.frames.is_empty() && self.admissions.iter().all(Vec::is_empty) {
-            return;
-        }
-        let frames: Arc<[u8]> = self.frames.as_slice().into();
-        self.frames.clear();
-        let (events, has_presence) = (std::mem::take(&mut self.events), std::mem::take(&mut self.has_presence));
-        for (thread, admissions) in self.admissions.iter_mut().enumerate() {
-            let run = Run { frames: frames.clone(), events, has_presence, admissions: std::mem::take(admissions) };
-            fan_out.tell_thread(thread, Command::Events(run));
-        }
     }
 }

@@ -1,0 +1,210 @@
+//! Registration and login, on a store in memory: who gets which answer, and what a full queue does.
+
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+use super::super::store::StoredAccount;
+use super::*;
+
+/// A store in memory that can be told to hang, fail or panic.
+#[derive(Default)]
+struct FakeStore {
+    accounts: Mutex<Vec<NewAccount>>,
+    hang: Mutex<()>,
+    panics: AtomicBool,
+    down: AtomicBool,
+    fails: AtomicBool,
+    finds: AtomicUsize,
+}
+
+impl AccountStore for FakeStore {
+    fn create(&self, account: &NewAccount) -> Result<i64, CreateError> {
+        let mut accounts = self.accounts.lock().unwrap();
+        if accounts.iter().any(|known| known.email_key == account.email_key) {
+            return Err(CreateError::EmailTaken);
+        }
+        if accounts.iter().any(|known| known.username_key == account.username_key) {
+            return Err(CreateError::UsernameTaken);
+        }
+        accounts.push(account.clone());
+        Ok(accounts.len() as i64)
+    }
+
+    fn find_by_email_key(&self, email_key: &str) -> Result<Option<StoredAccount>, StoreError> {
+        self.finds.fetch_add(1, Ordering::Relaxed);
+        assert!(!self.panics.load(Ordering::Relaxed), "injected");
+        if self.fails.load(Ordering::Relaxed) {
+            return Err(StoreError::Unavailable("injected".to_owned()));
+        }
+        drop(self.hang.lock().unwrap());
+        let accounts = self.accounts.lock().unwrap();
+        Ok(accounts.iter().enumerate().find(|(_, known)| known.email_key == email_key).map(|(row, known)| {
+            StoredAccount {
+                account: Account {
+                    id: (row + 1).to_string(),
+                    email: known.email.clone(),
+                    username: known.username.clone(),
+                },
+                password_hash: known.password_hash.clone(),
+            }
+        }))
+    }
+
+    fn is_ready(&self) -> bool {
+        !self.down.load(Ordering::Relaxed)
+    }
+}
+
+fn accounts(threads: usize) -> (Arc<FakeStore>, Accounts) {
+    let store = Arc::new(FakeStore::default());
+    let accounts = Accounts::new(Arc::clone(&store) as Arc<dyn AccountStore>, threads, || {}).unwrap();
+    (store, accounts)
+}
+
+fn user(email: &str, username: &str, password: &str) -> NewUser {
+    NewUser { email: email.to_owned(), username: username.to_owned(), password: password.to_owned() }
+}
+
+fn until(condition: impl Fn() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(4);
+    while !condition() && Instant::now() < deadline {
+        thread::sleep(Duration::from_millis(1));
+    }
+}
+
+#[test]
+fn a_request_that_waited_too_long_is_not_carried_out_and_told_so() {
+    let store = Arc::new(FakeStore::default());
+    let (queue, jobs) = bounded(1);
+    let (answer, answers) = bounded(1);
+    let request = Request::LogIn { email: "bob@example.com".to_owned(), password: "12345678".to_owned() };
+    queue.send(Job { request, deadline: Instant::now(), answer }).unwrap();
+    drop(queue);
+    let unmatchable = password::unmatchable_hash().unwrap().into();
+    let hasher = Hasher::default();
+    Worker { jobs, store: store.clone(), hasher, unmatchable, last_store_log: Arc::default() }.run();
+    assert!(matches!(answers.recv(), Ok(Err(AccountError::Busy { .. }))));
+    assert_eq!(store.finds.load(Ordering::Relaxed), 0);
+}
+
+#[test]
+fn who_registered_can_log_in() {
+    let (_, accounts) = accounts(1);
+    let bob = accounts.create_user(user("Bob@Example.com", "Bob", "12345678")).unwrap();
+    assert_eq!(bob, Account { id: "1".to_owned(), email: "Bob@Example.com".to_owned(), username: "Bob".to_owned() });
+    assert_eq!(accounts.log_in("bob@example.COM", "12345678"), Ok(bob));
+    for (email, password) in [
+        ("bob@example.com", "12345679"),
+        ("eve@example.com", "12345678"),
+        ("not an email", "12345678"),
+        ("bob@example.com", "short"),
+        ("bob@example.com", "1234567\0"),
+        ("", ""),
+    ] {
+        assert_eq!(accounts.log_in(email, password), Err(AccountError::WrongCredentials), "{email} {password}");
+    }
+    assert_eq!(accounts.create_user(user("bob@example.com", "Eve", "12345678")), Err(AccountError::EmailTaken));
+    assert_eq!(accounts.create_user(user("eve@example.com", "bOB", "12345678")), Err(AccountError::UsernameTaken));
+}
+
+#[test]
+fn fields_are_checked_in_order() {
+    let (_, accounts) = accounts(1);
+    let field = |email, username, password| match accounts.create_user(user(email, username, password)) {
+        Err(AccountError::InvalidField { field, .. }) => field,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(field("", "", ""), "email");
+    assert_eq!(field("a@b", "", ""), "username");
+    assert_eq!(field("a@b", "Bob", "1234567"), "password");
+}
+
+#[test]
+fn an_unknown_email_is_hashed_like_a_wrong_password() {
+    let (_, accounts) = accounts(1);
+    accounts.create_user(user("bob@example.com", "Bob", "12345678")).unwrap();
+    // The least of many, in turns, as long as it takes: what a busy machine does besides only adds.
+    let emails = ["bob@example.com", "eve@example.com", "nobody"];
+    let mut least = [Duration::MAX; 3];
+    let alike = |least: &[Duration; 3]| {
+        let [wrong, unknown, impossible] = *least;
+        [unknown, impossible].iter().all(|other| *other * 2 > wrong && wrong * 2 > *other)
+    };
+    let start = Instant::now();
+    for round in 0.. {
+        for (email, least) in emails.iter().zip(&mut least) {
+            let asked = Instant::now();
+            assert_eq!(accounts.log_in(email, "wrong password"), Err(AccountError::WrongCredentials));
+            *least = asked.elapsed().min(*least);
+        }
+        if round >= 5 && alike(&least) {
+            break;
+        }
+        assert!(start.elapsed() < Duration::from_secs(30), "{least:?}");
+    }
+}
+
+#[test]
+fn a_full_queue_and_a_hanging_store_are_busy_in_time() {
+    let (store, accounts) = accounts(1);
+    let hang = store.hang.lock().unwrap();
+    thread::scope(|scope| {
+        let start = Instant::now();
+        let mut waiting = vec![scope.spawn(|| accounts.log_in("bob@b", "12345678"))];
+        until(|| store.finds.load(Ordering::Relaxed) == 1);
+        waiting.extend((0..QUEUE_PER_THREAD).map(|_| scope.spawn(|| accounts.log_in("bob@b", "12345678"))));
+        until(|| accounts.queue.as_ref().unwrap().is_full());
+        let refused = Instant::now();
+        assert!(matches!(accounts.log_in("bob@b", "12345678"), Err(AccountError::Busy { .. })));
+        assert!(refused.elapsed() < Duration::from_secs(1));
+        for waiting in waiting {
+            assert!(matches!(waiting.join().unwrap(), Err(AccountError::Busy { .. })));
+        }
+        assert!(start.elapsed() < ANSWER_TIMEOUT + Duration::from_secs(3));
+    });
+    drop(hang);
+    until(|| accounts.queue.as_ref().unwrap().is_empty());
+    assert_eq!(accounts.log_in("bob@b", "12345678"), Err(AccountError::WrongCredentials));
+    assert!(store.finds.load(Ordering::Relaxed) <= 3, "what nobody waits for is not done");
+}
+
+#[test]
+fn a_panic_is_one_answer_and_the_thread_goes_on() {
+    let (store, accounts) = accounts(1);
+    store.panics.store(true, Ordering::Relaxed);
+    for _ in 0..3 {
+        assert_eq!(accounts.log_in("bob@b", "12345678"), Err(AccountError::Internal));
+    }
+    store.panics.store(false, Ordering::Relaxed);
+    assert_eq!(accounts.log_in("bob@b", "12345678"), Err(AccountError::WrongCredentials));
+}
+
+#[test]
+fn a_store_that_is_down_or_fails_is_unavailable() {
+    let (store, accounts) = accounts(1);
+    store.fails.store(true, Ordering::Relaxed);
+    assert!(matches!(accounts.log_in("bob@b", "12345678"), Err(AccountError::Unavailable { .. })));
+    store.down.store(true, Ordering::Relaxed);
+    assert!(!accounts.is_ready());
+    assert!(matches!(accounts.log_in("bob@b", "12345678"), Err(AccountError::Unavailable { .. })));
+    let registration = accounts.create_user(user("bob@b", "Bob", "12345678"));
+    assert!(matches!(registration, Err(AccountError::Unavailable { .. })));
+    assert_eq!(store.finds.load(Ordering::Relaxed), 1, "one that is down is not asked");
+}
+
+#[test]
+fn nothing_secret_is_printed() {
+    assert!(!format!("{:?}", user("bob@b", "Bob", "12345678")).contains("12345678"));
+}
+
+#[test]
+fn every_thread_is_prepared_and_ends() {
+    static PREPARED: AtomicUsize = AtomicUsize::new(0);
+    fn prepare() {
+        assert!(thread::current().name().is_some_and(|name| name.starts_with("ich-account-")));
+        PREPARED.fetch_add(1, Ordering::Relaxed);
+    }
+    let store = Arc::new(FakeStore::default());
+    drop(Accounts::new(Arc::clone(&store) as Arc<dyn AccountStore>, 3, prepare).unwrap());
+    assert_eq!(PREPARED.load(Ordering::Relaxed), 3);
+    assert_eq!(Arc::strong_count(&store), 1);
+}

@@ -1,0 +1,149 @@
+//! The file and its migrations; the contract is tested in `tests/account_stores.rs`.
+
+use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
+
+use super::*;
+
+/// A folder that goes away with the test.
+struct Folder(PathBuf);
+
+impl Folder {
+    fn new(name: &str) -> Self {
+        let path = std::env::temp_dir().join(format!("ich-sqlite-{name}-{}", std::process::id()));
+        let _ = fs::remove_dir_all(&path);
+        fs::create_dir_all(&path).unwrap();
+        Folder(path)
+    }
+
+    fn file(&self) -> PathBuf {
+        self.0.join(FILE_NAME)
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+fn new_account(name: &str) -> NewAccount {
+    NewAccount {
+        email: format!("{name}@example.com"),
+        email_key: format!("{name}@example.com"),
+        username: name.to_owned(),
+        username_key: name.to_owned(),
+        password_hash: "x".to_owned(),
+    }
+}
+
+#[test]
+fn the_files_are_for_the_owner_only_and_one_is_left_after_closing() {
+    let folder = Folder::new("modes");
+    let data_dir = folder.0.join("data");
+    let store = open(&data_dir).unwrap();
+    store.create(&new_account("bob")).unwrap();
+    assert_eq!(fs::metadata(&data_dir).unwrap().permissions().mode() & 0o777, 0o700);
+    let mut names = Vec::new();
+    for entry in fs::read_dir(&data_dir).unwrap() {
+        let entry = entry.unwrap();
+        assert_eq!(entry.metadata().unwrap().permissions().mode() & 0o777, 0o600, "{entry:?}");
+        names.push(entry.file_name());
+    }
+    assert_eq!(names.len(), 3, "{names:?}");
+    drop(store);
+    assert_eq!(fs::read_dir(&data_dir).unwrap().count(), 1, "the write-ahead log is worked in and gone");
+    let store = open(&data_dir).unwrap();
+    assert_eq!(store.find_by_email_key("bob@example.com").unwrap().unwrap().account.id, "1");
+}
+
+#[test]
+fn a_file_that_is_no_database_of_ours_is_refused_and_left_alone() {
+    let folder = Folder::new("foreign");
+    let text = "this is a diary, not a database. ".repeat(100);
+    fs::write(folder.file(), &text).unwrap();
+    let Err(StoreError::Unusable(message)) = open(&folder.0) else { panic!("it was opened") };
+    assert!(message.contains("is not a database") && message.contains(FILE_NAME), "{message}");
+    assert_eq!(fs::read_to_string(folder.file()).unwrap(), text);
+}
+
+#[test]
+fn a_database_of_a_later_version_is_refused() {
+    let folder = Folder::new("later");
+    drop(open(&folder.0).unwrap());
+    let connection = Connection::open(folder.file()).unwrap();
+    for version in [99, -1] {
+        connection.pragma_update(None, "user_version", version).unwrap();
+        let Err(StoreError::Unusable(message)) = open(&folder.0) else { panic!("it was opened") };
+        assert!(message.contains("run a later version"), "{message}");
+    }
+}
+
+#[test]
+fn a_folder_that_cannot_be_made_is_told() {
+    let folder = Folder::new("blocked");
+    fs::write(folder.0.join("file"), "").unwrap();
+    let Err(StoreError::Unusable(message)) = open(&folder.0.join("file").join("data")) else { panic!("opened") };
+    assert!(message.contains("make the data folder writable"), "{message}");
+}
+
+#[test]
+fn many_open_an_empty_folder_at_once() {
+    for round in 0..10 {
+        let folder = Folder::new(&format!("race-{round}"));
+        let start = std::sync::Barrier::new(8);
+        thread::scope(|scope| {
+            for number in 0..8 {
+                let (data_dir, start) = (&folder.0, &start);
+                scope.spawn(move || {
+                    start.wait();
+                    let store = open(data_dir).unwrap();
+                    store.create(&new_account(&format!("user{number}"))).unwrap();
+                });
+            }
+        });
+        let store = open(&folder.0).unwrap();
+        let count = |connection: &mut Connection| {
+            connection.query_row("SELECT count(*) FROM accounts", [], |row| row.get::<_, i64>(0)).unwrap()
+        };
+        assert_eq!(store.reader.with(count), Ok(8));
+    }
+}
+
+#[test]
+fn a_full_disk_and_a_foreign_lock_are_unavailable_in_time_and_pass() {
+    let folder = Folder::new("full");
+    let store = open(&folder.0).unwrap();
+    let limit = |pages: i64| {
+        store.writer.with(|connection| connection.pragma_update_and_check(None, "max_page_count", pages, |_| Ok(())))
+    };
+    limit(1).unwrap().unwrap();
+    let mut large = new_account("large");
+    large.password_hash = "x".repeat(100_000);
+    assert!(matches!(store.create(&large), Err(CreateError::Store(StoreError::Unavailable(_)))));
+    limit(1_000_000).unwrap().unwrap();
+    store.create(&large).unwrap();
+
+    let other = Connection::open(folder.file()).unwrap();
+    other.execute_batch("BEGIN EXCLUSIVE").unwrap();
+    let start = Instant::now();
+    assert!(matches!(store.create(&new_account("bob")), Err(CreateError::Store(StoreError::Unavailable(_)))));
+    assert!(start.elapsed() < super::super::store::CALL_TIMEOUT, "{:?}", start.elapsed());
+    assert!(store.find_by_email_key("large@example.com").unwrap().is_some(), "reading goes on");
+    other.execute_batch("ROLLBACK").unwrap();
+    store.create(&new_account("bob")).unwrap();
+}
+
+#[test]
+fn a_panic_gives_the_connection_back() {
+    let folder = Folder::new("panic");
+    let store = open(&folder.0).unwrap();
+    let panicked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+        store.writer.with(|connection| {
+            let _transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate).unwrap();
+            panic!("injected");
+        })
+    }));
+    assert!(panicked.is_err());
+    store.create(&new_account("bob")).unwrap();
+}

@@ -1,0 +1,78 @@
+//! [`RunBuilder`]: what the fan-out gets next, gathered by the log thread event by event.
+
+use std::sync::Arc;
+
+use crate::lobby::{Event, SessionId};
+use crate::session::fan_out::{Admission, Command, FanOut, Run};
+use crate::session::outbox::Piece;
+use crate::session::protocol;
+use crate::session::wire;
+
+/// Gathers what the fan-out gets next.
+pub(super) struct RunBuilder {
+    frames: Vec<u8>,
+    events: u64,
+    has_presence: bool,
+    /// By fan-out thread.
+    admissions: Vec<Vec<Admission>>,
+}
+
+impl RunBuilder {
+    pub(super) fn new(threads: usize) -> Self {
+        RunBuilder {
+            frames: Vec::new(),
+            events: 0,
+            has_presence: false,
+            admissions: (0..threads).map(|_| Vec::new()).collect(),
+        }
+    }
+
+    /// How long its frames are.
+    pub(super) fn len_bytes(&self) -> usize {
+        self.frames.len()
+    }
+
+    /// Adds an event, for everybody.
+    pub(super) fn put(&mut self, event: &Event, sent_at: &str) {
+        protocol::put_event(event, sent_at, &mut self.frames);
+        self.events += 1;
+        self.has_presence |= !matches!(event, Event::Said { .. });
+    }
+
+    /// The session's events begin where the run ends now.
+    pub(super) fn admit(&mut self, thread: usize, session: SessionId, list: Vec<Piece>) {
+        let origin = self.frames.len();
+        if let Some(admissions) = self.admissions.get_mut(thread) {
+            admissions.push(Admission { session, list, origin });
+        }
+    }
+
+    /// Hands what was gathered to the fan-out threads, and begins anew.
+    pub(super) fn flush(&mut self, fan_out: &FanOut) {
+        if self.frames.is_empty() && self.admissions.iter().all(Vec::is_empty) {
+            return;
+        }
+        let frames: Arc<[u8]> = self.frames.as_slice().into();
+        self.frames.clear();
+        let (events, has_presence) = (std::mem::take(&mut self.events), std::mem::take(&mut self.has_presence));
+        for (thread, admissions) in self.admissions.iter_mut().enumerate() {
+            let run = Run { frames: frames.clone(), events, has_presence, admissions: std::mem::take(admissions) };
+            fan_out.tell_thread(thread, Command::Events(run));
+        }
+    }
+}
+
+/// The `users_online` frame of this list, in parts that sessions share.
+pub(super) fn users_online(sent_at: &str, names: &[Arc<[u8]>]) -> Vec<Piece> {
+    let head = protocol::users_online_head(sent_at);
+    let names_bytes: usize = names.iter().map(|part| part.len()).sum();
+    let payload_bytes = head.len() + names_bytes + protocol::USERS_ONLINE_TAIL.len();
+    let mut first = Vec::with_capacity(head.len() + 10);
+    wire::put_text_header(payload_bytes as u64, &mut first);
+    first.extend_from_slice(head.as_bytes());
+    let mut pieces = Vec::with_capacity(names.len() + 2);
+    pieces.push(Piece::part(first.into(), true));
+    pieces.extend(names.iter().map(|part| Piece::part(part.clone(), true)));
+    pieces.push(Piece::part(protocol::USERS_ONLINE_TAIL.into(), false));
+    pieces
+}
