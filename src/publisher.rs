@@ -90,10 +90,10 @@ impl Publisher {
     /// # Errors
     /// The log does not answer, or the server is about to stop.
     pub fn open_session(&self, session: SessionId, user: User) -> Result<(), SayError> {
+        let mut own = self.await_turn();
         if !self.is_ready() {
             return Err(SayError::Unavailable);
         }
-        let mut own = self.await_turn();
         let Some(record) = own.instance.open_session(session, user, clock::rfc3339()) else {
             return Err(SayError::Unavailable);
         };
@@ -104,7 +104,7 @@ impl Publisher {
     }
 
     fn await_turn(&self) -> MutexGuard<'_, Own> {
-        let is_early = |own: &mut Own| !own.pace.has_room() && !self.is_draining();
+        let is_early = |own: &mut Own| self.is_ready() && !own.pace.has_room();
         let waited = self.turn.wait_timeout_while(lock(&self.own), TURN_WAIT, is_early);
         waited.unwrap_or_else(PoisonError::into_inner).0
     }
