@@ -172,32 +172,35 @@ impl Ledger {
 
     /// Whether everyone who should be there takes part.
     pub fn everyone_is_live(&self) -> bool {
-        (0..self.first_unchecked).filter(|&client| self.is_wanted(client)).all(|client| self.live[client])
+        self.wanted_clients().all(|client| self.live[client])
     }
 
     /// Whether everyone who should be there takes part and believes exactly as many to be there.
     pub fn everyone_has_everyone(&self) -> bool {
-        (0..self.first_unchecked)
-            .filter(|&client| self.is_wanted(client))
-            .all(|client| self.live[client] && self.online[client] == self.wanted_count)
+        self.wanted_clients().all(|client| self.live[client] && self.online[client] == self.wanted_count)
     }
 
     /// How many clients do not believe exactly those to be there who should be.
     pub fn wrong_lists(&self) -> u64 {
         let wrong = |client: &usize| self.believed[client * self.words..][..self.words] != self.wanted[..];
-        (0..self.first_unchecked).filter(|&client| self.is_wanted(client)).filter(wrong).count() as u64
+        self.wanted_clients().filter(wrong).count() as u64
     }
 
     /// Messages that were skipped over, and messages that have not come yet, over all who are there.
     pub fn lost_and_outstanding(&self) -> (u64, u64) {
         let (mut lost, mut outstanding) = (0, 0);
-        for client in (0..self.first_unchecked).filter(|&client| self.is_wanted(client) && self.live[client]) {
+        for client in self.wanted_clients().filter(|&client| self.live[client]) {
             lost += u64::from(self.missing[client]);
             let next = &self.next[client * self.senders..][..self.senders];
             let open = next.iter().zip(&self.sent).filter(|(next, _)| **next != UNKNOWN);
             outstanding += open.map(|(&next, &sent)| u64::from(sent.saturating_sub(next))).sum::<u64>();
         }
         (lost, outstanding)
+    }
+
+    /// Those who should be there, and whose presence is checked.
+    fn wanted_clients(&self) -> impl Iterator<Item = usize> {
+        (0..self.first_unchecked).filter(|&client| self.is_wanted(client))
     }
 
     /// Whether `person` should be there.

@@ -18,6 +18,8 @@ pub mod secret;
 mod service;
 pub mod sqlite;
 pub mod store;
+#[cfg(test)]
+mod testing;
 pub mod token;
 
 pub use error::AccountError;

@@ -87,30 +87,16 @@ fn in_file(path: &Path, error: &io::Error) -> io::Error {
 
 #[cfg(test)]
 mod tests {
-    use std::path::PathBuf;
-
+    use super::super::testing::Folder;
     use super::*;
 
-    struct Folder(PathBuf);
-
-    impl Folder {
-        fn new(name: &str) -> Self {
-            let path = std::env::temp_dir().join(format!("ich-secret-{name}-{}", std::process::id()));
-            let _ = fs::remove_dir_all(&path);
-            fs::create_dir_all(&path).unwrap();
-            Folder(path)
-        }
-    }
-
-    impl Drop for Folder {
-        fn drop(&mut self) {
-            let _ = fs::remove_dir_all(&self.0);
-        }
+    fn folder(name: &str) -> Folder {
+        Folder::new(&format!("secret-{name}"))
     }
 
     #[test]
     fn it_is_drawn_once_and_for_the_owner_only() {
-        let folder = Folder::new("once");
+        let folder = folder("once");
         let path = folder.0.join("secret");
         let secret = load_or_draw(&path).unwrap();
         assert_eq!(secret.len(), SECRET_BYTES);
@@ -122,7 +108,7 @@ mod tests {
 
     #[test]
     fn all_that_start_at_once_have_the_same() {
-        let folder = Folder::new("race");
+        let folder = folder("race");
         let path = folder.0.join("secret");
         let barrier = std::sync::Barrier::new(8);
         let secrets: Vec<_> = std::thread::scope(|scope| {
@@ -142,7 +128,7 @@ mod tests {
 
     #[test]
     fn a_short_or_unreadable_file_is_told_and_left_alone() {
-        let folder = Folder::new("short");
+        let folder = folder("short");
         let path = folder.0.join("secret");
         fs::write(&path, "0123456789012345678901234567890").unwrap();
         let error = load_or_draw(&path).unwrap_err().to_string();

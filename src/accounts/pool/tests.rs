@@ -1,6 +1,7 @@
 //! A pool of threads whose store hangs, fails or panics, in whatever way the test switches on.
 
 use super::*;
+use crate::accounts::testing::until;
 
 /// A service whose faults are switched on by the test.
 #[derive(Clone, Default)]
@@ -73,14 +74,6 @@ fn start_patient(threads: usize, max_abandoned: usize, call_timeout: Duration) -
     let pool = Pool::start(fake.clone(), settings).unwrap();
     until(|| pool.is_ready());
     (fake, pool)
-}
-
-fn until(condition: impl Fn() -> bool) {
-    let deadline = Instant::now() + Duration::from_secs(10);
-    while !condition() {
-        assert!(Instant::now() < deadline, "it did not happen");
-        thread::sleep(Duration::from_millis(2));
-    }
 }
 
 #[test]

@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use super::super::store::StoredAccount;
 use super::*;
+use crate::accounts::testing::until;
 
 /// A store in memory that can be told to hang, fail or panic.
 #[derive(Default)]
@@ -62,13 +63,6 @@ fn accounts(threads: usize) -> (Arc<FakeStore>, Accounts) {
 
 fn user(email: &str, username: &str, password: &str) -> NewUser {
     NewUser { email: email.to_owned(), username: username.to_owned(), password: password.to_owned() }
-}
-
-fn until(condition: impl Fn() -> bool) {
-    let deadline = Instant::now() + Duration::from_secs(4);
-    while !condition() && Instant::now() < deadline {
-        thread::sleep(Duration::from_millis(1));
-    }
 }
 
 #[test]

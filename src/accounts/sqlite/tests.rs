@@ -4,26 +4,15 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 
 use super::*;
+use crate::accounts::testing::Folder;
 
-/// A folder that goes away with the test.
-struct Folder(PathBuf);
-
-impl Folder {
-    fn new(name: &str) -> Self {
-        let path = std::env::temp_dir().join(format!("ich-sqlite-{name}-{}", std::process::id()));
-        let _ = fs::remove_dir_all(&path);
-        fs::create_dir_all(&path).unwrap();
-        Folder(path)
-    }
-
-    fn file(&self) -> PathBuf {
-        self.0.join(FILE_NAME)
-    }
+fn folder(name: &str) -> Folder {
+    Folder::new(&format!("sqlite-{name}"))
 }
 
-impl Drop for Folder {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.0);
+impl Folder {
+    fn file(&self) -> PathBuf {
+        self.0.join(FILE_NAME)
     }
 }
 
@@ -39,7 +28,7 @@ fn new_account(name: &str) -> NewAccount {
 
 #[test]
 fn the_files_are_for_the_owner_only_and_one_is_left_after_closing() {
-    let folder = Folder::new("modes");
+    let folder = folder("modes");
     let data_dir = folder.0.join("data");
     let store = open(&data_dir).unwrap();
     store.create(&new_account("bob")).unwrap();
@@ -59,7 +48,7 @@ fn the_files_are_for_the_owner_only_and_one_is_left_after_closing() {
 
 #[test]
 fn a_file_that_is_no_database_of_ours_is_refused_and_left_alone() {
-    let folder = Folder::new("foreign");
+    let folder = folder("foreign");
     let text = "this is a diary, not a database. ".repeat(100);
     fs::write(folder.file(), &text).unwrap();
     let Err(StoreError::Unusable(message)) = open(&folder.0) else { panic!("it was opened") };
@@ -69,7 +58,7 @@ fn a_file_that_is_no_database_of_ours_is_refused_and_left_alone() {
 
 #[test]
 fn a_database_of_a_later_version_is_refused() {
-    let folder = Folder::new("later");
+    let folder = folder("later");
     drop(open(&folder.0).unwrap());
     let connection = Connection::open(folder.file()).unwrap();
     for version in [99, -1] {
@@ -81,7 +70,7 @@ fn a_database_of_a_later_version_is_refused() {
 
 #[test]
 fn a_folder_that_cannot_be_made_is_told() {
-    let folder = Folder::new("blocked");
+    let folder = folder("blocked");
     fs::write(folder.0.join("file"), "").unwrap();
     let Err(StoreError::Unusable(message)) = open(&folder.0.join("file").join("data")) else { panic!("opened") };
     assert!(message.contains("make the data folder writable"), "{message}");
@@ -112,7 +101,7 @@ fn many_open_an_empty_folder_at_once() {
 
 #[test]
 fn a_full_disk_and_a_foreign_lock_are_unavailable_in_time_and_pass() {
-    let folder = Folder::new("full");
+    let folder = folder("full");
     let store = open(&folder.0).unwrap();
     let limit = |pages: i64| {
         store.writer.with(|connection| connection.pragma_update_and_check(None, "max_page_count", pages, |_| Ok(())))
@@ -136,7 +125,7 @@ fn a_full_disk_and_a_foreign_lock_are_unavailable_in_time_and_pass() {
 
 #[test]
 fn a_panic_gives_the_connection_back() {
-    let folder = Folder::new("panic");
+    let folder = folder("panic");
     let store = open(&folder.0).unwrap();
     let panicked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
         store.writer.with(|connection| {
