@@ -160,6 +160,18 @@ fn every_metric_is_on_the_page() {
     }
 }
 
+/// Without `-E`, websocat waits for input when the server has closed the connection.
+#[test]
+fn every_websocat_command_ends_when_the_server_closes() {
+    for page in ["README.md", "doc/api.md"] {
+        let text = text_of(page);
+        let commands: Vec<_> =
+            text.lines().filter(|line| line.contains("websocat ") && line.contains("ws://")).collect();
+        assert!(!commands.is_empty(), "{page}");
+        assert!(commands.iter().all(|command| command.contains("websocat -E ")), "{page}: {commands:?}");
+    }
+}
+
 #[test]
 fn links_between_pages_lead_somewhere() {
     let mut pages = vec![root().join("README.md"), root().join("CHANGELOG.md")];

@@ -8,7 +8,7 @@ use std::net::TcpStream;
 
 use harness::http::{Answer, get, post, raw, read_answer};
 use harness::raw_websocket::handshake;
-use harness::server::Server;
+use harness::server::{Server, token};
 use harness::wait_for;
 use rustix::process::Signal;
 use serde_json::json;
@@ -242,6 +242,18 @@ fn a_target_beyond_the_bound_is_a_414() {
     let server = Server::start(&[]);
     assert_error(&get(server.address, &format!("/{}", "x".repeat(10 * 1024))), 414, "target_too_long");
     assert_error(&raw(server.address, "x".repeat(10 * 1024).as_bytes()), 414, "target_too_long");
+}
+
+/// A page cannot read the answer to its own websocket request.
+#[test]
+fn a_plain_join_gets_the_reason_for_which_a_websocket_would_be_refused() {
+    let server = Server::start(&[]);
+    let plain =
+        |fields: &str| raw(server.address, format!("GET /join HTTP/1.1\r\nHost: test\r\n{fields}\r\n").as_bytes());
+    assert_error(&plain("Authorization: Bearer x\r\n"), 401, "unauthorized");
+    let good = format!("Authorization: Bearer {}\r\n", token("Ann"));
+    assert_error(&plain(&format!("{good}Origin: https://elsewhere.example\r\n")), 403, "origin_not_allowed");
+    assert_error(&plain(&good), 426, "upgrade_required");
 }
 
 #[test]

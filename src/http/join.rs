@@ -47,8 +47,13 @@ pub fn check(site: &Site, request: &Request) -> Result<Joined, Response> {
         return Err(Response::error(400, "bad_handshake", "a handshake has no body"));
     }
     let (token, in_subprotocol) = token(request);
-    let answer = wire::accept(&request.head, in_subprotocol.then_some(SUBPROTOCOL))
-        .map_err(|error| refused(error, asks_for_upgrade))?;
+    let handshake = wire::accept(&request.head, in_subprotocol.then_some(SUBPROTOCOL));
+    // A browser does not tell a page why its websocket was refused. The page sends its token in a plain request to find
+    // out: it gets the reason, or 426 if a websocket would be accepted.
+    let handshake = match handshake {
+        Err(error) if asks_for_upgrade || token.is_none() => return Err(refused(error, asks_for_upgrade)),
+        other => other,
+    };
     check_origin(site, request)?;
     let unauthorized =
         |message| Response::error(401, "unauthorized", message).with("WWW-Authenticate", "Bearer realm=\"ich\"");
@@ -61,6 +66,7 @@ pub fn check(site: &Site, request: &Request) -> Result<Joined, Response> {
     let permit = site.permits_per_user.take(user.id.clone()).map_err(|_: NoPermit| {
         Response::error(429, "too_many_sessions", "this account has too many sessions open: close one").retry_after(30)
     })?;
+    let answer = handshake.map_err(|error| refused(error, asks_for_upgrade))?;
     let left = Duration::from_secs(claims.expires_at_unix_seconds.saturating_sub(clock::unix_seconds()));
     let now = Instant::now();
     // A token without an end in sight is looked at again by the next join.

@@ -46,23 +46,47 @@ function join() {
   url.protocol = url.protocol === "https:" ? "wss:" : "ws:";
   // A page cannot set a header here: the token travels as a subprotocol.
   socket = new WebSocket(url, ["ich", "bearer." + token]);
+  let wasOpen = false;
   socket.onopen = () => {
+    wasOpen = true;
     byId("door").hidden = true;
     byId("lobby").hidden = false;
     byId("state").textContent = "";
     byId("text").focus();
   };
   socket.onmessage = ({ data }) => show(JSON.parse(data));
-  socket.onclose = ({ code, reason }) => closed(code, reason);
+  socket.onclose = ({ code, reason }) => closed(code, reason, wasOpen);
 }
 
-function closed(code, reason) {
+function closed(code, reason, wasOpen) {
   socket = null;
   if (token === null) return;
   if (code === 1008) return leave("You were disconnected: " + reason);
-  if (byId("lobby").hidden) return leave("The lobby cannot be joined now: try again later.");
+  if (wasOpen) return joinLater(reason);
+  findRefusal();
+}
+
+// A browser does not tell a page why a websocket was refused. The answer to a plain request for the same path does.
+async function findRefusal() {
+  const refusedToken = token;
+  let status = 0;
+  let message = "the server does not answer";
+  try {
+    const response = await fetch("join", { headers: { Authorization: "Bearer " + refusedToken } });
+    status = response.status;
+    message = status === 426 ? "no websocket can be opened" : (await response.json()).message;
+  } catch {
+    // The network is down, or a proxy answered with something else: the message above stands.
+  }
+  if (token !== refusedToken) return;
+  if (status === 401) return leave("You were disconnected: " + message);
+  if (byId("lobby").hidden) return leave("The lobby cannot be joined now: " + message);
+  joinLater(message);
+}
+
+function joinLater(reason) {
   byId("state").textContent = `not connected${reason ? ": " + reason : ""}; trying again`;
-  // Everybody is disconnected at the same moment when a server restarts: they come back spread over a while.
+  // All clients are disconnected at the same moment when a server restarts: the random delay spreads their return.
   retryTimer = setTimeout(join, retryMs * (0.5 + Math.random()));
   retryMs = Math.min(retryMs * 2, RETRY_LONGEST_MS);
 }

@@ -34,6 +34,7 @@ const ADMIN_TIMEOUT: Duration = Duration::from_secs(30);
 
 const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/kafka/broker");
 const NOT_HERE: i32 = 69;
+const NEEDS: &str = "Java 17 and Maven: apt-get install -y openjdk-17-jre-headless maven";
 
 /// A cluster: of nodes that run below this process, or somebody else's.
 pub struct Broker {
@@ -58,7 +59,7 @@ impl Broker {
             Err(_) => Broker::prepare(VERSIONS[0], 1).inspect(Broker::start_all),
         });
         if broker.is_none() {
-            skip();
+            super::skip(NEEDS);
         }
         broker.as_ref()
     }
@@ -74,7 +75,7 @@ impl Broker {
     pub fn own_not_started(version: &str, nodes: usize) -> Option<Broker> {
         let broker = Self::prepare(version, nodes);
         if broker.is_none() {
-            skip();
+            super::skip(NEEDS);
         }
         broker
     }
@@ -309,14 +310,6 @@ fn free_ports(count: usize) -> Vec<u16> {
     let listeners: Vec<TcpListener> =
         (0..count).map(|_| TcpListener::bind("127.0.0.1:0").expect("a free port")).collect();
     listeners.iter().map(|listener| listener.local_addr().expect("its address").port()).collect()
-}
-
-/// Says past the capture of test output that the present test is skipped. Where tests must run, it fails.
-fn skip() {
-    let test = thread::current().name().unwrap_or("a test").to_owned();
-    let line = format!("SKIPPED {test}: needs Java 17 and Maven: apt-get install -y openjdk-17-jre-headless maven");
-    assert!(env::var_os("CI").is_none(), "{line}");
-    let _ = writeln!(std::io::stderr(), "{line}");
 }
 
 fn wait_for<F: Future>(future: F) -> F::Output {

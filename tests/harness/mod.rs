@@ -1,6 +1,7 @@
 //! What tests share. Each test binary uses a part of it.
 #![allow(dead_code, reason = "compiled into every test binary, and none uses all of it")]
 
+pub mod browser;
 pub mod client;
 pub mod cluster;
 pub mod event_log;
@@ -11,6 +12,7 @@ pub mod raw_websocket;
 pub mod server;
 pub mod watcher;
 
+use std::io::Write;
 use std::time::{Duration, Instant};
 
 /// How long tests wait for what must happen. Reached only when it does not.
@@ -29,4 +31,13 @@ pub fn wait_for<T>(what: &str, mut condition: impl FnMut() -> Option<T>) -> T {
         assert!(Instant::now() < deadline, "waited in vain for {what}");
         std::thread::sleep(Duration::from_millis(10));
     }
+}
+
+/// Says past the capture of test output that the current test is skipped because `what` is missing. With `CI` set this
+/// fails.
+pub fn skip(what: &str) {
+    let test = std::thread::current().name().unwrap_or("a test").to_owned();
+    let line = format!("SKIPPED {test}: needs {what}");
+    assert!(std::env::var_os("CI").is_none(), "{line}");
+    let _ = writeln!(std::io::stderr(), "{line}");
 }
