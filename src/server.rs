@@ -18,10 +18,10 @@ use crate::accounts::{
 use crate::config::{Config, Secret};
 use crate::event_log::kafka_settings::KafkaSettings;
 use crate::event_log::{self, EventLog};
+use crate::http::app_state::AppState;
 use crate::http::connection::Door;
 use crate::http::front_door;
 use crate::http::permits::Permits;
-use crate::http::site::Site;
 use crate::lobby::InstanceId;
 use crate::log_thread::{LogThread, LogThreadEnd};
 use crate::machine;
@@ -132,7 +132,7 @@ impl Server {
         threads::spawn("log-reader", Stack::Normal, move || {
             let _ = end_sender.send(log_thread.run());
         })?;
-        let site = Arc::new(Site {
+        let site = Arc::new(AppState {
             accounts: Accounts::new(store, cores, machine::run_in_background)?,
             tokens,
             login_limiter: LoginLimiter::new(config.limits.logins_per_minute),

@@ -6,12 +6,13 @@ use std::net::{IpAddr, Shutdown, TcpStream};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::join::Joined;
+use super::api_error::ApiError;
+use super::app_state::AppState;
+use super::endpoints::join::Joined;
 use super::permits::Permit;
 use super::request::{self, BadHead, HEAD_BYTES_MAX};
 use super::response::Response;
-use super::routes::{self, Decision, Post};
-use super::site::Site;
+use super::routes::{self, NextStep};
 use crate::session::link::Link;
 use crate::session::reader::{self, NewSession, Sessions};
 use crate::workers::Workers;
@@ -28,7 +29,7 @@ const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 /// What every connection needs.
 pub struct Door {
     /// The answers.
-    pub site: Arc<Site>,
+    pub site: Arc<AppState>,
     /// The sessions.
     pub sessions: Sessions,
     /// For deep work.
@@ -68,32 +69,20 @@ enum Handled {
 fn handle(door: &Door, stream: &mut TcpStream, address: IpAddr) -> Result<Handled, NoRequest> {
     let mut deadline = Instant::now() + REQUEST_DEADLINE;
     let (head, after_head) = read_head(stream, deadline)?;
-    let site = door.site.clone();
-    let decision = door.workers.run(move || routes::decide(&site, &head));
-    let (post, body_bytes, expects_continue) = match decision {
-        Err(_) => return Ok(Handled::Answer(routes::internal())),
-        Ok(Decision::Respond(response)) => return Ok(Handled::Answer(response)),
-        Ok(Decision::Join(joined)) => return Ok(Handled::Joined { joined, after_head }),
-        Ok(Decision::ReadBody { post, body_bytes, expects_continue }) => (post, body_bytes, expects_continue),
+    let app = door.site.clone();
+    let step = door.workers.run(move || routes::next_step(&app, &head));
+    let (handler, body_bytes, expects_continue) = match step {
+        Err(_) => return Ok(Handled::Answer(ApiError::Internal.response())),
+        Ok(NextStep::Respond(response)) => return Ok(Handled::Answer(response)),
+        Ok(NextStep::Join(joined)) => return Ok(Handled::Joined { joined, after_head }),
+        Ok(NextStep::ReadBody { handler, body_bytes, expects_continue }) => (handler, body_bytes, expects_continue),
     };
     deadline = Instant::now() + REQUEST_DEADLINE;
     if expects_continue && after_head.is_empty() && stream.write_all(CONTINUE).is_err() {
         return Err(NoRequest::Gone);
     }
     let body = read_body(stream, after_head, body_bytes, deadline)?;
-    Ok(Handled::Answer(answer_post(door, post, body, address)))
-}
-
-fn answer_post(door: &Door, post: Post, body: Vec<u8>, address: IpAddr) -> Response {
-    let site = door.site.clone();
-    let asked = match door.workers.run(move || routes::understand(&site, post, &body, address)) {
-        Ok(Ok(asked)) => asked,
-        Ok(Err(response)) => return response,
-        Err(_) => return routes::internal(),
-    };
-    let result = routes::carry_out(&door.site, asked);
-    let site = door.site.clone();
-    door.workers.run(move || routes::answer(&site, post, result)).unwrap_or_else(|_| routes::internal())
+    Ok(Handled::Answer(handler(&door.site, &door.workers, body, address)))
 }
 
 /// Reads to the end of the head: the head, and what came behind it.
@@ -137,7 +126,7 @@ fn read_body(stream: &mut TcpStream, mut body: Vec<u8>, bytes: usize, deadline: 
 
 /// Adds what the peer sent next, at most a kilobyte.
 fn read_some(stream: &mut TcpStream, bytes: &mut Vec<u8>, deadline: Instant) -> Result<(), NoRequest> {
-    let too_late = || NoRequest::Refused(Response::error(408, "too_late", "the request took longer than 10 seconds"));
+    let too_late = || NoRequest::Refused(ApiError::TooLate.response());
     let mut buffer = [0; 1024];
     loop {
         let left = deadline.saturating_duration_since(Instant::now());

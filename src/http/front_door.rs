@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use log::{debug, warn};
 
+use super::api_error::ApiError;
 use super::connection::{self, Door};
 use super::permits::{NoPermit, Permits};
 use super::response::Response;
@@ -58,11 +59,10 @@ fn admit(stream: TcpStream, address: IpAddr, door: &Arc<Door>, permits: &Arc<Per
     let permit = match permits.take(address_key(address)) {
         Ok(permit) => permit,
         Err(NoPermit::Full) => {
-            return refuse(&stream, door, &Response::unavailable("full", "all places are taken: try again later", 5));
+            return refuse(&stream, door, &ApiError::Full.response());
         }
         Err(NoPermit::KeyFull) => {
-            let response = Response::error(429, "too_many_connections", "too many connections from this address");
-            return refuse(&stream, door, &response.retry_after(5));
+            return refuse(&stream, door, &ApiError::TooManyConnections.response());
         }
     };
     // Where there is no thread for the connection, it is taken back and refused.
@@ -78,7 +78,7 @@ fn admit(stream: TcpStream, address: IpAddr, door: &Arc<Door>, permits: &Arc<Per
     if let Err(error) = spawned {
         warn!("no thread for a connection: {error}");
         if let Some((stream, _permit)) = lock(&handover).take() {
-            refuse(&stream, door, &Response::unavailable("full", "the server has no room: try again later", 5));
+            refuse(&stream, door, &ApiError::Full.response());
         }
     }
 }

@@ -1,22 +1,23 @@
-//! Answers: what they are and how they are written. Each closes the connection.
+//! [`Response`]: an HTTP answer and its bytes. Every answer closes the connection.
 
 use serde::Serialize;
 
+use super::api_error::ApiError;
 use super::request::BadHead;
 use crate::clock;
 
-/// An answer.
+/// An HTTP answer.
 #[derive(Debug, Clone)]
 pub struct Response {
     /// The status code.
     pub status: u16,
-    /// Fields besides those that every answer has.
+    /// Header fields besides those of every answer.
     pub headers: Vec<(&'static str, String)>,
-    /// The body's type.
+    /// `Content-Type` of the body.
     pub content_type: &'static str,
     /// The body.
     pub body: Vec<u8>,
-    /// Send the head only.
+    /// True for `HEAD`: the body is not sent, its length is.
     pub head_only: bool,
 }
 
@@ -39,21 +40,16 @@ impl Response {
         Response::ok("application/json", serde_json::to_vec(value).unwrap_or_default())
     }
 
-    /// An error: a stable code for programs, and what to do about it for people.
+    /// An error answer; [`ApiError`] has all of them.
     #[must_use]
     pub fn error(status: u16, code: &'static str, message: &str) -> Self {
         Response { status, ..Response::json(&ErrorBody { error: code, message }) }
     }
 
-    /// 503: later.
-    #[must_use]
-    pub fn unavailable(code: &'static str, message: &str, retry_after_seconds: u64) -> Self {
-        Response::error(503, code, message).retry_after(retry_after_seconds)
-    }
-
-    /// The same, with one more header field.
+    /// The same, with this header field; it replaces one of the same name.
     #[must_use]
     pub fn with(mut self, name: &'static str, value: impl Into<String>) -> Self {
+        self.headers.retain(|(existing, _)| *existing != name);
         self.headers.push((name, value.into()));
         self
     }
@@ -94,18 +90,12 @@ impl Response {
 impl From<BadHead> for Response {
     fn from(bad: BadHead) -> Response {
         match bad {
-            BadHead::Malformed(what) => Response::error(400, "bad_request", what),
-            BadHead::Version => Response::error(505, "http_version", "this server speaks HTTP/1.1"),
-            BadHead::LengthRequired => Response::error(411, "length_required", "send the body with a Content-Length"),
-            BadHead::BodyTooLarge => body_too_large(),
-            BadHead::TooLarge => Response::error(431, "head_too_large", "a head has 8 KiB and 64 fields at most"),
-            BadHead::TargetTooLong => Response::error(414, "target_too_long", "a request line has 8 KiB at most"),
+            BadHead::Malformed(what) => ApiError::BadRequest.with_text(what),
+            BadHead::Version => ApiError::HttpVersion.response(),
+            BadHead::LengthRequired => ApiError::LengthRequired.response(),
+            BadHead::BodyTooLarge => ApiError::BodyTooLarge.response(),
+            BadHead::TooLarge => ApiError::HeadTooLarge.response(),
+            BadHead::TargetTooLong => ApiError::TargetTooLong.response(),
         }
     }
-}
-
-/// The answer to a body beyond the bound.
-#[must_use]
-pub fn body_too_large() -> Response {
-    Response::error(413, "body_too_large", "a body has 16 KiB at most")
 }

@@ -1,0 +1,204 @@
+//! [`ApiError`]: the one table of error answers. Each row has the status, the code for programs, the default text for
+//! people, and when to try again. `doc/api.md` has the same table; a test compares both.
+
+use super::response::Response;
+
+/// An error answer. Codes are part of the contract with clients and never change.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum ApiError {
+    /// The head is not valid HTTP/1.1.
+    BadRequest,
+    /// The body is not one valid JSON object.
+    BadJson,
+    /// A field of the body is missing, not a string, or breaks a rule.
+    BadField,
+    /// The websocket handshake is not valid.
+    BadHandshake,
+    /// The email or the password is wrong.
+    WrongCredentials,
+    /// No token, or one that is not valid.
+    Unauthorized,
+    /// The page's origin is not allowed.
+    OriginNotAllowed,
+    /// This server does not issue tokens.
+    OutsideIssuer,
+    /// No such path.
+    NotFound,
+    /// The path exists, but not for this method; the answer has `Allow`.
+    MethodNotAllowed,
+    /// The head or the body took too long.
+    TooLate,
+    /// The email belongs to an account already.
+    EmailTaken,
+    /// The username belongs to an account already.
+    UsernameTaken,
+    /// A body without `Content-Length`.
+    LengthRequired,
+    /// The body is too large.
+    BodyTooLarge,
+    /// The request line is too long.
+    TargetTooLong,
+    /// The path is a websocket, version 13.
+    UpgradeRequired,
+    /// The address has too many connections.
+    TooManyConnections,
+    /// The address or the account has had too many logins.
+    TooManyLogins,
+    /// The user has too many sessions.
+    TooManySessions,
+    /// The head is too large.
+    HeadTooLarge,
+    /// A defect of the server.
+    Internal,
+    /// The queue for password hashes is full.
+    Busy,
+    /// The instance stops.
+    Draining,
+    /// The server has no room for another connection.
+    Full,
+    /// The event log or the database does not answer.
+    NotReady,
+    /// The database does not answer.
+    Unavailable,
+    /// Neither HTTP/1.0 nor HTTP/1.1.
+    HttpVersion,
+}
+
+/// One row of the table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Row {
+    /// The status (RFC 9110, section 15).
+    pub status: u16,
+    /// The stable code, for programs.
+    pub code: &'static str,
+    /// The default text: what to do about the error.
+    pub text: &'static str,
+    /// `Retry-After` in seconds (RFC 9110, section 10.2.3), unless the server knows better; none for errors that do not
+    /// go away by waiting.
+    pub retry_after_seconds: Option<u64>,
+}
+
+impl ApiError {
+    /// All errors, in the order of their status.
+    pub const ALL: [ApiError; 28] = [
+        ApiError::BadRequest,
+        ApiError::BadJson,
+        ApiError::BadField,
+        ApiError::BadHandshake,
+        ApiError::WrongCredentials,
+        ApiError::Unauthorized,
+        ApiError::OriginNotAllowed,
+        ApiError::OutsideIssuer,
+        ApiError::NotFound,
+        ApiError::MethodNotAllowed,
+        ApiError::TooLate,
+        ApiError::EmailTaken,
+        ApiError::UsernameTaken,
+        ApiError::LengthRequired,
+        ApiError::BodyTooLarge,
+        ApiError::TargetTooLong,
+        ApiError::UpgradeRequired,
+        ApiError::TooManyConnections,
+        ApiError::TooManyLogins,
+        ApiError::TooManySessions,
+        ApiError::HeadTooLarge,
+        ApiError::Internal,
+        ApiError::Busy,
+        ApiError::Draining,
+        ApiError::Full,
+        ApiError::NotReady,
+        ApiError::Unavailable,
+        ApiError::HttpVersion,
+    ];
+
+    /// The row of this error.
+    #[must_use]
+    pub const fn row(self) -> Row {
+        use ApiError as E;
+        let (status, code, retry_after_seconds, text) = match self {
+            E::BadRequest => (400, "bad_request", None, "the request is not valid HTTP/1.1"),
+            E::BadJson => (400, "bad_json", None, "the body has to be a JSON object"),
+            E::BadField => (400, "bad_field", None, "a field of the body is not valid"),
+            E::BadHandshake => {
+                (400, "bad_handshake", None, "the websocket handshake is not valid (RFC 6455, section 4.2.1)")
+            }
+            E::WrongCredentials => (401, "wrong_credentials", None, "the email or the password is wrong"),
+            E::Unauthorized => (401, "unauthorized", None, "log in, and send the token: Authorization: Bearer <token>"),
+            E::OriginNotAllowed => {
+                (403, "origin_not_allowed", None, "pages of this origin may not join: see ICH_ALLOWED_ORIGINS")
+            }
+            E::OutsideIssuer => (403, "outside_issuer", None, "tokens are issued elsewhere: log in there"),
+            E::NotFound => (404, "not_found", None, "there is nothing here: see doc/api.md"),
+            E::MethodNotAllowed => (405, "method_not_allowed", None, "this path does not take this method: see Allow"),
+            E::TooLate => (408, "too_late", None, "the request took longer than 10 seconds"),
+            E::EmailTaken => (409, "email_taken", None, "this email has an account: log in"),
+            E::UsernameTaken => (409, "username_taken", None, "this username is taken: choose another"),
+            E::LengthRequired => (411, "length_required", None, "send the body with a Content-Length"),
+            E::BodyTooLarge => (413, "body_too_large", None, "a body has 16 KiB at most"),
+            E::TargetTooLong => (414, "target_too_long", None, "a request line has 8 KiB at most"),
+            E::UpgradeRequired => (426, "upgrade_required", None, "join with a websocket (RFC 6455, version 13)"),
+            E::TooManyConnections => (429, "too_many_connections", Some(5), "too many connections from this address"),
+            E::TooManyLogins => (429, "too_many_logins", Some(60), "too many logins: try again later"),
+            E::TooManySessions => {
+                (429, "too_many_sessions", Some(30), "this account has too many sessions open: close one")
+            }
+            E::HeadTooLarge => (431, "head_too_large", None, "a head has 8 KiB and 64 fields at most"),
+            E::Internal => (500, "internal", None, "a defect of the server: its log says more"),
+            E::Busy => (503, "busy", Some(2), "too many users log in just now: try again"),
+            E::Draining => (503, "draining", Some(1), "this instance is about to stop"),
+            E::Full => (503, "full", Some(5), "the server has no room for another connection: try again later"),
+            E::NotReady => (503, "not_ready", Some(2), "the lobby cannot be joined now: try again"),
+            E::Unavailable => (503, "unavailable", Some(5), "the database of accounts does not answer"),
+            E::HttpVersion => (505, "http_version", None, "this server speaks HTTP/1.1"),
+        };
+        Row { status, code, text, retry_after_seconds }
+    }
+
+    /// The answer with the text of the table.
+    pub(crate) fn response(self) -> Response {
+        self.with_text(self.row().text)
+    }
+
+    /// The answer with a text that says more than the table.
+    pub(crate) fn with_text(self, text: &str) -> Response {
+        let row = self.row();
+        let response = Response::error(row.status, row.code, text);
+        let response = match row.retry_after_seconds {
+            Some(seconds) => response.retry_after(seconds),
+            None => response,
+        };
+        match self {
+            // RFC 9110, section 11.6.1.
+            ApiError::Unauthorized => response.with("WWW-Authenticate", "Bearer realm=\"ich\""),
+            // RFC 6455, section 4.4.
+            ApiError::BadHandshake => response.with("Sec-WebSocket-Version", "13"),
+            // RFC 9110, section 15.5.22.
+            ApiError::UpgradeRequired => response.with("Sec-WebSocket-Version", "13").with("Upgrade", "websocket"),
+            _ => response,
+        }
+    }
+}
+
+impl From<ApiError> for Response {
+    fn from(error: ApiError) -> Response {
+        error.response()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_error_has_a_code_of_its_own_but_for_internal_and_limits_say_when_to_try_again() {
+        let mut codes: Vec<_> = ApiError::ALL.iter().map(|error| (error.row().status, error.row().code)).collect();
+        assert!(codes.is_sorted_by_key(|(status, _)| *status));
+        codes.sort_unstable();
+        codes.dedup();
+        assert_eq!(codes.len(), ApiError::ALL.len());
+        for error in ApiError::ALL {
+            let row = error.row();
+            assert_eq!(row.retry_after_seconds.is_some(), matches!(row.status, 429 | 503), "{error:?}");
+        }
+    }
+}

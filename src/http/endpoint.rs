@@ -1,0 +1,52 @@
+//! [`PostEndpoint`]: what a `POST` endpoint has to say, and [`run`], which runs one.
+//!
+//! A connection's own thread must use little stack, because touched stack stays in memory as long as the connection. So
+//! parsing and responding run on a worker thread; only the wait for the result stays on the connection's thread.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use super::api_error::ApiError;
+use super::app_state::AppState;
+use super::response::Response;
+use crate::workers::Workers;
+
+/// A request with a JSON body, from its parsing to its answer.
+pub(crate) trait PostEndpoint: Sized + Send + 'static {
+    /// The result of [`PostEndpoint::execute`].
+    type Output: Send + 'static;
+
+    /// Parses the body and checks the limits of the client. Called on a worker thread.
+    ///
+    /// # Errors
+    /// The error answer.
+    fn parse(app: &AppState, body: &[u8], client: IpAddr) -> Result<Self, Response>;
+
+    /// Does what the request asks for. Called on the connection's thread; may wait a few seconds.
+    fn execute(self, app: &AppState) -> Self::Output;
+
+    /// The answer to the client. Called on a worker thread.
+    ///
+    /// # Errors
+    /// The error answer.
+    fn respond(app: &AppState, output: Self::Output) -> Result<Response, Response>;
+}
+
+/// Runs one request of the endpoint `E`: a row of the table of routes.
+pub(crate) type PostHandler = fn(&Arc<AppState>, &Workers, Vec<u8>, IpAddr) -> Response;
+
+/// Runs one request of the endpoint `E`. Called on the connection's thread.
+pub(crate) fn run<E: PostEndpoint>(app: &Arc<AppState>, workers: &Workers, body: Vec<u8>, client: IpAddr) -> Response {
+    let for_worker = app.clone();
+    let parsed = match workers.run(move || E::parse(&for_worker, &body, client)) {
+        Ok(Ok(request)) => request,
+        Ok(Err(response)) => return response,
+        Err(_) => return ApiError::Internal.response(),
+    };
+    let output = parsed.execute(app);
+    let for_worker = app.clone();
+    match workers.run(move || E::respond(&for_worker, output)) {
+        Ok(Ok(response) | Err(response)) => response,
+        Err(_) => ApiError::Internal.response(),
+    }
+}

@@ -1,0 +1,108 @@
+//! `GET /join`: from a request to a session. Called on a worker thread: checking a handshake and a token uses much stack.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use http::header::{AUTHORIZATION, HOST, ORIGIN, SEC_WEBSOCKET_PROTOCOL, UPGRADE};
+
+use crate::clock;
+use crate::http::api_error::ApiError;
+use crate::http::app_state::AppState;
+use crate::http::permits::{NoPermit, Permit};
+use crate::http::request::Request;
+use crate::http::response::Response;
+use crate::lobby::User;
+use crate::session::wire::{self, HandshakeError};
+
+/// The subprotocol of this server. A browser cannot set `Authorization`, so it offers the token as a second subprotocol:
+/// `new WebSocket(url, ["ich", "bearer." + token])`.
+const SUBPROTOCOL: &str = "ich";
+const SUBPROTOCOL_TOKEN_PREFIX: &str = "bearer.";
+/// When a token without a representable end is checked again.
+const TOKEN_LONGEST: Duration = Duration::from_secs(3600 * 24 * 366);
+
+/// A valid handshake.
+pub(crate) struct Joined {
+    /// The bytes of `101 Switching Protocols`.
+    pub(crate) answer: Vec<u8>,
+    pub(crate) user: User,
+    pub(crate) token_expires_at: Instant,
+    /// Counts the session among those of its user.
+    pub(crate) permit: Permit<Arc<str>>,
+}
+
+/// Checks the request.
+///
+/// # Errors
+/// The error answer: 400, 401, 403, 405, 426, 429 or 503.
+pub(crate) fn check(app: &AppState, request: &Request) -> Result<Joined, Response> {
+    let asks_for_upgrade = request.head.headers().contains_key(UPGRADE);
+    if request.head.method() != http::Method::GET {
+        return Err(if asks_for_upgrade {
+            ApiError::BadHandshake.with_text("a websocket handshake has the method GET")
+        } else {
+            ApiError::MethodNotAllowed.response().with("Allow", "GET")
+        });
+    }
+    if request.content_length.is_some_and(|length| length > 0) {
+        return Err(ApiError::BadHandshake.with_text("a websocket handshake has no body"));
+    }
+    let (token, in_subprotocol) = token(request);
+    let handshake = wire::accept(&request.head, in_subprotocol.then_some(SUBPROTOCOL));
+    // A browser does not tell a page why its websocket was refused. The page sends its token in a plain request to find
+    // out: it gets the reason, or 426 if a websocket would be accepted.
+    let handshake = match handshake {
+        Err(error) if asks_for_upgrade || token.is_none() => return Err(handshake_refused(error, asks_for_upgrade)),
+        other => other,
+    };
+    check_origin(app, request)?;
+    let token = token.ok_or_else(|| ApiError::Unauthorized.response())?;
+    let invalid_token = |_| ApiError::Unauthorized.with_text("the token is not valid: log in again");
+    let claims = app.tokens.verify(token).map_err(invalid_token)?;
+    if !app.publisher.is_ready() {
+        return Err(ApiError::NotReady.response());
+    }
+    let user = User { id: claims.user_id.into(), username: claims.username.into() };
+    let permit =
+        app.permits_per_user.take(user.id.clone()).map_err(|_: NoPermit| ApiError::TooManySessions.response())?;
+    let answer = handshake.map_err(|error| handshake_refused(error, asks_for_upgrade))?;
+    let left = Duration::from_secs(claims.expires_at_unix_seconds.saturating_sub(clock::unix_seconds()));
+    let now = Instant::now();
+    let token_expires_at = now.checked_add(left).unwrap_or(now + TOKEN_LONGEST);
+    Ok(Joined { answer, user, token_expires_at, permit })
+}
+
+/// The token, and whether it came as a subprotocol. Each of the two header fields may occur once.
+fn token(request: &Request) -> (Option<&str>, bool) {
+    if let Some(value) = request.header(AUTHORIZATION) {
+        let token = value.split_once(' ').filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"));
+        return (token.map(|(_, token)| token.trim()), false);
+    }
+    let offered = request.header(SEC_WEBSOCKET_PROTOCOL).unwrap_or_default();
+    let mut offered = offered.split(',').map(str::trim);
+    let offers_ours = offered.clone().any(|name| name == SUBPROTOCOL);
+    (offered.find_map(|name| name.strip_prefix(SUBPROTOCOL_TOKEN_PREFIX)), offers_ours)
+}
+
+/// A page may join from this server's own host or from an allowed origin (RFC 6455, section 10.2). Programs other than
+/// browsers send no `Origin`.
+fn check_origin(app: &AppState, request: &Request) -> Result<(), Response> {
+    if !request.head.headers().contains_key(ORIGIN) {
+        return Ok(());
+    }
+    let origin = request.header(ORIGIN).unwrap_or_default();
+    let host = origin.strip_prefix("http://").or_else(|| origin.strip_prefix("https://"));
+    let is_own = host.is_some() && host == request.header(HOST);
+    if is_own || app.allowed_origins.iter().any(|allowed| allowed.eq_ignore_ascii_case(origin)) {
+        return Ok(());
+    }
+    Err(ApiError::OriginNotAllowed.response())
+}
+
+fn handshake_refused(error: HandshakeError, asks_for_upgrade: bool) -> Response {
+    match error {
+        HandshakeError::NoUpgrade if !asks_for_upgrade => ApiError::UpgradeRequired.response(),
+        HandshakeError::Version => ApiError::UpgradeRequired.response(),
+        HandshakeError::NoUpgrade | HandshakeError::Malformed => ApiError::BadHandshake.response(),
+    }
+}
