@@ -36,7 +36,7 @@ fn what_must_hold_holds_in_the_fourth_seeds() {
 
 #[test]
 fn the_runs_contain_what_is_hard() {
-    let all: Vec<_> = (0..10).map(|seed| simulator::run(seed).0).collect();
+    let all: Vec<_> = (0..SEEDS_PER_TEST).map(|seed| simulator::run(seed).0).collect();
     let sum = |count: fn(&simulator::Seen) -> usize| all.iter().map(count).sum::<usize>();
     assert!(sum(|seen| seen.records) > 3_000);
     assert!(sum(|seen| seen.duplicates) > 50);

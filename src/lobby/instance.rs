@@ -177,8 +177,12 @@ impl Instance {
         }
     }
 
-    /// A record of this instance was not taken by the log, or handed back by it.
+    /// The log did not take a record, or reported it undelivered. A record of an earlier incarnation is ignored: its
+    /// `seq` says nothing about the records of this one.
     pub fn on_undelivered(&mut self, record: &Record) {
+        if record.from != self.id {
+            return;
+        }
         match record.body {
             Body::Roster { .. } => {
                 self.roster_outstanding.remove(&record.seq);
@@ -209,23 +213,25 @@ impl Instance {
     pub fn tick(&mut self, lobby: &Lobby, at: &Arc<str>, now: Duration) -> Vec<Record> {
         self.clock.advance(now);
         self.look_at(lobby);
+        let now = self.clock.now();
+        let is_due = |at: Option<Duration>| at.is_some_and(|at| now >= at);
         let mut records = Vec::new();
-        if self.phase == Phase::Draining && self.sessions.is_empty() {
+        if self.is_drained() {
             self.phase = Phase::Bye { last: false, outstanding: None };
         }
-        // While draining no roster: it would report as gone those whose sessions were closed without a `left`.
-        if self.phase == Phase::Serving {
-            self.tick_roster(at, &mut records);
+        let is_heartbeat_due = is_due(self.heartbeat_at());
+        if is_heartbeat_due {
+            self.beats += 1;
+            self.is_roster_due |= self.beats.is_multiple_of(BEATS_PER_ROSTER);
         }
-        match self.phase {
-            Phase::Serving | Phase::Draining => self.tick_beat(at, &mut records),
-            Phase::Bye { last, outstanding: None } if self.clock.now() >= self.bye_not_before => {
-                let bye = self.record(at.clone(), Body::Bye { last });
-                self.phase = Phase::Bye { last, outstanding: Some(bye.seq) };
-                self.bye_not_before = self.clock.now() + INTERVAL;
-                records.push(bye);
-            }
-            Phase::Bye { .. } | Phase::Stopped => {}
+        if is_due(self.roster_at()) {
+            self.append_roster(at, &mut records);
+        }
+        if is_heartbeat_due {
+            self.append_heartbeat(at, &mut records);
+        }
+        if is_due(self.bye_at()) {
+            self.append_bye(at, &mut records);
         }
         records
     }
@@ -235,11 +241,30 @@ impl Instance {
         self.has_been_member |= self.is_member;
     }
 
-    fn tick_roster(&mut self, at: &Arc<str>, records: &mut Vec<Record>) {
-        let is_due = self.is_roster_due || !self.is_member;
-        if !is_due || !self.roster_outstanding.is_empty() || self.clock.now() < self.roster_not_before {
-            return;
-        }
+    /// When a roster has to be appended; none while one is in flight or none is due. While the instance drains, no
+    /// roster is due: it would report as gone the users whose sessions were closed without a `left`.
+    fn roster_at(&self) -> Option<Duration> {
+        let is_due = self.phase == Phase::Serving && (self.is_roster_due || !self.is_member);
+        (is_due && self.roster_outstanding.is_empty()).then_some(self.roster_not_before)
+    }
+
+    /// When a heartbeat has to be appended; none while one is in flight, and after the last session was closed.
+    fn heartbeat_at(&self) -> Option<Duration> {
+        let is_alive = matches!(self.phase, Phase::Serving | Phase::Draining);
+        (is_alive && self.beat_outstanding.is_none()).then_some(self.beat_not_before)
+    }
+
+    /// When a `bye` has to be appended; none while one is in flight, and before the last session was closed.
+    fn bye_at(&self) -> Option<Duration> {
+        matches!(self.phase, Phase::Bye { outstanding: None, .. }).then_some(self.bye_not_before)
+    }
+
+    /// Whether the next tick begins with the `bye`.
+    fn is_drained(&self) -> bool {
+        self.phase == Phase::Draining && self.sessions.is_empty()
+    }
+
+    fn append_roster(&mut self, at: &Arc<str>, records: &mut Vec<Record>) {
         self.is_roster_due = false;
         self.roster_not_before = self.clock.now() + INTERVAL;
         let entries = roster::split(&self.sessions, self.roster_bytes_max);
@@ -251,17 +276,20 @@ impl Instance {
         }
     }
 
-    fn tick_beat(&mut self, at: &Arc<str>, records: &mut Vec<Record>) {
-        if self.beat_outstanding.is_some() || self.clock.now() < self.beat_not_before {
-            return;
-        }
-        self.beats += 1;
+    fn append_heartbeat(&mut self, at: &Arc<str>, records: &mut Vec<Record>) {
         let record = self.record(at.clone(), Body::Beat { n: self.beats });
         self.beat_outstanding = Some((record.seq, self.clock.now()));
         self.beat_not_before = self.clock.now() + INTERVAL;
         self.unanswered_since.get_or_insert(self.clock.now());
-        self.is_roster_due |= self.beats.is_multiple_of(BEATS_PER_ROSTER);
         records.push(record);
+    }
+
+    fn append_bye(&mut self, at: &Arc<str>, records: &mut Vec<Record>) {
+        let Phase::Bye { last, .. } = self.phase else { return };
+        let bye = self.record(at.clone(), Body::Bye { last });
+        self.phase = Phase::Bye { last, outstanding: Some(bye.seq) };
+        self.bye_not_before = self.clock.now() + INTERVAL;
+        records.push(bye);
     }
 
     fn record(&mut self, at: Arc<str>, body: Body) -> Record {
@@ -299,22 +327,17 @@ impl Instance {
         self.phase == Phase::Stopped
     }
 
-    /// How long from `now` until [`Instance::tick`] has to be called, at the latest.
+    /// How long from `now` until [`Instance::tick`] has something to do; at most one second, as the clock of this
+    /// instance has to be read that often. It is zero exactly when a tick with the lobby of the last call would append
+    /// something, so a loop that waits this long between two ticks never spins.
     #[must_use]
     pub fn next_tick(&self, now: Duration) -> Duration {
-        let mut due = self.clock.at(now) + INTERVAL;
-        if self.beat_outstanding.is_none() {
-            due = due.min(self.beat_not_before);
+        if self.is_drained() {
+            return Duration::ZERO;
         }
-        if self.is_roster_due && self.roster_outstanding.is_empty() {
-            due = due.min(self.roster_not_before);
-        }
-        match self.phase {
-            Phase::Draining if self.sessions.is_empty() => due = Duration::ZERO,
-            Phase::Bye { outstanding: None, .. } => due = due.min(self.bye_not_before),
-            _ => {}
-        }
-        due.saturating_sub(self.clock.at(now))
+        let now = self.clock.at(now);
+        let due = [self.roster_at(), self.heartbeat_at(), self.bye_at()].into_iter().flatten().min();
+        due.map_or(INTERVAL, |at| at.saturating_sub(now).min(INTERVAL))
     }
 
     /// The sessions that are open here, whether or not the log knows them yet.

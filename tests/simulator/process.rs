@@ -140,13 +140,22 @@ impl Process {
             self.unanswered.remove(&record.seq);
             self.instance.on_undelivered(&record);
         }
-        if self.span_end.is_none() {
-            for record in self.instance.tick(&self.lobby, &self.at, Duration::from_millis(now)) {
-                self.check_stopping(&record)?;
-                self.append(record, !refuses(), now);
-            }
+        if self.span_end.is_some() {
+            return Ok(());
         }
-        Ok(())
+        let now_time = Duration::from_millis(now);
+        let is_due = self.instance.next_tick(now_time).is_zero();
+        let records = self.instance.tick(&self.lobby, &self.at, now_time);
+        ensure(!is_due || !records.is_empty(), "a tick that is due appends something", || {
+            format!("{:?}", self.instance)
+        })?;
+        for record in records {
+            self.check_stopping(&record)?;
+            self.append(record, !refuses(), now);
+        }
+        ensure(!self.instance.next_tick(now_time).is_zero(), "no two ticks are due at the same time", || {
+            format!("{:?}", self.instance)
+        })
     }
 
     pub fn stop(&mut self) {

@@ -1,5 +1,9 @@
 //! One test for each rule of [`Instance`], named by it.
 
+use std::collections::VecDeque;
+
+use proptest::prelude::*;
+
 use super::*;
 use crate::lobby::testing::{Y, joined as joined_body, roster as roster_body, user};
 use crate::lobby::{Event, RosterEntry};
@@ -11,11 +15,13 @@ struct Bench {
     instance: Instance,
     lobby: Lobby,
     now: Duration,
+    other_seq: u64,
 }
 
 impl Bench {
     fn new() -> Self {
-        Bench { instance: Instance::new(ID, 200, Duration::ZERO), lobby: Lobby::default(), now: Duration::ZERO }
+        let instance = Instance::new(ID, 200, Duration::ZERO);
+        Bench { instance, lobby: Lobby::default(), now: Duration::ZERO, other_seq: 0 }
     }
 
     /// One that is ready.
@@ -79,11 +85,15 @@ impl Bench {
         self.instance.health(self.now)
     }
 
+    /// Applies a record of another instance.
+    fn apply_other(&mut self, body: Body) {
+        self.other_seq += 1;
+        let record = Record { from: Y, seq: self.other_seq, at: Self::at(), body };
+        self.lobby.apply(&record, &mut Vec::new());
+    }
+
     fn lose(&mut self) {
-        for seq in 1..=10 {
-            let record = Record { from: Y, seq, at: Self::at(), body: Body::Beat { n: seq } };
-            self.lobby.apply(&record, &mut Vec::new());
-        }
+        (0..10).for_each(|_| self.apply_other(Body::Beat { n: 1 }));
     }
 }
 
@@ -316,6 +326,47 @@ fn an_undelivered_bye_is_tried_again() {
 }
 
 #[test]
+fn a_draining_instance_waits_between_two_ticks() {
+    let mut bench = Bench::ready();
+    let joined = bench.open(1);
+    bench.deliver(&[joined]);
+    bench.instance.stop();
+    // The tenth heartbeat makes a roster due, and a draining instance appends none.
+    for _ in 0..12 {
+        let records = bench.tick();
+        bench.deliver(&records);
+        assert_ne!(bench.instance.next_tick(bench.now), Duration::ZERO, "after heartbeat {}", bench.instance.beats);
+        bench.wait_ms(1_000);
+    }
+}
+
+#[test]
+fn an_instance_waits_while_its_bye_is_in_flight() {
+    let mut bench = Bench::ready();
+    bench.instance.stop();
+    let bye = bench.tick();
+    assert!(matches!(bye[0].body, Body::Bye { .. }));
+    for _ in 0..5 {
+        bench.wait_ms(1_000);
+        assert_eq!(bench.tick(), []);
+        assert_ne!(bench.instance.next_tick(bench.now), Duration::ZERO);
+    }
+}
+
+#[test]
+fn a_record_of_an_earlier_incarnation_that_is_undelivered_changes_nothing() {
+    let mut bench = Bench::new();
+    let first = bench.tick();
+    let before = format!("{:?}", bench.instance);
+    let bodies = [roster_body(&[]), joined_body(1, "Ann"), Body::Beat { n: 1 }, Body::Bye { last: false }];
+    for record in first.iter().map(|record| record.seq).flat_map(|seq| bodies.clone().map(|body| (seq, body))) {
+        let (seq, body) = record;
+        bench.instance.on_undelivered(&Record { from: Y, seq, at: Bench::at(), body });
+    }
+    assert_eq!(format!("{:?}", bench.instance), before);
+}
+
+#[test]
 fn the_next_tick_is_when_something_is_due_and_never_more_than_a_second_ahead() {
     let mut bench = Bench::new();
     assert_eq!(bench.instance.next_tick(bench.now), Duration::ZERO);
@@ -324,4 +375,119 @@ fn the_next_tick_is_when_something_is_due_and_never_more_than_a_second_ahead() {
     bench.deliver(&first);
     bench.wait_ms(300);
     assert_eq!(bench.instance.next_tick(bench.now), Duration::from_millis(700));
+}
+
+/// One call of an instance, or something that happens to its records.
+#[derive(Debug, Clone, Copy)]
+enum Call {
+    Wait {
+        ms: u64,
+    },
+    Tick,
+    Open,
+    Close,
+    Say,
+    Stop,
+    /// The first records in flight come back.
+    Deliver {
+        records: usize,
+    },
+    /// The first records in flight are reported undelivered; some of them are in the log all the same.
+    Undeliver {
+        records: usize,
+        yet_delivered: bool,
+    },
+    /// The lease of this instance runs out.
+    Lose,
+    /// Another instance was the last one to stop.
+    LastBye,
+}
+
+fn calls() -> impl Strategy<Value = Vec<Call>> {
+    let call = prop_oneof![
+        4 => (0u64..2_500).prop_map(|ms| Call::Wait { ms }),
+        3 => Just(Call::Wait { ms: 1_000 }),
+        6 => Just(Call::Tick),
+        2 => Just(Call::Open),
+        2 => Just(Call::Close),
+        1 => Just(Call::Say),
+        1 => Just(Call::Stop),
+        6 => (1usize..8).prop_map(|records| Call::Deliver { records }),
+        2 => (1usize..8, any::<bool>())
+            .prop_map(|(records, yet_delivered)| Call::Undeliver { records, yet_delivered }),
+        1 => Just(Call::Lose),
+        1 => Just(Call::LastBye),
+    ];
+    proptest::collection::vec(call, 0..150)
+}
+
+/// An instance whose records are in flight until a call delivers them.
+struct History {
+    bench: Bench,
+    in_flight: VecDeque<Record>,
+    next_session: u64,
+}
+
+impl History {
+    fn new() -> Self {
+        History { bench: Bench::new(), in_flight: VecDeque::new(), next_session: 1 }
+    }
+
+    fn perform(&mut self, call: Call) {
+        let instance = &mut self.bench.instance;
+        let last_session = SessionId(self.next_session - 1);
+        match call {
+            Call::Wait { ms } => self.bench.wait_ms(ms),
+            Call::Tick => self.in_flight.extend(self.bench.tick()),
+            Call::Open => {
+                let session = SessionId(self.next_session);
+                self.next_session += 1;
+                self.in_flight.extend(instance.open_session(session, user("Ann"), Bench::at()));
+            }
+            Call::Close => self.in_flight.extend(instance.close_session(last_session, Bench::at())),
+            Call::Say => self.in_flight.extend(instance.say(last_session, "hi".into(), None, Bench::at())),
+            Call::Stop => instance.stop(),
+            Call::Deliver { records } => {
+                let back: Vec<_> = self.in_flight.drain(..records.min(self.in_flight.len())).collect();
+                self.bench.deliver(&back);
+            }
+            Call::Undeliver { records, yet_delivered } => {
+                let back: Vec<_> = self.in_flight.drain(..records.min(self.in_flight.len())).collect();
+                back.iter().for_each(|record| instance.on_undelivered(record));
+                if yet_delivered {
+                    self.bench.deliver(&back);
+                }
+            }
+            Call::Lose => self.bench.lose(),
+            Call::LastBye => self.bench.apply_other(Body::Bye { last: true }),
+        }
+    }
+
+    fn phase_and_next_tick(&self) -> (Phase, Duration) {
+        (self.bench.instance.phase, self.bench.instance.next_tick(self.bench.now))
+    }
+}
+
+proptest! {
+    /// Whoever ticks when `next_tick` says so, and only then, misses nothing and never spins.
+    #[test]
+    fn after_any_calls_a_tick_does_something_exactly_when_it_is_due(calls in calls()) {
+        let mut history = History::new();
+        for call in calls {
+            history.perform(call);
+            // The log thread ticks after each poll; here it does so when a tick is due, and in between as drawn.
+            let (phase, wait) = history.phase_and_next_tick();
+            prop_assert!(wait <= INTERVAL);
+            let knows_lobby = history.bench.instance.is_member == history.bench.lobby.is_member(ID);
+            if !wait.is_zero() && !(knows_lobby && matches!(call, Call::Tick | Call::Deliver { .. })) {
+                continue;
+            }
+            let records = history.bench.tick();
+            let (phase_after, wait_after) = history.phase_and_next_tick();
+            let does_something = !records.is_empty() || phase_after != phase;
+            prop_assert_eq!(does_something, wait.is_zero(), "{:?} after {:?}", records, call);
+            prop_assert!(!wait_after.is_zero(), "it spins after {:?}: {:?}", call, history.bench.instance);
+            history.in_flight.extend(records);
+        }
+    }
 }
