@@ -6,6 +6,7 @@
 mod thread;
 
 use std::io;
+use std::net::TcpStream;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -16,6 +17,7 @@ use self::thread::FanOutThread;
 use super::end::End;
 use super::link::Link;
 use super::outbox::{HealthTimes, Piece};
+use super::socket::Socket;
 use crate::lobby::SessionId;
 use crate::metrics::Metrics;
 use crate::threads;
@@ -30,11 +32,11 @@ const RUN_PLACES: usize = 32;
 const RUN_PLACE_BYTES: usize = 512;
 
 /// What a fan-out thread is told.
-pub enum Command {
+pub enum Command<S = TcpStream> {
     /// A connection, before its `joined` is appended.
     Open {
         /// The connection.
-        link: Arc<Link>,
+        link: Arc<Link<S>>,
         /// When its token's time is over.
         token_expires_at: Instant,
     },
@@ -94,23 +96,28 @@ pub struct Admission {
 }
 
 /// The sending ends to all fan-out threads. Cheap to clone.
-#[derive(Clone)]
-pub struct FanOut {
-    threads: Arc<[ToThread]>,
+pub struct FanOut<S = TcpStream> {
+    threads: Arc<[ToThread<S>]>,
 }
 
-struct ToThread {
-    commands: Sender<Command>,
+struct ToThread<S> {
+    commands: Sender<Command<S>>,
     /// Has one word for each place that the runs among the commands take.
     run_places: Sender<()>,
 }
 
-impl FanOut {
+impl<S> Clone for FanOut<S> {
+    fn clone(&self) -> Self {
+        FanOut { threads: self.threads.clone() }
+    }
+}
+
+impl<S: Socket> FanOut<S> {
     /// Starts `count` threads.
     ///
     /// # Errors
     /// The system has no room for a thread.
-    pub fn start(count: usize, settings: &Settings) -> io::Result<(FanOut, Vec<JoinHandle<()>>)> {
+    pub fn start(count: usize, settings: &Settings) -> io::Result<(Self, Vec<JoinHandle<()>>)> {
         let mut senders = Vec::with_capacity(count);
         let mut handles = Vec::with_capacity(count);
         for number in 0..count.max(1) {
@@ -121,6 +128,21 @@ impl FanOut {
             senders.push(ToThread { commands, run_places });
         }
         Ok((FanOut { threads: senders.into() }, handles))
+    }
+
+    /// A fan-out without threads: a test takes what is sent to each of them.
+    #[cfg(test)]
+    pub(crate) fn detached(count: usize) -> (Self, Vec<DetachedThread<S>>) {
+        let mut detached = Vec::new();
+        let threads = (0..count)
+            .map(|_| {
+                let (commands, waiting) = crossbeam_channel::unbounded();
+                let (run_places, taken_places) = crossbeam_channel::unbounded();
+                detached.push(DetachedThread { commands: waiting, _taken_places: taken_places });
+                ToThread { commands, run_places }
+            })
+            .collect();
+        (FanOut { threads }, detached)
     }
 
     /// How many threads there are.
@@ -136,12 +158,12 @@ impl FanOut {
     }
 
     /// Tells the thread of one session. Blocks while its channel is full. False when it has ended.
-    pub fn tell(&self, session: SessionId, command: Command) -> bool {
+    pub fn tell(&self, session: SessionId, command: Command<S>) -> bool {
         self.tell_thread(self.thread_of(session), command)
     }
 
     /// Tells one thread by its number.
-    pub fn tell_thread(&self, number: usize, command: Command) -> bool {
+    pub fn tell_thread(&self, number: usize, command: Command<S>) -> bool {
         let Some(thread) = self.threads.get(number) else { return false };
         if let Command::Events(run) = &command {
             for _ in 0..run.places() {
@@ -154,7 +176,7 @@ impl FanOut {
     }
 
     /// Tells all threads.
-    pub fn tell_all(&self, command: impl Fn() -> Command) {
+    pub fn tell_all(&self, command: impl Fn() -> Command<S>) {
         for number in 0..self.threads.len() {
             self.tell_thread(number, command());
         }
@@ -170,4 +192,11 @@ pub struct Settings {
     pub health: HealthTimes,
     /// Where it is counted.
     pub metrics: Arc<Metrics>,
+}
+
+/// The receiving end of a fan-out thread that does not run.
+#[cfg(test)]
+pub(crate) struct DetachedThread<S = TcpStream> {
+    pub commands: crossbeam_channel::Receiver<Command<S>>,
+    _taken_places: crossbeam_channel::Receiver<()>,
 }

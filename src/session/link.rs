@@ -6,25 +6,26 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use super::end::End;
+use super::socket::Socket;
 use crate::lobby::SessionId;
 
 /// One connection. Behind an `Arc`: one descriptor, closed when both sides are done with it.
 #[derive(Debug)]
-pub struct Link {
+pub struct Link<S = TcpStream> {
     /// Which session it is.
     pub session: SessionId,
     /// The socket: read by the session thread, written by the fan-out, shut down by either.
-    pub stream: TcpStream,
+    pub socket: S,
     opened_at: Instant,
     heard_ns: AtomicU64,
     end: OnceLock<End>,
 }
 
-impl Link {
+impl<S: Socket> Link<S> {
     /// A connection whose handshake is done.
     #[must_use]
-    pub fn new(session: SessionId, stream: TcpStream) -> Self {
-        Link { session, stream, opened_at: Instant::now(), heard_ns: AtomicU64::new(0), end: OnceLock::new() }
+    pub fn new(session: SessionId, socket: S) -> Self {
+        Link { session, socket, opened_at: Instant::now(), heard_ns: AtomicU64::new(0), end: OnceLock::new() }
     }
 
     /// The reader got a whole message or control frame. (A frame that trickles in does not count: it has to be there
@@ -48,11 +49,11 @@ impl Link {
     /// Ends both directions at once: a blocked read returns.
     pub fn cut(&self) {
         // It fails only when the connection is gone already.
-        let _ = self.stream.shutdown(Shutdown::Both);
+        let _ = self.socket.shutdown(Shutdown::Both);
     }
 
     /// Tells the peer that nothing more comes.
     pub fn finish_writing(&self) {
-        let _ = self.stream.shutdown(Shutdown::Write);
+        let _ = self.socket.shutdown(Shutdown::Write);
     }
 }

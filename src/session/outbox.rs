@@ -6,13 +6,14 @@
 
 use std::collections::VecDeque;
 use std::io::{self, IoSlice};
+use std::net::TcpStream;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::end::End;
 use super::link::Link;
+use super::socket::Socket;
 use super::wire;
-use crate::net;
 
 /// How many parts one write takes at most (Linux allows 1,024).
 const PARTS_PER_WRITE: usize = 256;
@@ -68,9 +69,9 @@ enum Stage {
 
 /// The outgoing side of one session.
 #[derive(Debug)]
-pub struct Outbox {
+pub struct Outbox<S = TcpStream> {
     /// The connection.
-    pub link: Arc<Link>,
+    pub link: Arc<Link<S>>,
     /// When the token's time is over.
     token_expires_at: Instant,
     stage: Stage,
@@ -88,10 +89,10 @@ pub struct Outbox {
     pinged_at: Option<Instant>,
 }
 
-impl Outbox {
+impl<S: Socket> Outbox<S> {
     /// For a connection whose handshake is done. `ping_at`: when it is pinged first.
     #[must_use]
-    pub fn new(link: Arc<Link>, token_expires_at: Instant, ping_at: Instant, now: Instant) -> Self {
+    pub fn new(link: Arc<Link<S>>, token_expires_at: Instant, ping_at: Instant, now: Instant) -> Self {
         Outbox {
             link,
             token_expires_at,
@@ -172,7 +173,7 @@ impl Outbox {
     /// The common case: one write, nothing kept.
     fn send_directly(&mut self, round: &Arc<[u8]>, origin: usize, now: Instant) -> Result<(), End> {
         let Some(bytes) = round.get(origin..).filter(|bytes| !bytes.is_empty()) else { return Ok(()) };
-        let sent = match net::send_now(&self.link.stream, &[IoSlice::new(bytes)]) {
+        let sent = match self.link.socket.send_now(&[IoSlice::new(bytes)]) {
             Ok(sent) => sent,
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => 0,
             Err(_) => return Err(End::Disconnected),
@@ -277,7 +278,7 @@ impl Outbox {
         while !self.queue.is_empty() {
             let parts: Vec<IoSlice<'_>> =
                 self.queue.iter().take(PARTS_PER_WRITE).map(|piece| IoSlice::new(piece.rest())).collect();
-            match net::send_now(&self.link.stream, &parts) {
+            match self.link.socket.send_now(&parts) {
                 Ok(sent) => self.advance(sent),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     self.pause(progress, now);

@@ -1,7 +1,7 @@
 //! The life of a session, on its connection's own thread: it reads frames, checks them and appends to the log. It never
 //! writes to the socket: what its client has to be told goes through the fan-out.
 
-use std::io::Read;
+use std::net::TcpStream;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -12,6 +12,7 @@ use super::fan_out::{Command, FanOut};
 use super::link::Link;
 use super::protocol::{self, ClientError};
 use super::rate::TokenBucket;
+use super::socket::Socket;
 use super::wire::{self, Received, Receiver};
 use crate::clock;
 use crate::config::Limits;
@@ -28,11 +29,11 @@ const LINGER: Duration = Duration::from_secs(2);
 const LINGER_BYTES_MAX: usize = 1 << 20;
 
 /// What all sessions use.
-pub struct Sessions {
+pub struct Sessions<S = TcpStream> {
     /// Where sessions are opened, closed, and say something.
     pub publisher: Arc<Publisher>,
     /// Who writes.
-    pub fan_out: FanOut,
+    pub fan_out: FanOut<S>,
     /// Bounds.
     pub limits: Limits,
     /// Where it is counted.
@@ -40,9 +41,9 @@ pub struct Sessions {
 }
 
 /// One session to be: the handshake is done.
-pub struct NewSession {
+pub struct NewSession<S = TcpStream> {
     /// The connection.
-    pub link: Arc<Link>,
+    pub link: Arc<Link<S>>,
     /// Who, from the token.
     pub user: User,
     /// When the token's time is over.
@@ -52,7 +53,7 @@ pub struct NewSession {
 }
 
 /// Runs a session to its end. Called on the connection's thread.
-pub fn run(shared: &Sessions, new: NewSession) {
+pub fn run<S: Socket>(shared: &Sessions<S>, new: NewSession<S>) {
     let NewSession { link, user, token_expires_at, after_head } = new;
     let opened = Command::Open { link: link.clone(), token_expires_at };
     if !shared.fan_out.tell(link.session, opened) {
@@ -73,12 +74,12 @@ pub fn run(shared: &Sessions, new: NewSession) {
 }
 
 /// Gives back what a session has, also when its thread panics.
-struct OpenSession<'a> {
-    shared: &'a Sessions,
-    link: &'a Link,
+struct OpenSession<'a, S: Socket> {
+    shared: &'a Sessions<S>,
+    link: &'a Link<S>,
 }
 
-impl Drop for OpenSession<'_> {
+impl<S: Socket> Drop for OpenSession<'_, S> {
     fn drop(&mut self) {
         let end = self.link.end(End::Internal);
         if end == End::Internal {
@@ -94,7 +95,7 @@ impl Drop for OpenSession<'_> {
 }
 
 /// Says the last word where the peer may still hear it, and waits for him to have read it.
-fn finish(shared: &Sessions, link: &Link, end: End) {
+fn finish<S: Socket>(shared: &Sessions<S>, link: &Link<S>, end: End) {
     match end {
         // The reply went out already, or nobody is there, or the fan-out has said it.
         End::Disconnected | End::PingTimeout | End::TokenExpired | End::TooSlow | End::Restarting => {}
@@ -108,20 +109,20 @@ fn finish(shared: &Sessions, link: &Link, end: End) {
     }
 }
 
-fn close(link: &Link, end: End) -> Command {
+fn close<S>(link: &Link<S>, end: End) -> Command<S> {
     Command::Close { session: link.session, frame: wire::close(end.row().code, end.row().words) }
 }
 
 /// Reads and drops until the peer is done, a while, or a lot.
-fn linger(link: &Link) {
+fn linger<S: Socket>(link: &Link<S>) {
     let until = Instant::now() + LINGER;
     let mut buffer = [0; 512];
     let mut left = LINGER_BYTES_MAX;
     while let Some(wait) = until.checked_duration_since(Instant::now()).filter(|wait| !wait.is_zero()) {
-        if link.stream.set_read_timeout(Some(wait)).is_err() {
+        if link.socket.set_read_timeout(wait).is_err() {
             return;
         }
-        match (&link.stream).read(&mut buffer) {
+        match link.socket.read(&mut buffer) {
             Ok(read) if read > 0 && read <= left => left -= read,
             _ => return,
         }
@@ -129,23 +130,23 @@ fn linger(link: &Link) {
 }
 
 /// A session that is open: what its client sends.
-struct Conversation<'a> {
-    shared: &'a Sessions,
-    link: &'a Link,
-    receiver: Receiver<'a>,
+struct Conversation<'a, S> {
+    shared: &'a Sessions<S>,
+    link: &'a Link<S>,
+    receiver: Receiver<'a, S>,
     messages: TokenBucket,
     /// Messages refused since the last one that was taken.
     refused: u32,
     control_frames: TokenBucket,
 }
 
-impl<'a> Conversation<'a> {
-    fn new(shared: &'a Sessions, link: &'a Link, after_head: Vec<u8>) -> Self {
+impl<'a, S: Socket> Conversation<'a, S> {
+    fn new(shared: &'a Sessions<S>, link: &'a Link<S>, after_head: Vec<u8>) -> Self {
         let (limits, now) = (&shared.limits, Instant::now());
         Conversation {
             shared,
             link,
-            receiver: Receiver::new(&link.stream, after_head, limits.frame_bytes),
+            receiver: Receiver::new(&link.socket, after_head, limits.frame_bytes),
             messages: TokenBucket::new(limits.messages_per_second, limits.message_burst, now),
             refused: 0,
             control_frames: TokenBucket::new(CONTROL_FRAMES_PER_SECOND, CONTROL_FRAMES_BURST, now),

@@ -4,7 +4,6 @@
 //! which drops them, as everything that goes out is ordered by the fan-out and written there.
 
 use std::io::{self, Read, Write};
-use std::net::TcpStream;
 
 use tungstenite::error::{CapacityError, Error as LibraryError};
 use tungstenite::handshake::server as handshake;
@@ -14,6 +13,7 @@ use tungstenite::protocol::{Role, WebSocket, WebSocketConfig};
 use tungstenite::{Message, error::ProtocolError};
 
 use super::end::End;
+use super::socket::Socket;
 
 /// Bytes read at once; the buffer is there as long as the connection, so it is small.
 const READ_BUFFER_BYTES: usize = 1024;
@@ -135,15 +135,15 @@ pub enum Received {
 }
 
 /// The reading side of one connection. Owned by its session thread.
-pub struct Receiver<'a> {
-    socket: WebSocket<Inbound<'a>>,
+pub struct Receiver<'a, S> {
+    socket: WebSocket<Inbound<'a, S>>,
 }
 
-impl<'a> Receiver<'a> {
-    /// Reads from `stream`, after the bytes that came behind the handshake's head. A message, or a frame, may have
+impl<'a, S: Socket> Receiver<'a, S> {
+    /// Reads from `socket`, after the bytes that came behind the handshake's head. A message, or a frame, may have
     /// `max_bytes` at most.
     #[must_use]
-    pub fn new(stream: &'a TcpStream, after_head: Vec<u8>, max_bytes: usize) -> Self {
+    pub fn new(socket: &'a S, after_head: Vec<u8>, max_bytes: usize) -> Self {
         let config = WebSocketConfig::default()
             .read_buffer_size(READ_BUFFER_BYTES)
             .write_buffer_size(0)
@@ -153,7 +153,7 @@ impl<'a> Receiver<'a> {
             .accept_unmasked_frames(false);
         // A message in frames of one byte each costs seven bytes a byte: what is beyond is a flood of empty frames.
         let budget_bytes = max_bytes.saturating_mul(8) + 4096;
-        let inbound = Inbound { stream, budget_bytes, left_bytes: budget_bytes };
+        let inbound = Inbound { socket, budget_bytes, left_bytes: budget_bytes };
         Receiver { socket: WebSocket::from_partially_read(inbound, after_head, Role::Server, Some(config)) }
     }
 
@@ -189,19 +189,19 @@ fn end_of(error: &LibraryError) -> End {
 }
 
 /// The socket as the library sees it: reads count against a budget per message, writes go nowhere.
-struct Inbound<'a> {
-    stream: &'a TcpStream,
+struct Inbound<'a, S> {
+    socket: &'a S,
     budget_bytes: usize,
     left_bytes: usize,
 }
 
-impl Read for Inbound<'_> {
+impl<S: Socket> Read for Inbound<'_, S> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         if self.left_bytes == 0 {
             return Err(io::Error::other("a message in too many frames"));
         }
         let read = loop {
-            match self.stream.read(buffer) {
+            match self.socket.read(buffer) {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 other => break other?,
             }
@@ -211,7 +211,7 @@ impl Read for Inbound<'_> {
     }
 }
 
-impl Write for Inbound<'_> {
+impl<S> Write for Inbound<'_, S> {
     fn write(&mut self, frame: &[u8]) -> io::Result<usize> {
         Ok(frame.len())
     }

@@ -12,6 +12,7 @@ use crate::lobby::SessionId;
 use crate::session::end::End;
 use crate::session::link::Link;
 use crate::session::outbox::Outbox;
+use crate::session::socket::Socket;
 use crate::session::wire;
 
 /// How much goes to each socket in one round. What comes next waits until all have got this.
@@ -35,11 +36,11 @@ struct Drain {
     closed: usize,
 }
 
-pub(super) struct FanOutThread {
-    commands: Receiver<Command>,
+pub(super) struct FanOutThread<S> {
+    commands: Receiver<Command<S>>,
     taken_places: Receiver<()>,
     settings: Settings,
-    outboxes: Vec<Outbox>,
+    outboxes: Vec<Outbox<S>>,
     places: HashMap<SessionId, usize>,
     /// Those with something queued that their socket did not take.
     lagging: HashSet<SessionId>,
@@ -60,8 +61,8 @@ pub(super) struct FanOutThread {
     drain: Option<Drain>,
 }
 
-impl FanOutThread {
-    pub(super) fn new(commands: Receiver<Command>, taken_places: Receiver<()>, settings: Settings) -> Self {
+impl<S: Socket> FanOutThread<S> {
+    pub(super) fn new(commands: Receiver<Command<S>>, taken_places: Receiver<()>, settings: Settings) -> Self {
         FanOutThread {
             commands,
             taken_places,
@@ -98,7 +99,7 @@ impl FanOutThread {
         }
     }
 
-    fn wait(&self) -> Result<Command, RecvTimeoutError> {
+    fn wait(&self) -> Result<Command<S>, RecvTimeoutError> {
         if self.outboxes.is_empty() {
             return self.commands.recv().map_err(|_| RecvTimeoutError::Disconnected);
         }
@@ -108,7 +109,7 @@ impl FanOutThread {
 
     /// Takes this command, all that wait behind it and all that come while it rests, to the bound of a round, then
     /// sends.
-    fn take_round(&mut self, first: Command) {
+    fn take_round(&mut self, first: Command<S>) {
         self.take(first);
         while self.run_bytes < ROUND_BYTES_MAX {
             let Ok(command) = self.commands.recv_deadline(self.rest_until) else { break };
@@ -128,7 +129,7 @@ impl FanOutThread {
         std::mem::take(&mut self.forgotten).into_iter().for_each(|session| self.forget(session));
     }
 
-    fn take(&mut self, command: Command) {
+    fn take(&mut self, command: Command<S>) {
         let now = Instant::now();
         match command {
             Command::Open { link, token_expires_at } => self.open(link, token_expires_at, now),
@@ -155,7 +156,7 @@ impl FanOutThread {
         }
     }
 
-    fn open(&mut self, link: Arc<Link>, token_expires_at: Instant, now: Instant) {
+    fn open(&mut self, link: Arc<Link<S>>, token_expires_at: Instant, now: Instant) {
         // Pings are spread over the interval by the session's number.
         let spread = self.settings.health.ping_interval.mul_f64((link.session.0 * 37 % 100) as f64 / 100.0);
         let ping_at = now + self.settings.health.ping_interval / 2 + spread / 2;
@@ -292,11 +293,11 @@ impl FanOutThread {
         }
     }
 
-    fn outbox(&self, session: SessionId) -> Option<&Outbox> {
+    fn outbox(&self, session: SessionId) -> Option<&Outbox<S>> {
         self.outboxes.get(*self.places.get(&session)?)
     }
 
-    fn outbox_mut(&mut self, session: SessionId) -> Option<&mut Outbox> {
+    fn outbox_mut(&mut self, session: SessionId) -> Option<&mut Outbox<S>> {
         self.outboxes.get_mut(*self.places.get(&session)?)
     }
 }

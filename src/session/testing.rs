@@ -1,0 +1,126 @@
+//! A socket in memory and a fan-out without threads, for the unit tests of everything that has to do with sessions.
+
+use std::collections::VecDeque;
+use std::io::{self, ErrorKind, IoSlice};
+use std::net::Shutdown;
+use std::sync::Mutex;
+use std::time::Duration;
+
+use super::socket::Socket;
+use crate::threads::lock;
+
+/// Takes exactly the bytes that a test has granted, one grant for each write, and gives what the test lets it read.
+#[derive(Debug, Default)]
+pub struct FakeSocket(Mutex<State>);
+
+#[derive(Debug, Default)]
+struct State {
+    /// The most bytes that each of the next writes takes; 0 and none left: `WouldBlock`.
+    grants: VecDeque<usize>,
+    takes_everything: bool,
+    is_broken: bool,
+    taken: Vec<u8>,
+    /// How many writes found the socket full.
+    full: usize,
+    unread: VecDeque<u8>,
+    shutdowns: Vec<Shutdown>,
+}
+
+impl FakeSocket {
+    /// A socket that never is full.
+    pub fn open() -> Self {
+        let socket = FakeSocket::default();
+        socket.take_everything();
+        socket
+    }
+
+    /// A socket that is full from the beginning.
+    pub fn full() -> Self {
+        FakeSocket::default()
+    }
+
+    /// A socket whose client has sent these bytes and then closed.
+    pub fn with_input(bytes: &[u8]) -> Self {
+        let socket = FakeSocket::open();
+        lock(&socket.0).unread.extend(bytes);
+        socket
+    }
+
+    pub fn grant(&self, grants: impl IntoIterator<Item = usize>) {
+        lock(&self.0).grants.extend(grants);
+    }
+
+    pub fn take_everything(&self) {
+        lock(&self.0).takes_everything = true;
+    }
+
+    pub fn break_connection(&self) {
+        lock(&self.0).is_broken = true;
+    }
+
+    /// All bytes that went out so far.
+    pub fn taken(&self) -> Vec<u8> {
+        lock(&self.0).taken.clone()
+    }
+
+    pub fn times_full(&self) -> usize {
+        lock(&self.0).full
+    }
+
+    pub fn shutdowns(&self) -> Vec<Shutdown> {
+        lock(&self.0).shutdowns.clone()
+    }
+}
+
+impl Socket for FakeSocket {
+    fn send_now(&self, parts: &[IoSlice<'_>]) -> io::Result<usize> {
+        let mut state = lock(&self.0);
+        if state.is_broken || !state.shutdowns.is_empty() {
+            return Err(ErrorKind::BrokenPipe.into());
+        }
+        let room = if state.takes_everything { usize::MAX } else { state.grants.pop_front().unwrap_or(0) };
+        if room == 0 {
+            state.full += 1;
+            return Err(ErrorKind::WouldBlock.into());
+        }
+        let before = state.taken.len();
+        for part in parts {
+            let left = room - (state.taken.len() - before);
+            state.taken.extend_from_slice(&part[..part.len().min(left)]);
+        }
+        Ok(state.taken.len() - before)
+    }
+
+    fn read(&self, buffer: &mut [u8]) -> io::Result<usize> {
+        io::Read::read(&mut lock(&self.0).unread, buffer)
+    }
+
+    fn set_read_timeout(&self, _timeout: Duration) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn shutdown(&self, how: Shutdown) -> io::Result<()> {
+        lock(&self.0).shutdowns.push(how);
+        Ok(())
+    }
+}
+
+/// The whole frames at the beginning of `bytes`, each with its header, and how many bytes follow them.
+///
+/// # Panics
+/// The bytes are not frames as a server sends them.
+pub fn frames(mut bytes: &[u8]) -> (Vec<Vec<u8>>, usize) {
+    let mut frames = Vec::new();
+    while let [first, second, ..] = *bytes {
+        assert!(first & 0xf0 == 0x80 && second & 0x80 == 0, "not the beginning of a frame: {first:x} {second:x}");
+        let length = match second {
+            126 => bytes.get(2..4).map(|two| 4 + usize::from(u16::from_be_bytes(two.try_into().unwrap()))),
+            127 => bytes.get(2..10).map(|eight| 10 + u64::from_be_bytes(eight.try_into().unwrap()) as usize),
+            short => Some(2 + usize::from(short)),
+        };
+        let Some(frame) = length.and_then(|length| bytes.get(..length)) else { break };
+        frames.push(frame.to_vec());
+        bytes = &bytes[frame.len()..];
+    }
+    (frames, bytes.len())
+}
