@@ -22,8 +22,10 @@ const RETRY_FIRST: Duration = Duration::from_millis(2);
 const RETRY_LONGEST: Duration = Duration::from_millis(64);
 /// How long a peer has to take the close frame and to answer it.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
-/// Own frames (pongs, errors) that may wait before the session is in the lobby.
-const HELD_BYTES_MAX: usize = 64 * 1024;
+/// A client has to read its list at this rate, or faster, and may begin so much later. (A slow mobile line carries
+/// some 5 KiB a second.) Without a bound, a client that reads a byte now and then would keep an old list in memory.
+const LIST_BYTES_PER_SECOND_MIN: u64 = 1024;
+const LIST_GRACE: Duration = Duration::from_secs(60);
 
 /// Bytes to be sent: whole frames, or one part of a frame that is shared in parts.
 #[derive(Debug, Clone)]
@@ -77,8 +79,14 @@ pub struct Outbox<S = TcpStream> {
     stage: Stage,
     queue: VecDeque<Piece>,
     queued_bytes: usize,
-    /// Own frames that go out behind the events of this round.
-    own: Vec<u8>,
+    /// How many of `queued_bytes` belong to the list of users, which is always at the head of the queue. They do not
+    /// count against the bound of a slow client: the list comes at once, however slow the line is, and its parts are
+    /// shared with other sessions.
+    list_bytes: usize,
+    /// When the list must have been taken.
+    list_deadline: Instant,
+    /// Direct frames (pongs, errors), to go out behind the events of this round.
+    direct: Vec<u8>,
     /// Where its events begin in this round.
     origin: usize,
     retry_pause: Duration,
@@ -86,7 +94,17 @@ pub struct Outbox<S = TcpStream> {
     /// When the socket took something last, or there was nothing to take.
     progress_at: Instant,
     ping_at: Instant,
-    pinged_at: Option<Instant>,
+    ping: Ping,
+}
+
+/// The ping that is not answered yet. Anything that the client sends is an answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Ping {
+    None,
+    /// It waits in the queue since then: the client cannot answer yet.
+    Queued(Instant),
+    /// The socket took it.
+    Sent(Instant),
 }
 
 impl<S: Socket> Outbox<S> {
@@ -99,13 +117,15 @@ impl<S: Socket> Outbox<S> {
             stage: Stage::Waiting,
             queue: VecDeque::new(),
             queued_bytes: 0,
-            own: Vec::new(),
+            list_bytes: 0,
+            list_deadline: now,
+            direct: Vec::new(),
             origin: 0,
             retry_pause: RETRY_FIRST,
             retry_at: now,
             progress_at: now,
             ping_at,
-            pinged_at: None,
+            ping: Ping::None,
         }
     }
 
@@ -133,41 +153,60 @@ impl<S: Socket> Outbox<S> {
             self.stage = Stage::Live;
             self.origin = origin;
             list.into_iter().for_each(|piece| self.enqueue(piece, now));
+            self.list_bytes = self.queued_bytes;
+            let seconds = self.list_bytes as u64 / LIST_BYTES_PER_SECOND_MIN;
+            self.list_deadline = now + LIST_GRACE + Duration::from_secs(seconds);
         }
     }
 
-    /// Adds a frame of its own, to go out with this round.
-    pub fn own_frame(&mut self, frame: &[u8]) {
-        if self.is_open() && self.own.len() + frame.len() <= HELD_BYTES_MAX {
-            self.own.extend_from_slice(frame);
-        }
-    }
-
-    /// Sends this round: the events, then its own frames. `round` has whole frames, or nothing.
+    /// Adds a direct frame, to go out with this round; before the session is in the lobby, with the first round after
+    /// that, as the list has to be the first frame. Nothing follows a close frame.
     ///
     /// # Errors
-    /// Why it had to be cut.
+    /// More than `outbox_bytes_max` of direct frames wait: why the session ends. No frame was dropped before.
+    pub fn add_direct(&mut self, frame: &[u8], outbox_bytes_max: usize) -> Result<(), End> {
+        if !self.is_open() {
+            return Ok(());
+        }
+        if self.direct.len() + frame.len() > outbox_bytes_max {
+            return Err(if self.is_live() { End::TooSlow } else { End::TooFast });
+        }
+        self.direct.extend_from_slice(frame);
+        Ok(())
+    }
+
+    /// How many bytes of direct frames this round has for the client.
+    #[must_use]
+    pub fn direct_bytes(&self) -> usize {
+        self.direct.len()
+    }
+
+    /// Sends this round: the events, then the direct frames. `round` has whole frames, or nothing.
+    ///
+    /// # Errors
+    /// Why the session ends.
     pub fn send_round(&mut self, round: &Arc<[u8]>, outbox_bytes_max: usize, now: Instant) -> Result<(), End> {
         let origin = std::mem::take(&mut self.origin);
         if self.stage != Stage::Live {
             return Ok(());
         }
         let nothing_waits = self.queue.is_empty();
-        if nothing_waits && self.own.is_empty() {
+        if nothing_waits && self.direct.is_empty() {
             return self.send_directly(round, origin, now);
         }
         if origin < round.len() {
             self.enqueue(Piece::frames(round.clone(), origin), now);
         }
-        if !self.own.is_empty() {
-            let own = std::mem::take(&mut self.own);
-            self.enqueue(Piece::frames(own.into(), 0), now);
+        if !self.direct.is_empty() {
+            let direct = std::mem::take(&mut self.direct);
+            self.enqueue(Piece::frames(direct.into(), 0), now);
         }
         // A client that lags is tried at its own time, not in every round.
         if nothing_waits || now >= self.retry_at {
             self.work_off(now)?;
         }
-        if self.queued_bytes > outbox_bytes_max { Err(End::TooSlow) } else { Ok(()) }
+        let bytes_behind = self.queued_bytes - self.list_bytes;
+        if bytes_behind > outbox_bytes_max { Err(End::TooSlow) } else { Ok(()) }
     }
 
     /// The common case: one write, nothing kept.
@@ -198,9 +237,9 @@ impl<S: Socket> Outbox<S> {
         if !self.is_open() {
             return;
         }
-        let mut own = std::mem::take(&mut self.own);
-        own.extend_from_slice(frame);
-        self.enqueue(Piece::frames(own.into(), 0), now);
+        let mut direct = std::mem::take(&mut self.direct);
+        direct.extend_from_slice(frame);
+        self.enqueue(Piece::frames(direct.into(), 0), now);
         self.stage = Stage::Closing { deadline: now + CLOSE_TIMEOUT };
         if self.work_off(now).is_err() {
             self.gone();
@@ -211,7 +250,7 @@ impl<S: Socket> Outbox<S> {
     /// that the close frame can be understood if it reads again.
     pub fn close_behind(&mut self, end: End, now: Instant) {
         self.drop_whole_frames();
-        self.own.clear();
+        self.direct.clear();
         self.close(&wire::close(end.row().code, end.row().words), now);
     }
 
@@ -220,7 +259,8 @@ impl<S: Socket> Outbox<S> {
         self.stage = Stage::Gone;
         self.queue = VecDeque::new();
         self.queued_bytes = 0;
-        self.own = Vec::new();
+        self.list_bytes = 0;
+        self.direct = Vec::new();
         self.link.cut();
     }
 
@@ -243,21 +283,20 @@ impl<S: Socket> Outbox<S> {
         if now >= self.token_expires_at {
             return Err(End::TokenExpired);
         }
-        if let Some(pinged_at) = self.pinged_at {
-            if self.link.heard_at() >= pinged_at {
-                self.pinged_at = None;
-            } else if now >= pinged_at + health.pong_timeout {
-                return Err(End::PingTimeout);
-            }
+        match self.ping {
+            Ping::Queued(since) | Ping::Sent(since) if self.link.heard_at() >= since => self.ping = Ping::None,
+            Ping::Sent(since) if now >= since + health.pong_timeout => return Err(End::PingTimeout),
+            _ => {}
         }
         if !self.queue.is_empty() {
             // A ping would wait behind what is queued: whether it still reads shows by that.
-            let stuck = now >= self.progress_at + health.ping_interval + health.pong_timeout;
-            return if stuck { Err(End::TooSlow) } else { Ok(()) };
+            let takes_nothing = now >= self.progress_at + health.ping_interval + health.pong_timeout;
+            let is_list_late = self.list_bytes > 0 && now >= self.list_deadline;
+            return if takes_nothing || is_list_late { Err(End::TooSlow) } else { Ok(()) };
         }
-        if now >= self.ping_at && self.pinged_at.is_none() && self.stage == Stage::Live {
+        if now >= self.ping_at && self.ping == Ping::None && self.stage == Stage::Live {
             self.ping_at = now + health.ping_interval;
-            self.pinged_at = Some(now);
+            self.ping = Ping::Queued(now);
             self.enqueue(Piece::frames(wire::ping().into(), 0), now);
             return self.work_off(now);
         }
@@ -292,6 +331,9 @@ impl<S: Socket> Outbox<S> {
         // The room that a burst made is given back.
         self.queue = VecDeque::new();
         self.retry_pause = RETRY_FIRST;
+        if let Ping::Queued(since) = self.ping {
+            self.ping = if self.link.heard_at() >= since { Ping::None } else { Ping::Sent(now) };
+        }
         if matches!(self.stage, Stage::Closing { .. }) {
             self.link.finish_writing();
         }
@@ -300,6 +342,7 @@ impl<S: Socket> Outbox<S> {
 
     fn advance(&mut self, mut sent: usize) {
         self.queued_bytes = self.queued_bytes.saturating_sub(sent);
+        self.list_bytes = self.list_bytes.saturating_sub(sent);
         while let Some(front) = self.queue.front_mut() {
             let rest = front.rest().len();
             if sent < rest {
@@ -334,6 +377,7 @@ impl<S: Socket> Outbox<S> {
         }
         self.queue = kept;
         self.queued_bytes = self.queue.iter().map(|piece| piece.rest().len()).sum();
+        self.list_bytes = self.list_bytes.min(self.queued_bytes);
     }
 }
 

@@ -17,6 +17,9 @@ use crate::session::wire;
 
 /// How much goes to each socket in one round. What comes next waits until all have got this.
 const ROUND_BYTES_MAX: usize = 32 * 1024;
+/// When the direct frames of one client reach this in a round, the round ends, so that the socket gets them before they
+/// count as something that the client did not read.
+const ROUND_DIRECT_BYTES_MAX: usize = 32 * 1024;
 /// A thread rests for as long as its round took, this long at most. When much is said, rounds would follow each other
 /// without a pause, each with one message more: resting makes them half as many. When little is said, the rest is over
 /// before the next message comes.
@@ -47,6 +50,8 @@ pub(super) struct FanOutThread<S> {
     runs: Vec<Arc<[u8]>>,
     run_bytes: usize,
     run_events: u64,
+    /// The most bytes of direct frames that this round has for one client.
+    round_direct_bytes: usize,
     /// Whether people come or go in this round.
     has_presence: bool,
     /// No round begins before.
@@ -73,6 +78,7 @@ impl<S: Socket> FanOutThread<S> {
             runs: Vec::new(),
             run_bytes: 0,
             run_events: 0,
+            round_direct_bytes: 0,
             has_presence: false,
             rest_until: Instant::now(),
             touched: Vec::new(),
@@ -111,7 +117,7 @@ impl<S: Socket> FanOutThread<S> {
     /// sends.
     fn take_round(&mut self, first: Command<S>) {
         self.take(first);
-        while self.run_bytes < ROUND_BYTES_MAX {
+        while self.run_bytes < ROUND_BYTES_MAX && self.round_direct_bytes < ROUND_DIRECT_BYTES_MAX {
             let Ok(command) = self.commands.recv_deadline(self.rest_until) else { break };
             self.take(command);
         }
@@ -121,9 +127,9 @@ impl<S: Socket> FanOutThread<S> {
         let now = Instant::now();
         self.rest_until = now + (now - begun_at).min(rest_max);
         for (session, frame) in std::mem::take(&mut self.closing) {
-            if let Some(outbox) = self.outbox_mut(session) {
-                outbox.close(&frame, Instant::now());
-                self.note_lagging(session);
+            if let Some(&place) = self.places.get(&session) {
+                self.outboxes[place].close(&frame, now);
+                self.note_lagging(place);
             }
         }
         std::mem::take(&mut self.forgotten).into_iter().for_each(|session| self.forget(session));
@@ -134,12 +140,7 @@ impl<S: Socket> FanOutThread<S> {
         match command {
             Command::Open { link, token_expires_at } => self.open(link, token_expires_at, now),
             Command::Events(run) => self.take_run(run, now),
-            Command::Own { session, frame } => {
-                if let Some(outbox) = self.outbox_mut(session) {
-                    outbox.own_frame(&frame);
-                    self.touched.push(session);
-                }
-            }
+            Command::Own { session, frame } => self.add_direct(session, &frame, now),
             Command::Close { session, frame } => self.closing.push((session, frame)),
             Command::Forget(session) => self.forgotten.push(session),
             Command::CloseAll(end) => {
@@ -162,6 +163,17 @@ impl<S: Socket> FanOutThread<S> {
         let ping_at = now + self.settings.health.ping_interval / 2 + spread / 2;
         self.places.insert(link.session, self.outboxes.len());
         self.outboxes.push(Outbox::new(link, token_expires_at, ping_at, now));
+    }
+
+    fn add_direct(&mut self, session: SessionId, frame: &[u8], now: Instant) {
+        let Some(&place) = self.places.get(&session) else { return };
+        let Some(outbox) = self.outboxes.get_mut(place) else { return };
+        if let Err(end) = outbox.add_direct(frame, self.settings.outbox_bytes_max) {
+            self.close(place, end, now);
+        } else if outbox.is_live() {
+            self.round_direct_bytes = self.round_direct_bytes.max(outbox.direct_bytes());
+            self.touched.push(session);
+        }
     }
 
     fn take_run(&mut self, run: Run, now: Instant) {
@@ -193,6 +205,7 @@ impl<S: Socket> FanOutThread<S> {
         };
         self.runs.clear();
         self.run_bytes = 0;
+        self.round_direct_bytes = 0;
         let events = std::mem::take(&mut self.run_events);
         let touched = std::mem::take(&mut self.touched);
         let now = Instant::now();
@@ -213,10 +226,7 @@ impl<S: Socket> FanOutThread<S> {
         let Some(outbox) = self.outboxes.get_mut(place) else { return false };
         let is_live = outbox.is_live();
         match outbox.send_round(round, self.settings.outbox_bytes_max, now) {
-            Ok(()) if outbox.retry_at().is_some() => {
-                self.lagging.insert(outbox.link.session);
-            }
-            Ok(()) => {}
+            Ok(()) => self.note_lagging(place),
             Err(end) => self.close(place, end, now),
         }
         is_live
@@ -239,8 +249,9 @@ impl<S: Socket> FanOutThread<S> {
     fn tick(&mut self, now: Instant) {
         for place in 0..self.outboxes.len() {
             let health = self.settings.health;
-            if let Err(end) = self.outboxes[place].tick(&health, now) {
-                self.close(place, end, now);
+            match self.outboxes[place].tick(&health, now) {
+                Ok(()) => self.note_lagging(place),
+                Err(end) => self.close(place, end, now),
             }
         }
         self.tick_at = now + if self.drain.is_some() { DRAIN_TICK } else { TICK };
@@ -269,19 +280,18 @@ impl<S: Socket> FanOutThread<S> {
     fn close(&mut self, place: usize, end: End, now: Instant) {
         let Some(outbox) = self.outboxes.get_mut(place) else { return };
         outbox.link.end(end);
-        let session = outbox.link.session;
         match end {
             End::Disconnected => outbox.gone(),
             End::TooSlow => outbox.close_behind(end, now),
             _ => outbox.close(&wire::close(end.row().code, end.row().words), now),
         }
-        self.note_lagging(session);
+        self.note_lagging(place);
     }
 
-    fn note_lagging(&mut self, session: SessionId) {
-        let lags = self.outbox(session).is_some_and(|outbox| outbox.retry_at().is_some());
-        if lags {
-            self.lagging.insert(session);
+    /// To be called after whatever may have written: what the socket did not take has to be tried again.
+    fn note_lagging(&mut self, place: usize) {
+        if let Some(outbox) = self.outboxes.get(place).filter(|outbox| outbox.retry_at().is_some()) {
+            self.lagging.insert(outbox.link.session);
         }
     }
 
@@ -301,3 +311,6 @@ impl<S: Socket> FanOutThread<S> {
         self.outboxes.get_mut(*self.places.get(&session)?)
     }
 }
+
+#[cfg(test)]
+mod tests;
