@@ -125,7 +125,7 @@ impl LogThread {
             if let Err(error) = self.poll(wait.min(POLL_WAIT)) {
                 self.on_read_error(error)?;
             }
-            self.hand_back();
+            self.report_undelivered();
             let ticked = self.publisher.tick(&self.lobby);
             if ticked.is_stopped {
                 return Err(LogThreadEnd::Stopped);
@@ -262,6 +262,8 @@ impl LogThread {
         match &record.body {
             Body::Joined { session, .. } => self.admit_session(*session, record, before),
             _ => {
+                // A `left` that was undelivered never comes back: the roster after it no longer has the session.
+                self.live.retain(|session| self.lobby.user_of(self.me, *session).is_some());
                 let sessions: Vec<SessionId> =
                     self.lobby.sessions_of(self.me).filter(|session| !self.live.contains(session)).collect();
                 sessions.into_iter().for_each(|session| self.admit_session(session, record, before));
@@ -279,9 +281,13 @@ impl LogThread {
         self.run.flush(&self.fan_out);
     }
 
-    /// Tells senders what the log handed back.
-    fn hand_back(&mut self) {
+    /// Sends an error to each sender whose message the log reported undelivered. The sessions of an earlier
+    /// incarnation were closed with it, so its records are ignored.
+    fn report_undelivered(&mut self) {
         while let Ok(record) = self.log.undelivered.try_recv() {
+            if record.from != self.me {
+                continue;
+            }
             self.publisher.on_undelivered(&record);
             if let Body::Said { session, id, .. } = record.body {
                 self.answer_unavailable(session, id);
@@ -327,3 +333,6 @@ impl LogThread {
         self.publisher.set_health(health);
     }
 }
+
+#[cfg(test)]
+mod tests;

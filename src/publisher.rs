@@ -192,9 +192,13 @@ impl Publisher {
         self.pass_turn(&mut own);
     }
 
-    /// The log handed a record back. For the log thread.
+    /// The log reported a record undelivered. A record of an earlier incarnation is ignored: its `seq` may be that of
+    /// a record in flight of this one. For the log thread.
     pub(crate) fn on_undelivered(&self, record: &Record) {
         let mut own = lock(&self.own);
+        if record.from != own.instance.id() {
+            return;
+        }
         Self::on_refused(&mut own, record);
         self.pass_turn(&mut own);
     }
@@ -235,3 +239,6 @@ pub(crate) struct Ticked {
     /// Until the next tick, at most.
     pub wait: Duration,
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,145 @@
+//! The log thread, run by hand: a log in memory that refuses what a test wants, and a fan-out without threads.
+
+use std::collections::VecDeque;
+use std::sync::Mutex;
+
+use crossbeam_channel::{Sender, unbounded};
+
+use super::*;
+use crate::event_log::{AppendError, Appender, Reader};
+use crate::lobby::User;
+use crate::session::fan_out::DetachedThread;
+use crate::threads::lock;
+
+const ME: InstanceId = InstanceId(1);
+const OTHER: InstanceId = InstanceId(2);
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// An event log that both ends share.
+#[derive(Default)]
+struct FakeLog {
+    records: Mutex<VecDeque<Arc<Record>>>,
+    refuses_left: AtomicBool,
+}
+
+impl Appender for Arc<FakeLog> {
+    fn append(&self, record: Record) -> Result<(), AppendError> {
+        if matches!(record.body, Body::Left { .. }) && self.refuses_left.load(Ordering::Relaxed) {
+            return Err(AppendError::Full);
+        }
+        lock(&self.records).push_back(Arc::new(record));
+        Ok(())
+    }
+
+    fn flush(&self, _deadline: Instant) {}
+}
+
+impl Reader for Arc<FakeLog> {
+    fn rewind(&mut self, _records: u64) -> Result<Span, ReadError> {
+        Ok(Span { start: 0, end: 0, from_the_beginning: true })
+    }
+
+    fn position(&self) -> u64 {
+        0
+    }
+
+    fn poll(&mut self, _timeout: Duration, max: usize, entries: &mut Vec<Entry>) -> Result<(), ReadError> {
+        let mut records = lock(&self.records);
+        let count = max.min(records.len());
+        entries.extend(records.drain(..count).map(|record| Entry { offset: 0, record }));
+        Ok(())
+    }
+}
+
+struct Bench {
+    thread: LogThread,
+    publisher: Arc<Publisher>,
+    log: Arc<FakeLog>,
+    undelivered: Sender<Record>,
+    fan_out: DetachedThread,
+}
+
+impl Bench {
+    /// A log thread that has built its state and is ready.
+    fn ready() -> Bench {
+        let log = Arc::new(FakeLog::default());
+        let (undelivered, waiting) = unbounded();
+        let event_log = EventLog {
+            appender: Arc::new(log.clone()),
+            reader: Box::new(log.clone()),
+            undelivered: waiting,
+            skipped: Arc::default(),
+        };
+        let publisher = Arc::new(Publisher::new(ME, Arc::new(log.clone())));
+        let (fan_out, mut detached) = FanOut::detached(1);
+        let metrics = Arc::new(Metrics::new(Arc::default()));
+        let mut thread = LogThread::new(event_log, publisher.clone(), fan_out, metrics, Arc::default());
+        thread.build_state().unwrap();
+        let mut bench = Bench { thread, publisher, log, undelivered, fan_out: detached.remove(0) };
+        bench.run_until("it is ready", |bench| bench.publisher.is_ready());
+        bench
+    }
+
+    /// One round of the log thread's loop.
+    fn step(&mut self) {
+        self.thread.poll(Duration::ZERO).unwrap();
+        self.thread.report_undelivered();
+        let ticked = self.publisher.tick(&self.thread.lobby);
+        self.thread.set_health(ticked.health);
+    }
+
+    /// Runs the loop until a condition holds: a second roster needs a second, for example.
+    fn run_until(&mut self, what: &str, condition: impl Fn(&Bench) -> bool) {
+        let deadline = Instant::now() + PATIENCE;
+        while !condition(self) {
+            assert!(Instant::now() < deadline, "waited in vain until {what}");
+            self.step();
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+
+    fn open(&mut self) -> SessionId {
+        let session = self.publisher.new_session();
+        let user = User { id: "4".into(), username: "Bob".into() };
+        self.publisher.open_session(session, user).unwrap();
+        session
+    }
+
+    /// The direct frames that were sent to the fan-out since the last call, by session.
+    fn direct_frames(&self) -> Vec<(SessionId, String)> {
+        let direct = |command| match command {
+            Command::Own { session, frame } => Some((session, String::from_utf8_lossy(&frame).into_owned())),
+            _ => None,
+        };
+        self.fan_out.commands.try_iter().filter_map(direct).collect()
+    }
+}
+
+fn said(from: InstanceId, session: SessionId, id: &str) -> Record {
+    Record { from, seq: 1000, at: "now".into(), body: Body::Said { session, text: "hi".into(), id: Some(id.into()) } }
+}
+
+#[test]
+fn a_session_whose_left_is_undelivered_is_forgotten_with_the_next_roster() {
+    let mut bench = Bench::ready();
+    let (first, second) = (bench.open(), bench.open());
+    bench.run_until("both are live", |bench| bench.thread.live.len() == 2);
+    bench.log.refuses_left.store(true, Ordering::Relaxed);
+    bench.publisher.close_session(first);
+    bench.run_until("the roster has taken it out", |bench| bench.thread.lobby.user_of(ME, first).is_none());
+    assert_eq!(bench.thread.live, HashSet::from([second]));
+}
+
+#[test]
+fn only_the_incarnation_that_appended_a_message_answers_for_it() {
+    let mut bench = Bench::ready();
+    let session = bench.open();
+    bench.run_until("it is live", |bench| bench.thread.live.len() == 1);
+    bench.direct_frames();
+    bench.undelivered.send(said(OTHER, session, "of an earlier incarnation")).unwrap();
+    bench.undelivered.send(said(ME, session, "mine")).unwrap();
+    bench.step();
+    let frames = bench.direct_frames();
+    assert_eq!(frames.len(), 1, "{frames:?}");
+    assert!(frames[0].0 == session && frames[0].1.contains(r#""id":"mine""#), "{frames:?}");
+}
