@@ -3,9 +3,10 @@
 use std::io::Write;
 use std::os::unix::process::CommandExt;
 use std::process::{Command, ExitCode};
+use std::time::Duration;
 
-use crossbeam_channel::select;
-use log::{error, info};
+use crossbeam_channel::{Receiver, select};
+use log::{Level, error, info, log_enabled, warn};
 
 use crate::config::{Config, SETTINGS};
 use crate::server::Server;
@@ -15,6 +16,8 @@ use crate::{logging, machine, shutdown};
 const EXIT_USAGE: u8 = 2;
 /// The server could not start or go on.
 const EXIT_FAILED: u8 = 1;
+/// How often readiness is sampled for the log.
+const READINESS_INTERVAL: Duration = Duration::from_millis(200);
 
 /// How glibc is told, before the program starts, to be sparing with thousands of threads. Its allocator is to keep few
 /// arenas, to give memory back, not to let its own idea of a large block grow (`man 3 mallopt`), and to keep no freed
@@ -117,11 +120,6 @@ fn serve() -> ExitCode {
         Ok(config) => config,
         Err(code) => return code,
     };
-    let failed = |what: &dyn std::fmt::Display| {
-        error!("{what}");
-        eprintln!("ich: {what}");
-        ExitCode::from(EXIT_FAILED)
-    };
     let _log = match logging::start(&config.log, config.log_format) {
         Ok(guard) => guard,
         Err(error) => return failed(&error),
@@ -137,14 +135,38 @@ fn serve() -> ExitCode {
     };
     let line = format!("ich {} listening on http://{}", env!("CARGO_PKG_VERSION"), server.address());
     print(&format!("{line} ({})\n", server.description()));
-    select! {
-        recv(signals) -> signal => {
-            info!("{} came", signal.unwrap_or("a signal"));
-            if server.stop() { ExitCode::SUCCESS } else { ExitCode::from(EXIT_FAILED) }
+    run(server, &signals)
+}
+
+/// Waits for a signal or for the end of the server, and logs changes of readiness meanwhile.
+fn run(server: Server, signals: &Receiver<&'static str>) -> ExitCode {
+    let mut logged = None;
+    loop {
+        select! {
+            recv(signals) -> signal => {
+                info!("received {}", signal.unwrap_or("a signal"));
+                return if server.stop() { ExitCode::SUCCESS } else { ExitCode::from(EXIT_FAILED) };
+            }
+            recv(server.failed()) -> end => return match end {
+                Ok(end) => failed(&end),
+                Err(_) => failed(&"a defect: the thread that reads the event log has ended"),
+            },
+            default(READINESS_INTERVAL) => {}
         }
-        recv(server.failed()) -> end => match end {
-            Ok(end) => failed(&end),
-            Err(_) => failed(&"a defect: the thread that reads the event log has ended"),
-        },
+        let readiness = server.readiness();
+        if logged != Some(readiness) {
+            logged = Some(readiness);
+            if readiness.is_ready() { info!("{readiness}") } else { warn!("not ready: {readiness}") }
+        }
     }
+}
+
+/// Reports an error that ends the program, once: in the log, or on standard error where the log does not have it.
+fn failed(what: &dyn std::fmt::Display) -> ExitCode {
+    if log_enabled!(Level::Error) {
+        error!("{what}");
+    } else {
+        eprintln!("ich: {what}");
+    }
+    ExitCode::from(EXIT_FAILED)
 }

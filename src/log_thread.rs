@@ -321,9 +321,9 @@ impl LogThread {
             return;
         }
         match health {
-            Health::Ready => info!("ready"),
-            Health::Starting => info!("not ready: finding out who is there"),
-            Health::Stalled => warn!("not ready: nothing comes back from the event log"),
+            Health::Ready => info!("the event log was read and takes records"),
+            Health::Starting => info!("the event log is being read to find out who is online"),
+            Health::Stalled => warn!("nothing comes back from the event log"),
             Health::Down => {
                 warn!("the event log does not answer: closing all sessions");
                 self.fan_out.tell_all(|| Command::CloseAll(End::LogUnavailable));

@@ -75,7 +75,13 @@ impl Publisher {
     /// Whether joins and messages are taken: the log thread says so.
     #[must_use]
     pub fn is_ready(&self) -> bool {
-        self.health.load(Ordering::Acquire) == Health::Ready as u8 && !self.is_draining()
+        self.is_log_available() && !self.is_draining()
+    }
+
+    /// Whether the event log was read and takes records.
+    #[must_use]
+    pub fn is_log_available(&self) -> bool {
+        self.health.load(Ordering::Acquire) == Health::Ready as u8
     }
 
     /// Whether the server is about to stop.
@@ -137,7 +143,7 @@ impl Publisher {
     pub fn say(&self, session: SessionId, text: Arc<str>, id: Option<Arc<str>>) -> Result<(), SayError> {
         let until = Instant::now() + ROOM_WAIT;
         loop {
-            if self.health.load(Ordering::Acquire) != Health::Ready as u8 {
+            if !self.is_log_available() {
                 return Err(SayError::Unavailable);
             }
             let mut own = lock(&self.own);

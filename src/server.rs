@@ -22,6 +22,7 @@ use crate::http::app_state::AppState;
 use crate::http::connection::Door;
 use crate::http::front_door;
 use crate::http::permits::Permits;
+use crate::http::readiness::Readiness;
 use crate::lobby::InstanceId;
 use crate::log_thread::{LogThread, LogThreadEnd};
 use crate::machine;
@@ -91,6 +92,7 @@ pub struct Backends {
 pub struct Server {
     address: SocketAddr,
     description: String,
+    site: Arc<AppState>,
     drain: Duration,
     listener: Arc<TcpListener>,
     stopping: Arc<AtomicBool>,
@@ -110,8 +112,9 @@ impl Server {
     pub fn start(config: &Config) -> Result<Server, StartError> {
         prepare_data_dir(&config.data_dir)?;
         let tokens = open_tokens(config)?;
+        let listener = listen(config)?;
         let backends = open_backends(config)?;
-        Self::start_on(config, tokens, backends)
+        Self::start_with(config, listener, tokens, backends)
     }
 
     /// Starts on these backends.
@@ -119,6 +122,18 @@ impl Server {
     /// # Errors
     /// See [`StartError`].
     pub fn start_on(config: &Config, tokens: Tokens, backends: Backends) -> Result<Server, StartError> {
+        Self::start_with(config, listen(config)?, tokens, backends)
+    }
+
+    /// `listener` is open already: when the port is taken, no thread has started and nothing is in the event log.
+    fn start_with(
+        config: &Config,
+        listener: TcpListener,
+        tokens: Tokens,
+        backends: Backends,
+    ) -> Result<Server, StartError> {
+        let address = listener.local_addr()?;
+        let listener = Arc::new(listener);
         let Backends { store, log, description } = backends;
         let metrics = Arc::new(Metrics::new(log.skipped.clone()));
         let cores = machine::cores();
@@ -143,12 +158,9 @@ impl Server {
         });
         let sessions =
             Sessions { publisher: publisher.clone(), fan_out: fan_out.clone(), limits: config.limits.clone(), metrics };
-        let door = Arc::new(Door { site, sessions, workers: Workers::start("worker", cores)? });
+        let door = Arc::new(Door { site: site.clone(), sessions, workers: Workers::start("worker", cores)? });
         let connections_max = machine::connections_max(config.limits.connections);
         let connections = Permits::new(connections_max, config.limits.connections_per_address);
-        let address = SocketAddr::new(config.host, config.port);
-        let listen_error = |error| StartError::Listen { address, error };
-        let listener = Arc::new(net::listen(address).map_err(listen_error)?);
         let stopping = Arc::new(AtomicBool::new(false));
         let accept_thread = {
             let (listener, permits, stopping) = (listener.clone(), connections.clone(), stopping.clone());
@@ -157,8 +169,9 @@ impl Server {
             })?
         };
         Ok(Server {
-            address: listener.local_addr().map_err(listen_error)?,
+            address,
             description,
+            site,
             drain: config.drain,
             listener,
             stopping,
@@ -187,6 +200,12 @@ impl Server {
     #[must_use]
     pub fn is_ready(&self) -> bool {
         self.publisher.is_ready()
+    }
+
+    /// What `/ready` answers from.
+    #[must_use]
+    pub fn readiness(&self) -> Readiness {
+        self.site.readiness()
     }
 
     /// Something is to be waited for: the end of the log thread, which means that the server cannot go on.
@@ -234,6 +253,12 @@ fn wait_until(deadline: Instant, condition: impl Fn() -> bool) -> bool {
         std::thread::sleep(DRAIN_LOOK);
     }
     true
+}
+
+/// Takes the port. Connections wait in its queue until the accept thread runs.
+fn listen(config: &Config) -> Result<TcpListener, StartError> {
+    let address = SocketAddr::new(config.host, config.port);
+    net::listen(address).map_err(|error| StartError::Listen { address, error })
 }
 
 /// Makes the folder if it is not there; only its owner may look into it.

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::permits::Permits;
+use super::readiness::Readiness;
 use crate::accounts::{Accounts, LoginLimiter, Tokens};
 use crate::metrics::Metrics;
 use crate::publisher::Publisher;
@@ -20,4 +21,15 @@ pub(crate) struct AppState {
     pub(crate) metrics: Arc<Metrics>,
     /// Origins besides the server's own whose pages may join.
     pub(crate) allowed_origins: Vec<String>,
+}
+
+impl AppState {
+    /// Whether this instance can take users now. Never blocks.
+    pub(crate) fn readiness(&self) -> Readiness {
+        Readiness {
+            is_draining: self.publisher.is_draining(),
+            has_event_log: self.publisher.is_log_available(),
+            has_accounts: self.accounts.is_ready(),
+        }
+    }
 }

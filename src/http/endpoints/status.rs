@@ -18,14 +18,10 @@ pub(crate) fn health(_: &AppState) -> Response {
 
 /// 200 when the lobby can be joined and the database of accounts answers.
 pub(crate) fn ready(app: &AppState) -> Response {
-    if app.publisher.is_draining() {
-        ApiError::Draining.response()
-    } else if !app.publisher.is_ready() {
-        ApiError::NotReady.with_text("the event log does not answer, or was not read yet")
-    } else if !app.accounts.is_ready() {
-        ApiError::NotReady.with_text("the database of accounts does not answer")
-    } else {
-        Response::json(&Status { status: "ready" })
+    match app.readiness() {
+        ready if ready.is_ready() => Response::json(&Status { status: "ready" }),
+        draining if draining.is_draining => ApiError::Draining.with_text(&draining.to_string()),
+        waiting => ApiError::NotReady.with_text(&waiting.to_string()),
     }
 }
 
