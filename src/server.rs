@@ -25,7 +25,7 @@ use crate::http::permits::Permits;
 use crate::http::readiness::Readiness;
 use crate::lobby::InstanceId;
 use crate::log_thread::{LogThread, LogThreadEnd};
-use crate::machine;
+use crate::machine::{self, limits::Limits};
 use crate::metrics::Metrics;
 use crate::net;
 use crate::publisher::Publisher;
@@ -114,7 +114,7 @@ impl Server {
         let tokens = open_tokens(config)?;
         let listener = listen(config)?;
         let backends = open_backends(config)?;
-        Self::start_with(config, listener, tokens, backends)
+        Self::start_with(config, listener, tokens, backends, &Limits::read())
     }
 
     /// Starts on these backends.
@@ -122,7 +122,20 @@ impl Server {
     /// # Errors
     /// See [`StartError`].
     pub fn start_on(config: &Config, tokens: Tokens, backends: Backends) -> Result<Server, StartError> {
-        Self::start_with(config, listen(config)?, tokens, backends)
+        Self::start_within(config, tokens, backends, &Limits::read())
+    }
+
+    /// The same on a machine that has these limits.
+    ///
+    /// # Errors
+    /// See [`StartError`].
+    pub fn start_within(
+        config: &Config,
+        tokens: Tokens,
+        backends: Backends,
+        limits: &Limits,
+    ) -> Result<Server, StartError> {
+        Self::start_with(config, listen(config)?, tokens, backends, limits)
     }
 
     /// `listener` is open already: when the port is taken, no thread has started and nothing is in the event log.
@@ -131,6 +144,7 @@ impl Server {
         listener: TcpListener,
         tokens: Tokens,
         backends: Backends,
+        limits: &Limits,
     ) -> Result<Server, StartError> {
         let address = listener.local_addr()?;
         let listener = Arc::new(listener);
@@ -159,7 +173,7 @@ impl Server {
         let sessions =
             Sessions { publisher: publisher.clone(), fan_out: fan_out.clone(), limits: config.limits.clone(), metrics };
         let door = Arc::new(Door { site: site.clone(), sessions, workers: Workers::start("worker", cores)? });
-        let connections_max = machine::connections_max(config.limits.connections);
+        let connections_max = machine::connections_max(config.limits.connections, limits);
         let connections = Permits::new(connections_max, config.limits.connections_per_address);
         let stopping = Arc::new(AtomicBool::new(false));
         let accept_thread = {

@@ -14,7 +14,8 @@ pub enum Stack {
 }
 
 impl Stack {
-    const fn bytes(self) -> usize {
+    /// How large it is.
+    pub(crate) const fn bytes(self) -> usize {
         match self {
             Stack::Connection => 256 * 1024,
             Stack::Normal => 2 * 1024 * 1024,

@@ -1,0 +1,240 @@
+//! [`Limits`]: what the machine allows this process, and how many connections fit below that.
+//!
+//! Each connection has a thread. A thread that cannot get its last memory map panics while it starts, before anything can
+//! catch that, and the whole process aborts. So the number of connections has to stay below each limit, with a reserve
+//! for everything else that takes from it.
+
+use std::fs;
+
+use rustix::process::{Resource, getrlimit, getuid};
+
+use crate::threads::Stack;
+
+/// Memory maps of one thread: its stack, the guard page below it, the stack for signal handlers that the standard library
+/// adds, and the guard page of that.
+const MAPS_PER_THREAD: u64 = 4;
+/// Address space of one connection besides its thread's stack: guard pages, the stack for signal handlers, heap.
+const OTHER_BYTES_PER_CONNECTION: u64 = 64 * 1024;
+/// Descriptors that are not connections: stores, the log, the listener, room to accept and refuse.
+const OTHER_DESCRIPTORS: u64 = 128;
+/// Threads that are not connections, besides those that exist for each core: of PostgreSQL (also those that hang and were
+/// replaced), of librdkafka, of the server.
+const OTHER_THREADS: u64 = 64;
+/// The same for each core: workers, hashing, fan-out.
+const OTHER_THREADS_PER_CORE: u64 = 3;
+/// The share of the maps, as 1/N, that stays free for the allocator, which maps each block from 128 KiB on separately (the
+/// outbox of a slow client), for the stacks of ended threads that glibc keeps, for librdkafka and SQLite.
+const MAPS_RESERVE: u64 = 8;
+/// The share of what is shared with other processes, as 1/N, that stays free for them.
+const SHARED_RESERVE: u64 = 16;
+/// The share of the address space, as 1/N, that stays free for the heap.
+const MEMORY_RESERVE: u64 = 4;
+
+/// One limit of the machine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limit {
+    /// The most there may be.
+    pub max: u64,
+    /// How much of that is taken now: by this process, or by all that share the limit.
+    pub in_use: u64,
+}
+
+/// The limits of the machine. `None`: there is none, or it cannot be read.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Limits {
+    /// Of this process: open files.
+    pub open_files: Option<Limit>,
+    /// Of this process: memory maps.
+    pub maps: Option<Limit>,
+    /// Of this process: bytes of address space.
+    pub address_space: Option<Limit>,
+    /// Of this process: bytes of private memory that can be written to.
+    pub data: Option<Limit>,
+    /// Of all processes of this user: threads.
+    pub user_threads: Option<Limit>,
+    /// Of the machine: process and thread ids.
+    pub pids: Option<Limit>,
+    /// Of the machine: threads.
+    pub threads: Option<Limit>,
+    /// Of the cgroup: threads.
+    pub cgroup_threads: Option<Limit>,
+}
+
+/// The limit that allows the fewest connections.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Bound {
+    pub connections: u64,
+    /// Its name and value, as an operator knows them.
+    pub by: String,
+}
+
+impl Limits {
+    /// The limits of this process now.
+    #[must_use]
+    pub fn read() -> Limits {
+        let limit = |max: Option<u64>, in_use: Option<u64>| max.map(|max| Limit { max, in_use: in_use.unwrap_or(0) });
+        let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+        let bytes = |field| status_field(&status, field).map(|kib| kib * 1024);
+        let machine_threads = threads_of_machine();
+        Limits {
+            open_files: limit(getrlimit(Resource::Nofile).current, None),
+            maps: limit(read_number("/proc/sys/vm/max_map_count"), count_maps()),
+            address_space: limit(getrlimit(Resource::As).current, bytes("VmSize")),
+            data: limit(getrlimit(Resource::Data).current, bytes("VmData")),
+            user_threads: limit(getrlimit(Resource::Nproc).current, Some(threads_of_user())),
+            pids: limit(read_number("/proc/sys/kernel/pid_max"), machine_threads),
+            threads: limit(read_number("/proc/sys/kernel/threads-max"), machine_threads),
+            cgroup_threads: cgroup_threads(),
+        }
+    }
+
+    /// How many connections fit below all limits, and which limit decides; none where there is no limit.
+    pub(super) fn bound(&self, cores: u64) -> Option<Bound> {
+        let other_threads = OTHER_THREADS + OTHER_THREADS_PER_CORE * cores;
+        let own = |_| other_threads;
+        let shared = |max: u64| other_threads + max / SHARED_RESERVE;
+        let maps = |max: u64| other_threads * MAPS_PER_THREAD + max / MAPS_RESERVE;
+        let memory = |max: u64| max / MEMORY_RESERVE;
+        let bytes = Stack::Connection.bytes() as u64 + OTHER_BYTES_PER_CONNECTION;
+        [
+            fit(self.open_files, |_| OTHER_DESCRIPTORS, 1, "the limit on open files (ulimit -n)"),
+            fit(self.maps, maps, MAPS_PER_THREAD, "vm.max_map_count"),
+            fit(self.address_space, memory, bytes, "the limit on address space (ulimit -v)"),
+            fit(self.data, memory, bytes, "the limit on data (ulimit -d)"),
+            fit(self.user_threads, shared, 1, "the limit on threads of this user (ulimit -u)"),
+            fit(self.pids, shared, 1, "kernel.pid_max"),
+            fit(self.threads, shared, 1, "kernel.threads-max"),
+            fit(self.cgroup_threads, own, 1, "the cgroup's pids.max (systemd: TasksMax)"),
+        ]
+        .into_iter()
+        .flatten()
+        .min_by_key(|bound| bound.connections)
+    }
+}
+
+/// How many connections fit below this limit: at least one, as a server without any is of no use.
+fn fit(limit: Option<Limit>, reserve: impl Fn(u64) -> u64, per_connection: u64, name: &str) -> Option<Bound> {
+    let Limit { max, in_use } = limit?;
+    let free = max.saturating_sub(in_use).saturating_sub(reserve(max));
+    Some(Bound { connections: (free / per_connection).max(1), by: format!("{name} = {max}") })
+}
+
+fn read_number(path: &str) -> Option<u64> {
+    fs::read_to_string(path).ok()?.trim().parse().ok()
+}
+
+/// A number out of a `status` file (`man 5 proc`).
+fn status_field(status: &str, name: &str) -> Option<u64> {
+    let value = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))?;
+    value.split_whitespace().next()?.parse().ok()
+}
+
+fn count_maps() -> Option<u64> {
+    Some(fs::read_to_string("/proc/self/maps").ok()?.lines().count() as u64)
+}
+
+/// The second number of the fourth field of `loadavg` (`man 5 proc_loadavg`).
+fn threads_of_machine() -> Option<u64> {
+    let text = fs::read_to_string("/proc/loadavg").ok()?;
+    text.split_whitespace().nth(3)?.split_once('/')?.1.parse().ok()
+}
+
+/// The threads of all processes with this user id, this one included.
+fn threads_of_user() -> u64 {
+    let own = u64::from(getuid().as_raw());
+    let statuses = fs::read_dir("/proc").into_iter().flatten().flatten().filter_map(|process| {
+        process.file_name().to_str()?.parse::<u32>().ok()?;
+        // A process may end meanwhile.
+        fs::read_to_string(process.path().join("status")).ok()
+    });
+    statuses
+        .filter(|status| status_field(status, "Uid") == Some(own))
+        .filter_map(|status| status_field(&status, "Threads"))
+        .sum()
+}
+
+/// The limit that leaves the fewest threads, from this process's cgroup upwards, in version 2 and in version 1.
+fn cgroup_threads() -> Option<Limit> {
+    let own = fs::read_to_string("/proc/self/cgroup").ok()?;
+    let groups = own.lines().filter_map(|line| {
+        let (_, line) = line.split_once(':')?;
+        match line.split_once(':')? {
+            ("", group) => Some(("/sys/fs/cgroup", group)),
+            (controllers, group) => {
+                controllers.split(',').any(|name| name == "pids").then_some(("/sys/fs/cgroup/pids", group))
+            }
+        }
+    });
+    groups
+        .flat_map(|(root, group)| limits_upwards(root, group))
+        .min_by_key(|limit| limit.max.saturating_sub(limit.in_use))
+}
+
+fn limits_upwards(root: &str, group: &str) -> Vec<Limit> {
+    let mut limits = Vec::new();
+    let mut group = group.trim_end_matches('/');
+    loop {
+        if let Some(max) = read_number(&format!("{root}{group}/pids.max")) {
+            let in_use = read_number(&format!("{root}{group}/pids.current")).unwrap_or(0);
+            limits.push(Limit { max, in_use });
+        }
+        match group.rfind('/') {
+            Some(end) => group = &group[..end],
+            None => return limits,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn bound(limits: &Limits) -> Bound {
+        limits.bound(2).expect("a limit")
+    }
+
+    fn limit(max: u64, in_use: u64) -> Option<Limit> {
+        Some(Limit { max, in_use })
+    }
+
+    #[test]
+    fn a_thread_takes_four_maps_and_the_allocator_has_its_reserve() {
+        let usual = bound(&Limits { maps: limit(65_530, 400), ..Limits::default() });
+        let maps = 400 + MAPS_PER_THREAD * (usual.connections + OTHER_THREADS);
+        assert!(maps < 65_530 - 65_530 / MAPS_RESERVE, "{usual:?}");
+        assert!((13_000..15_000).contains(&usual.connections), "{usual:?}");
+        assert_eq!(usual.by, "vm.max_map_count = 65530");
+        let raised = bound(&Limits { maps: limit(131_072, 400), ..Limits::default() });
+        assert!(raised.connections > 20_000, "what doc/operations.md tells to raise: {raised:?}");
+    }
+
+    #[test]
+    fn the_smallest_limit_decides_and_what_others_use_counts() {
+        let limits = Limits {
+            open_files: limit(65_536, 0),
+            user_threads: limit(20_000, 5_000),
+            pids: limit(32_768, 25_000),
+            cgroup_threads: limit(4_915, 0),
+            ..Limits::default()
+        };
+        assert_eq!(bound(&limits).connections, 4_915 - 70);
+        let limits = Limits { cgroup_threads: None, ..limits };
+        assert_eq!(bound(&limits).by, "kernel.pid_max = 32768");
+        assert_eq!(bound(&limits).connections, 32_768 - 25_000 - 32_768 / 16 - 70);
+    }
+
+    #[test]
+    fn a_limit_that_leaves_no_room_still_allows_one() {
+        assert_eq!(bound(&Limits { open_files: limit(64, 0), ..Limits::default() }).connections, 1);
+        assert_eq!(bound(&Limits { maps: limit(1, 500), ..Limits::default() }).connections, 1);
+        assert_eq!(Limits::default().bound(2), None);
+    }
+
+    #[test]
+    fn the_limits_of_this_machine_can_be_read() {
+        let limits = Limits::read();
+        assert!(limits.maps.is_some_and(|maps| maps.in_use > 10 && maps.in_use < maps.max), "{limits:?}");
+        assert!(limits.user_threads.is_none_or(|threads| threads.in_use > 0), "{limits:?}");
+        assert!(limits.pids.is_some_and(|pids| pids.in_use > 0), "{limits:?}");
+    }
+}
