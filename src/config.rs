@@ -48,8 +48,10 @@ pub struct Limits {
     pub messages_per_second: u32,
     /// Messages that a connection may send at once.
     pub message_burst: u32,
-    /// Logins a minute per address and per account; 0: no bound.
+    /// Failed logins a minute per address, and logins per account; 0: no limit.
     pub logins_per_minute: u32,
+    /// Registrations a minute per address; 0: no limit.
+    pub registrations_per_minute: u32,
     /// Characters (Unicode scalar values) of one message.
     pub text_chars: usize,
     /// Bytes of one websocket message from a client.
@@ -171,6 +173,7 @@ impl Config {
                 messages_per_second: settings.count("ICH_MAX_MESSAGES_PER_SECOND", 0, 100_000),
                 message_burst: settings.count("ICH_MESSAGE_BURST", 1, 100_000),
                 logins_per_minute: settings.count("ICH_MAX_LOGINS_PER_MINUTE", 0, 1_000_000),
+                registrations_per_minute: settings.count("ICH_MAX_REGISTRATIONS_PER_MINUTE", 0, 1_000_000),
                 text_chars: settings.size("ICH_MAX_TEXT_CHARS", 1, 100_000),
                 frame_bytes: settings.size("ICH_MAX_FRAME_BYTES", 256, 524_288),
                 outbox_bytes: settings.size("ICH_OUTBOX_BYTES", 65_536, 1 << 30),

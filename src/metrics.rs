@@ -28,6 +28,7 @@ pub struct Metrics {
     skipped: Counter,
     /// Counted by the reader of the event log, and copied when somebody looks.
     skipped_by_reader: Arc<AtomicU64>,
+    account_refusals: Family<Labels, Counter>,
     uptime: Gauge<f64, AtomicU64>,
     started_at: Instant,
 }
@@ -47,6 +48,7 @@ impl Metrics {
             deliveries: Counter::default(),
             skipped: Counter::default(),
             skipped_by_reader: records_skipped,
+            account_refusals: Family::default(),
             uptime: Gauge::default(),
             started_at: Instant::now(),
         };
@@ -58,6 +60,11 @@ impl Metrics {
         registry.register("records_applied", "Records of the event log that were applied", metrics.records.clone());
         registry.register("messages_taken", "Chat messages of this instance's clients", metrics.messages.clone());
         registry.register("deliveries", "Events handed to sockets, once per client", metrics.deliveries.clone());
+        registry.register(
+            "account_requests_refused",
+            "Logins and registrations beyond a limit, by reason",
+            metrics.account_refusals.clone(),
+        );
         registry.register("uptime_seconds", "Seconds since the start", metrics.uptime.clone());
         registry.register("records_skipped", "Records of the log that could not be read", metrics.skipped.clone());
         for end in End::ALL {
@@ -101,6 +108,11 @@ impl Metrics {
     /// So many events were handed to sockets.
     pub fn delivered(&self, deliveries: u64) {
         self.deliveries.inc_by(deliveries);
+    }
+
+    /// A login or a registration was refused because of a limit: `reason` is the code of the answer.
+    pub fn account_request_refused(&self, reason: &'static str) {
+        self.account_refusals.get_or_create(&[("reason", reason.to_owned())]).inc();
     }
 
     /// The text for `GET /metrics`.

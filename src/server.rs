@@ -13,7 +13,7 @@ use log::{info, warn};
 use thiserror::Error;
 
 use crate::accounts::{
-    AccountStore, Accounts, LoginLimiter, StoreError, TokenKey, TokenSettings, Tokens, postgres, secret, sqlite,
+    AccountLimits, AccountStore, Accounts, StoreError, TokenKey, TokenSettings, Tokens, postgres, secret, sqlite,
 };
 use crate::config::{Config, Secret};
 use crate::event_log::kafka_settings::KafkaSettings;
@@ -161,10 +161,11 @@ impl Server {
         threads::spawn("log-reader", Stack::Normal, move || {
             let _ = end_sender.send(log_thread.run());
         })?;
+        let account_limits =
+            AccountLimits::new(config.limits.logins_per_minute, config.limits.registrations_per_minute);
         let site = Arc::new(AppState {
-            accounts: Accounts::new(store, cores, machine::run_in_background)?,
+            accounts: Accounts::new(store, account_limits, cores, machine::run_in_background)?,
             tokens,
-            login_limiter: LoginLimiter::new(config.limits.logins_per_minute),
             permits_per_user: Permits::new(0, config.limits.connections_per_user),
             publisher: publisher.clone(),
             metrics: metrics.clone(),

@@ -17,6 +17,7 @@ use serde_json::json;
 use socket2::{Domain, Socket, Type};
 
 const NO_LOGIN_LIMIT: (&str, &str) = ("ICH_MAX_LOGINS_PER_MINUTE", "0");
+const NO_REGISTRATION_LIMIT: (&str, &str) = ("ICH_MAX_REGISTRATIONS_PER_MINUTE", "0");
 
 fn create(server: &Server, email: &str, username: &str, password: &str) -> Answer {
     let body = json!({"email": email, "username": username, "password": password}).to_string();
@@ -139,7 +140,7 @@ fn an_email_and_a_username_are_taken_without_regard_to_case() {
 #[test]
 fn of_many_who_want_one_name_at_once_exactly_one_gets_it() {
     const AT_ONCE: usize = 8;
-    let server = Server::start(&[]);
+    let server = Server::start(&[NO_REGISTRATION_LIMIT]);
     for round in 0..4 {
         let barrier = Barrier::new(AT_ONCE);
         let answers: Vec<Answer> = thread::scope(|scope| {

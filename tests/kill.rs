@@ -95,7 +95,10 @@ fn no_confirmed_account_is_lost_however_often_it_is_killed() {
     let next = AtomicU64::new(0);
     let mut confirmed = Vec::new();
     for round in 0..ROUNDS {
-        let mut server = Server::start_unready(&folder.0, &[("ICH_MAX_LOGINS_PER_MINUTE", "0")]);
+        let mut server = Server::start_unready(
+            &folder.0,
+            &[("ICH_MAX_LOGINS_PER_MINUTE", "0"), ("ICH_MAX_REGISTRATIONS_PER_MINUTE", "0")],
+        );
         if let Some(email) = confirmed.last() {
             let login = json!({"email": email, "password": PASSWORD}).to_string();
             assert_eq!(not_busy(server.address, "/login", &login), 200, "round {round}: {email} cannot log in");

@@ -21,7 +21,8 @@ const ANSWER_LIMIT: Duration = Duration::from_secs(5);
 const LOGIN: &str = r#"{"email":"bob@example.com","password":"12345678"}"#;
 
 fn start(url: &str) -> Server {
-    Server::start(&[("ICH_DATABASE_URL", url), ("ICH_MAX_LOGINS_PER_MINUTE", "0")])
+    let unlimited = ["ICH_MAX_LOGINS_PER_MINUTE", "ICH_MAX_REGISTRATIONS_PER_MINUTE"].map(|name| (name, "0"));
+    Server::start(&[("ICH_DATABASE_URL", url), unlimited[0], unlimited[1]])
 }
 
 fn create(address: SocketAddr, name: &str) -> Answer {

@@ -87,6 +87,7 @@ impl Target {
                 "ICH_MAX_CONNECTIONS_PER_USER",
                 "ICH_MAX_MESSAGES_PER_SECOND",
                 "ICH_MAX_LOGINS_PER_MINUTE",
+                "ICH_MAX_REGISTRATIONS_PER_MINUTE",
             ];
             settings.extend(unbounded.map(|name| (name, OsString::from("0"))));
             if let Some(brokers) = &options.kafka {

@@ -22,6 +22,18 @@ pub enum AccountError {
     /// No account with this email, or another password: which of them is not told.
     #[error("email or password is wrong: check both and try again")]
     WrongCredentials,
+    /// Too many logins of this address, or of this account, whether or not it exists.
+    #[error("too many logins: try again in {retry_after_seconds} seconds")]
+    TooManyLogins {
+        /// After how long it makes sense to try again.
+        retry_after_seconds: u64,
+    },
+    /// Too many registrations of this address.
+    #[error("too many registrations: try again in {retry_after_seconds} seconds")]
+    TooManyRegistrations {
+        /// After how long it makes sense to try again.
+        retry_after_seconds: u64,
+    },
     /// More requests than can be worked off.
     #[error("too many people are logging in: try again in {retry_after_seconds} seconds")]
     Busy {

@@ -4,15 +4,18 @@
 //! - [`rules`]: what an email, a username and a password may be, and which of them are the same.
 //! - [`store`]: the contract of a store; [`sqlite`] and [`postgres`] keep it.
 //! - [`password`]: argon2id. [`token`]: JWT. [`secret`]: the token secret that is drawn at the first start.
-//! - [`login_limit`]: how often an address and an account may try.
+//! - [`limits`]: how often an address and an account may try. `fair_queue`: whose turn it is to be hashed.
 //!
 //! Nothing secret (password, hash, token, key, database URL) is in any error, log line or `Debug` text made here.
 
 mod error;
-pub mod login_limit;
+mod fair_queue;
+mod jobs;
+pub mod limits;
 pub mod password;
 mod pool;
 pub mod postgres;
+mod rate_table;
 pub mod rules;
 pub mod secret;
 mod service;
@@ -23,7 +26,7 @@ mod testing;
 pub mod token;
 
 pub use error::AccountError;
-pub use login_limit::LoginLimiter;
+pub use limits::AccountLimits;
 pub use service::{Accounts, NewUser};
 pub use store::{Account, AccountStore, CreateError, NewAccount, StoreError, StoredAccount};
 pub use token::{Claims, TokenError, TokenKey, TokenSettings, Tokens};

@@ -1,29 +1,31 @@
 //! [`Accounts`]: registration and login on a fixed number of threads.
 //!
 //! Called by connection threads, whose stacks are small: everything but waiting for the answer happens on the threads
-//! here (`ich-account-N`). Each owns one [`Hasher`], so all hashing together takes 19 MiB per thread, whatever is asked.
-//! A full queue is an answer ([`AccountError::Busy`]), not a wait.
+//! here (`ich-account-N`), but the check of the limits and of the rules for a registration. Each thread owns one
+//! [`Hasher`], so all hashing together takes 19 MiB per thread, whatever is asked. A full queue is an answer
+//! ([`AccountError::Busy`]), not a wait.
 
+use std::net::IpAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 use std::{fmt, io, thread};
 
-use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TrySendError, bounded};
+use crossbeam_channel::{RecvTimeoutError, Sender, bounded};
 
 use super::error::AccountError;
+use super::jobs::{Jobs, Kind};
+use super::limits::AccountLimits;
 use super::password::{self, Hasher, PasswordError};
 use super::rules;
 use super::store::{Account, AccountStore, CreateError, NewAccount, StoreError};
 use crate::threads::lock;
 
-/// How many requests may wait for each thread: what it works off in about a second (a hash takes 30 to 40 ms).
-const QUEUE_PER_THREAD: usize = 24;
 /// How long a caller waits for queue, store and hash together.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
-/// What a caller is told to wait when the queue is full.
-const BUSY_RETRY_SECONDS: u64 = 2;
+/// The answer when the queue is full, or the time is over.
+const BUSY: AccountError = AccountError::Busy { retry_after_seconds: 2 };
 /// What a caller is told to wait when the store does not answer.
 const UNAVAILABLE_RETRY_SECONDS: u64 = 5;
 /// A failing store is logged this often at most, however many ask.
@@ -50,8 +52,8 @@ impl fmt::Debug for NewUser {
 ///
 /// Dropping it ends its threads and waits for them: each is done with what it does within about 2 seconds.
 pub struct Accounts {
-    /// `None` only while it is dropped.
-    queue: Option<Sender<Job>>,
+    jobs: Arc<Jobs<Job>>,
+    limits: AccountLimits,
     threads: Vec<JoinHandle<()>>,
     store: Arc<dyn AccountStore>,
 }
@@ -74,15 +76,20 @@ impl Accounts {
     ///
     /// # Errors
     /// When the system gives no thread or no random bytes.
-    pub fn new(store: Arc<dyn AccountStore>, hash_threads: usize, on_thread_start: fn()) -> io::Result<Self> {
+    pub fn new(
+        store: Arc<dyn AccountStore>,
+        limits: AccountLimits,
+        hash_threads: usize,
+        on_thread_start: fn(),
+    ) -> io::Result<Self> {
         let hash_threads = hash_threads.max(1);
         let unmatchable: Arc<str> = password::unmatchable_hash().map_err(io::Error::other)?.into();
         let last_store_log = Arc::new(Mutex::new(None));
-        let (queue, jobs) = bounded(QUEUE_PER_THREAD * hash_threads);
-        let mut accounts = Accounts { queue: Some(queue), threads: Vec::new(), store: Arc::clone(&store) };
+        let jobs = Arc::new(Jobs::new(hash_threads));
+        let mut accounts = Accounts { jobs: Arc::clone(&jobs), limits, threads: Vec::new(), store: Arc::clone(&store) };
         for number in 0..hash_threads {
             let worker = Worker {
-                jobs: jobs.clone(),
+                jobs: Arc::clone(&jobs),
                 store: Arc::clone(&store),
                 hasher: Hasher::default(),
                 unmatchable: Arc::clone(&unmatchable),
@@ -97,22 +104,32 @@ impl Accounts {
         Ok(accounts)
     }
 
-    /// Registers somebody. Blocks for at most 5 seconds. The email is checked first, then the username, then the
-    /// password.
+    /// Registers a user for a client at `address`. Blocks for at most 5 seconds. The email is checked first, then the
+    /// username, then the password; what breaks a rule is not counted as a registration.
     ///
     /// # Errors
-    /// Any [`AccountError`] but `WrongCredentials`.
-    pub fn create_user(&self, user: NewUser) -> Result<Account, AccountError> {
-        self.ask(Request::Create(user))
+    /// Any [`AccountError`] but `WrongCredentials` and `TooManyLogins`.
+    pub fn create_user(&self, address: IpAddr, user: NewUser) -> Result<Account, AccountError> {
+        rules::check_email(&user.email)?;
+        rules::check_username(&user.username)?;
+        rules::check_password(&user.password)?;
+        self.limits.begin_registration(address, Instant::now())?;
+        self.ask(Kind::Registration, address, Request::Create(user))
     }
 
-    /// The account with this email and password. Blocks for at most 5 seconds; an unknown email takes as long as a wrong
-    /// password.
+    /// The account with this email and password, for a client at `address`. Blocks for at most 5 seconds; an unknown
+    /// email takes as long as a wrong password.
     ///
     /// # Errors
-    /// `WrongCredentials`, `Busy`, `Unavailable` or `Internal`.
-    pub fn log_in(&self, email: &str, password: &str) -> Result<Account, AccountError> {
-        self.ask(Request::LogIn { email: email.to_owned(), password: password.to_owned() })
+    /// `WrongCredentials`, `TooManyLogins`, `Busy`, `Unavailable` or `Internal`.
+    pub fn log_in(&self, address: IpAddr, email: &str, password: &str) -> Result<Account, AccountError> {
+        self.limits.begin_login(address, &rules::email_key(email), Instant::now())?;
+        let request = Request::LogIn { email: email.to_owned(), password: password.to_owned() };
+        let result = self.ask(Kind::Login, address, request);
+        if result == Err(AccountError::WrongCredentials) {
+            self.limits.login_failed(address, Instant::now());
+        }
+        result
     }
 
     /// Whether the store is ready: see [`AccountStore::is_ready`].
@@ -121,25 +138,30 @@ impl Accounts {
         self.store.is_ready()
     }
 
-    fn ask(&self, request: Request) -> Result<Account, AccountError> {
+    fn ask(&self, kind: Kind, address: IpAddr, request: Request) -> Result<Account, AccountError> {
         let deadline = Instant::now() + ANSWER_TIMEOUT;
         let (answer, answers) = bounded(1);
-        let queue = self.queue.as_ref().ok_or(AccountError::Internal)?;
-        queue.try_send(Job { request, deadline, answer }).map_err(|error| match error {
-            TrySendError::Full(_) => AccountError::Busy { retry_after_seconds: BUSY_RETRY_SECONDS },
-            TrySendError::Disconnected(_) => AccountError::Internal,
-        })?;
+        if let Some(refused) = self.jobs.push(kind, address, Job { request, deadline, answer }) {
+            refused.refuse();
+        }
         match answers.recv_deadline(deadline) {
             Ok(answer) => answer,
-            Err(RecvTimeoutError::Timeout) => Err(AccountError::Busy { retry_after_seconds: BUSY_RETRY_SECONDS }),
+            Err(RecvTimeoutError::Timeout) => Err(BUSY),
             Err(RecvTimeoutError::Disconnected) => Err(AccountError::Internal),
         }
     }
 }
 
+impl Job {
+    /// Answers that there is no room or no time for it. The caller may not wait any more.
+    fn refuse(self) {
+        let _ = self.answer.try_send(Err(BUSY));
+    }
+}
+
 impl Drop for Accounts {
     fn drop(&mut self) {
-        self.queue = None;
+        self.jobs.close();
         for thread in self.threads.drain(..) {
             // A panic is caught and logged where it happens.
             let _ = thread.join();
@@ -148,7 +170,7 @@ impl Drop for Accounts {
 }
 
 struct Worker {
-    jobs: Receiver<Job>,
+    jobs: Arc<Jobs<Job>>,
     store: Arc<dyn AccountStore>,
     hasher: Hasher,
     unmatchable: Arc<str>,
@@ -157,12 +179,12 @@ struct Worker {
 
 impl Worker {
     fn run(mut self) {
-        while let Ok(Job { request, deadline, answer }) = self.jobs.recv() {
-            if Instant::now() >= deadline {
-                // The caller may not have noticed yet that its time is over.
-                let _ = answer.try_send(Err(AccountError::Busy { retry_after_seconds: BUSY_RETRY_SECONDS }));
+        while let Some(job) = self.jobs.next() {
+            if Instant::now() >= job.deadline {
+                job.refuse();
                 continue;
             }
+            let Job { request, answer, .. } = job;
             // What a panic leaves behind is the hasher's memory, which each hash overwrites.
             let result = catch_unwind(AssertUnwindSafe(|| match request {
                 Request::Create(user) => self.create(user),
@@ -178,9 +200,6 @@ impl Worker {
     }
 
     fn create(&mut self, user: NewUser) -> Result<Account, AccountError> {
-        rules::check_email(&user.email)?;
-        rules::check_username(&user.username)?;
-        rules::check_password(&user.password)?;
         self.require_ready_store()?;
         let password_hash = self.hasher.hash(&user.password).map_err(internal)?;
         let account = NewAccount {

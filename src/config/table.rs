@@ -47,7 +47,12 @@ pub const SETTINGS: &[Setting] = &[
     setting("ICH_MAX_CONNECTIONS_PER_USER", "50", "sessions at once of one person; 0: no bound"),
     setting("ICH_MAX_MESSAGES_PER_SECOND", "10", "messages a second of one connection; 0: no bound"),
     setting("ICH_MESSAGE_BURST", "20", "messages that one connection may send at once"),
-    setting("ICH_MAX_LOGINS_PER_MINUTE", "10", "logins a minute per address and per account; 0: no bound"),
+    setting(
+        "ICH_MAX_LOGINS_PER_MINUTE",
+        "10",
+        "failed logins a minute per address, and logins per account; 0: no limit",
+    ),
+    setting("ICH_MAX_REGISTRATIONS_PER_MINUTE", "30", "registrations a minute per address; 0: no limit"),
     setting("ICH_MAX_TEXT_CHARS", "4000", "characters of one message"),
     setting("ICH_MAX_FRAME_BYTES", "16384", "bytes of one websocket message from a client"),
     setting("ICH_OUTBOX_BYTES", "1048576", "bytes that a slow client may be behind before it is cut"),

@@ -44,6 +44,8 @@ pub enum ApiError {
     TooManyConnections,
     /// The address or the account has had too many logins.
     TooManyLogins,
+    /// The address has registered too many accounts.
+    TooManyRegistrations,
     /// The user has too many sessions.
     TooManySessions,
     /// The head is too large.
@@ -80,7 +82,7 @@ pub struct Row {
 
 impl ApiError {
     /// All errors, in the order of their status.
-    pub const ALL: [ApiError; 28] = [
+    pub const ALL: [ApiError; 29] = [
         ApiError::BadRequest,
         ApiError::BadJson,
         ApiError::BadField,
@@ -100,6 +102,7 @@ impl ApiError {
         ApiError::UpgradeRequired,
         ApiError::TooManyConnections,
         ApiError::TooManyLogins,
+        ApiError::TooManyRegistrations,
         ApiError::TooManySessions,
         ApiError::HeadTooLarge,
         ApiError::Internal,
@@ -139,6 +142,9 @@ impl ApiError {
             E::UpgradeRequired => (426, "upgrade_required", None, "join with a websocket (RFC 6455, version 13)"),
             E::TooManyConnections => (429, "too_many_connections", Some(5), "too many connections from this address"),
             E::TooManyLogins => (429, "too_many_logins", Some(60), "too many logins: try again later"),
+            E::TooManyRegistrations => {
+                (429, "too_many_registrations", Some(60), "too many new accounts from this address: try again later")
+            }
             E::TooManySessions => {
                 (429, "too_many_sessions", Some(30), "this account has too many sessions open: close one")
             }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::permits::Permits;
 use super::readiness::Readiness;
-use crate::accounts::{Accounts, LoginLimiter, Tokens};
+use crate::accounts::{Accounts, Tokens};
 use crate::metrics::Metrics;
 use crate::publisher::Publisher;
 
@@ -12,8 +12,6 @@ use crate::publisher::Publisher;
 pub(crate) struct AppState {
     pub(crate) accounts: Accounts,
     pub(crate) tokens: Tokens,
-    /// Limits logins per address and per account.
-    pub(crate) login_limiter: LoginLimiter,
     /// Limits the sessions of one user, by user id.
     pub(crate) permits_per_user: Arc<Permits<Arc<str>>>,
     /// Knows whether the lobby can be joined.

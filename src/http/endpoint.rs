@@ -16,14 +16,15 @@ pub(crate) trait PostEndpoint: Sized + Send + 'static {
     /// The result of [`PostEndpoint::execute`].
     type Output: Send + 'static;
 
-    /// Parses the body and checks the limits of the client. Called on a worker thread.
+    /// Parses the body. Called on a worker thread.
     ///
     /// # Errors
     /// The error answer.
-    fn parse(app: &AppState, body: &[u8], client: IpAddr) -> Result<Self, Response>;
+    fn parse(body: &[u8]) -> Result<Self, Response>;
 
-    /// Does what the request asks for. Called on the connection's thread; may wait a few seconds.
-    fn execute(self, app: &AppState) -> Self::Output;
+    /// Does what the request of the client at `address` asks for. Called on the connection's thread; may wait a few
+    /// seconds.
+    fn execute(self, app: &AppState, address: IpAddr) -> Self::Output;
 
     /// The answer to the client. Called on a worker thread.
     ///
@@ -36,14 +37,13 @@ pub(crate) trait PostEndpoint: Sized + Send + 'static {
 pub(crate) type PostHandler = fn(&Arc<AppState>, &Workers, Vec<u8>, IpAddr) -> Response;
 
 /// Runs one request of the endpoint `E`. Called on the connection's thread.
-pub(crate) fn run<E: PostEndpoint>(app: &Arc<AppState>, workers: &Workers, body: Vec<u8>, client: IpAddr) -> Response {
-    let for_worker = app.clone();
-    let parsed = match workers.run(move || E::parse(&for_worker, &body, client)) {
+pub(crate) fn run<E: PostEndpoint>(app: &Arc<AppState>, workers: &Workers, body: Vec<u8>, address: IpAddr) -> Response {
+    let parsed = match workers.run(move || E::parse(&body)) {
         Ok(Ok(request)) => request,
         Ok(Err(response)) => return response,
         Err(_) => return ApiError::Internal.response(),
     };
-    let output = parsed.execute(app);
+    let output = parsed.execute(app, address);
     let for_worker = app.clone();
     match workers.run(move || E::respond(&for_worker, output)) {
         Ok(Ok(response) | Err(response)) => response,

@@ -7,8 +7,9 @@ pub(crate) mod page;
 pub(crate) mod status;
 
 use super::api_error::ApiError;
+use super::app_state::AppState;
 use super::response::Response;
-use crate::accounts::AccountError;
+use crate::accounts::{Account, AccountError};
 
 /// The answer to a request of an account that failed.
 fn account_error(error: &AccountError) -> Response {
@@ -18,8 +19,27 @@ fn account_error(error: &AccountError) -> Response {
         AccountError::EmailTaken => ApiError::EmailTaken.response(),
         AccountError::UsernameTaken => ApiError::UsernameTaken.response(),
         AccountError::WrongCredentials => ApiError::WrongCredentials.response(),
-        AccountError::Busy { .. } => ApiError::Busy.response(),
-        AccountError::Unavailable { .. } => ApiError::Unavailable.response(),
+        AccountError::TooManyLogins { retry_after_seconds } => {
+            ApiError::TooManyLogins.response().retry_after(*retry_after_seconds)
+        }
+        AccountError::TooManyRegistrations { retry_after_seconds } => {
+            ApiError::TooManyRegistrations.response().retry_after(*retry_after_seconds)
+        }
+        AccountError::Busy { retry_after_seconds } => ApiError::Busy.response().retry_after(*retry_after_seconds),
+        AccountError::Unavailable { retry_after_seconds } => {
+            ApiError::Unavailable.response().retry_after(*retry_after_seconds)
+        }
         AccountError::Internal => ApiError::Internal.response(),
     }
+}
+
+/// Counts a request that was refused by a limit.
+fn count_refusal(app: &AppState, result: &Result<Account, AccountError>) {
+    let limit = match result {
+        Err(AccountError::TooManyLogins { .. }) => ApiError::TooManyLogins,
+        Err(AccountError::TooManyRegistrations { .. }) => ApiError::TooManyRegistrations,
+        Err(AccountError::Busy { .. }) => ApiError::Busy,
+        Ok(_) | Err(_) => return,
+    };
+    app.metrics.account_request_refused(limit.row().code);
 }

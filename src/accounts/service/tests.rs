@@ -55,9 +55,13 @@ impl AccountStore for FakeStore {
     }
 }
 
+/// Of every client here.
+const ADDRESS: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
+
 fn accounts(threads: usize) -> (Arc<FakeStore>, Accounts) {
     let store = Arc::new(FakeStore::default());
-    let accounts = Accounts::new(Arc::clone(&store) as Arc<dyn AccountStore>, threads, || {}).unwrap();
+    let accounts =
+        Accounts::new(Arc::clone(&store) as Arc<dyn AccountStore>, AccountLimits::new(0, 0), threads, || {}).unwrap();
     (store, accounts)
 }
 
@@ -68,11 +72,11 @@ fn user(email: &str, username: &str, password: &str) -> NewUser {
 #[test]
 fn a_request_that_waited_too_long_is_not_carried_out_and_told_so() {
     let store = Arc::new(FakeStore::default());
-    let (queue, jobs) = bounded(1);
+    let jobs = Arc::new(Jobs::new(1));
     let (answer, answers) = bounded(1);
     let request = Request::LogIn { email: "bob@example.com".to_owned(), password: "12345678".to_owned() };
-    queue.send(Job { request, deadline: Instant::now(), answer }).unwrap();
-    drop(queue);
+    assert!(jobs.push(Kind::Login, ADDRESS, Job { request, deadline: Instant::now(), answer }).is_none());
+    jobs.close();
     let unmatchable = password::unmatchable_hash().unwrap().into();
     let hasher = Hasher::default();
     Worker { jobs, store: store.clone(), hasher, unmatchable, last_store_log: Arc::default() }.run();
@@ -83,9 +87,9 @@ fn a_request_that_waited_too_long_is_not_carried_out_and_told_so() {
 #[test]
 fn who_registered_can_log_in() {
     let (_, accounts) = accounts(1);
-    let bob = accounts.create_user(user("Bob@Example.com", "Bob", "12345678")).unwrap();
+    let bob = accounts.create_user(ADDRESS, user("Bob@Example.com", "Bob", "12345678")).unwrap();
     assert_eq!(bob, Account { id: "1".to_owned(), email: "Bob@Example.com".to_owned(), username: "Bob".to_owned() });
-    assert_eq!(accounts.log_in("bob@example.COM", "12345678"), Ok(bob));
+    assert_eq!(accounts.log_in(ADDRESS, "bob@example.COM", "12345678"), Ok(bob));
     for (email, password) in [
         ("bob@example.com", "12345679"),
         ("eve@example.com", "12345678"),
@@ -94,16 +98,26 @@ fn who_registered_can_log_in() {
         ("bob@example.com", "1234567\0"),
         ("", ""),
     ] {
-        assert_eq!(accounts.log_in(email, password), Err(AccountError::WrongCredentials), "{email} {password}");
+        assert_eq!(
+            accounts.log_in(ADDRESS, email, password),
+            Err(AccountError::WrongCredentials),
+            "{email} {password}"
+        );
     }
-    assert_eq!(accounts.create_user(user("bob@example.com", "Eve", "12345678")), Err(AccountError::EmailTaken));
-    assert_eq!(accounts.create_user(user("eve@example.com", "bOB", "12345678")), Err(AccountError::UsernameTaken));
+    assert_eq!(
+        accounts.create_user(ADDRESS, user("bob@example.com", "Eve", "12345678")),
+        Err(AccountError::EmailTaken)
+    );
+    assert_eq!(
+        accounts.create_user(ADDRESS, user("eve@example.com", "bOB", "12345678")),
+        Err(AccountError::UsernameTaken)
+    );
 }
 
 #[test]
 fn fields_are_checked_in_order() {
     let (_, accounts) = accounts(1);
-    let field = |email, username, password| match accounts.create_user(user(email, username, password)) {
+    let field = |email, username, password| match accounts.create_user(ADDRESS, user(email, username, password)) {
         Err(AccountError::InvalidField { field, .. }) => field,
         other => panic!("{other:?}"),
     };
@@ -115,7 +129,7 @@ fn fields_are_checked_in_order() {
 #[test]
 fn an_unknown_email_is_hashed_like_a_wrong_password() {
     let (_, accounts) = accounts(1);
-    accounts.create_user(user("bob@example.com", "Bob", "12345678")).unwrap();
+    accounts.create_user(ADDRESS, user("bob@example.com", "Bob", "12345678")).unwrap();
     // The least of many, in turns, as long as it takes: what a busy machine does besides only adds.
     let emails = ["bob@example.com", "eve@example.com", "nobody"];
     let mut least = [Duration::MAX; 3];
@@ -127,7 +141,7 @@ fn an_unknown_email_is_hashed_like_a_wrong_password() {
     for round in 0.. {
         for (email, least) in emails.iter().zip(&mut least) {
             let asked = Instant::now();
-            assert_eq!(accounts.log_in(email, "wrong password"), Err(AccountError::WrongCredentials));
+            assert_eq!(accounts.log_in(ADDRESS, email, "wrong password"), Err(AccountError::WrongCredentials));
             *least = asked.elapsed().min(*least);
         }
         if round >= 5 && alike(&least) {
@@ -139,26 +153,47 @@ fn an_unknown_email_is_hashed_like_a_wrong_password() {
 
 #[test]
 fn a_full_queue_and_a_hanging_store_are_busy_in_time() {
+    /// More than one address may have waiting for one thread.
+    const CALLERS: usize = 40;
     let (store, accounts) = accounts(1);
     let hang = store.hang.lock().unwrap();
     thread::scope(|scope| {
         let start = Instant::now();
-        let mut waiting = vec![scope.spawn(|| accounts.log_in("bob@b", "12345678"))];
+        let mut waiting = vec![scope.spawn(|| accounts.log_in(ADDRESS, "bob@b", "12345678"))];
         until(|| store.finds.load(Ordering::Relaxed) == 1);
-        waiting.extend((0..QUEUE_PER_THREAD).map(|_| scope.spawn(|| accounts.log_in("bob@b", "12345678"))));
-        until(|| accounts.queue.as_ref().unwrap().is_full());
-        let refused = Instant::now();
-        assert!(matches!(accounts.log_in("bob@b", "12345678"), Err(AccountError::Busy { .. })));
-        assert!(refused.elapsed() < Duration::from_secs(1));
+        waiting.extend((0..CALLERS).map(|_| scope.spawn(|| accounts.log_in(ADDRESS, "bob@b", "12345678"))));
+        until(|| waiting.iter().any(|caller| caller.is_finished()));
+        assert!(start.elapsed() < ANSWER_TIMEOUT, "a full queue is answered at once");
         for waiting in waiting {
             assert!(matches!(waiting.join().unwrap(), Err(AccountError::Busy { .. })));
         }
         assert!(start.elapsed() < ANSWER_TIMEOUT + Duration::from_secs(3));
     });
     drop(hang);
-    until(|| accounts.queue.as_ref().unwrap().is_empty());
-    assert_eq!(accounts.log_in("bob@b", "12345678"), Err(AccountError::WrongCredentials));
+    until(|| accounts.log_in(ADDRESS, "bob@b", "12345678") == Err(AccountError::WrongCredentials));
     assert!(store.finds.load(Ordering::Relaxed) <= 3, "what nobody waits for is not done");
+}
+
+#[test]
+fn what_is_limited_costs_no_hash() {
+    let store = Arc::new(FakeStore::default());
+    let limits = AccountLimits::new(2, 1);
+    let accounts = Accounts::new(Arc::clone(&store) as Arc<dyn AccountStore>, limits, 1, || {}).unwrap();
+    let register = |name: &str| accounts.create_user(ADDRESS, user(&format!("{name}@b"), name, "12345678"));
+    assert!(matches!(
+        accounts.create_user(ADDRESS, user("bob@b", "bob", "short")),
+        Err(AccountError::InvalidField { .. })
+    ));
+    assert!(register("bob").is_ok(), "what breaks a rule is not counted");
+    assert!(matches!(register("eve"), Err(AccountError::TooManyRegistrations { .. })));
+    for email in ["bob@b", "eve@b"] {
+        assert_eq!(accounts.log_in(ADDRESS, email, "wrong password"), Err(AccountError::WrongCredentials));
+    }
+    let finds = store.finds.load(Ordering::Relaxed);
+    for email in ["bob@b", "eve@b", "igor@b"] {
+        assert!(matches!(accounts.log_in(ADDRESS, email, "12345678"), Err(AccountError::TooManyLogins { .. })));
+    }
+    assert_eq!(store.finds.load(Ordering::Relaxed), finds);
 }
 
 #[test]
@@ -166,21 +201,21 @@ fn a_panic_is_one_answer_and_the_thread_goes_on() {
     let (store, accounts) = accounts(1);
     store.panics.store(true, Ordering::Relaxed);
     for _ in 0..3 {
-        assert_eq!(accounts.log_in("bob@b", "12345678"), Err(AccountError::Internal));
+        assert_eq!(accounts.log_in(ADDRESS, "bob@b", "12345678"), Err(AccountError::Internal));
     }
     store.panics.store(false, Ordering::Relaxed);
-    assert_eq!(accounts.log_in("bob@b", "12345678"), Err(AccountError::WrongCredentials));
+    assert_eq!(accounts.log_in(ADDRESS, "bob@b", "12345678"), Err(AccountError::WrongCredentials));
 }
 
 #[test]
 fn a_store_that_is_down_or_fails_is_unavailable() {
     let (store, accounts) = accounts(1);
     store.fails.store(true, Ordering::Relaxed);
-    assert!(matches!(accounts.log_in("bob@b", "12345678"), Err(AccountError::Unavailable { .. })));
+    assert!(matches!(accounts.log_in(ADDRESS, "bob@b", "12345678"), Err(AccountError::Unavailable { .. })));
     store.down.store(true, Ordering::Relaxed);
     assert!(!accounts.is_ready());
-    assert!(matches!(accounts.log_in("bob@b", "12345678"), Err(AccountError::Unavailable { .. })));
-    let registration = accounts.create_user(user("bob@b", "Bob", "12345678"));
+    assert!(matches!(accounts.log_in(ADDRESS, "bob@b", "12345678"), Err(AccountError::Unavailable { .. })));
+    let registration = accounts.create_user(ADDRESS, user("bob@b", "Bob", "12345678"));
     assert!(matches!(registration, Err(AccountError::Unavailable { .. })));
     assert_eq!(store.finds.load(Ordering::Relaxed), 1, "one that is down is not asked");
 }
@@ -198,7 +233,7 @@ fn every_thread_is_prepared_and_ends() {
         PREPARED.fetch_add(1, Ordering::Relaxed);
     }
     let store = Arc::new(FakeStore::default());
-    drop(Accounts::new(Arc::clone(&store) as Arc<dyn AccountStore>, 3, prepare).unwrap());
+    drop(Accounts::new(Arc::clone(&store) as Arc<dyn AccountStore>, AccountLimits::new(0, 0), 3, prepare).unwrap());
     assert_eq!(PREPARED.load(Ordering::Relaxed), 3);
     assert_eq!(Arc::strong_count(&store), 1);
 }

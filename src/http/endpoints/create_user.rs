@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
-use super::account_error;
+use super::{account_error, count_refusal};
 use crate::accounts::{Account, AccountError, NewUser};
 use crate::http::app_state::AppState;
 use crate::http::body::{self, TextField};
@@ -31,7 +31,7 @@ struct Created<'a> {
 impl PostEndpoint for CreateUser {
     type Output = Result<Account, AccountError>;
 
-    fn parse(_: &AppState, body: &[u8], _: IpAddr) -> Result<Self, Response> {
+    fn parse(body: &[u8]) -> Result<Self, Response> {
         let body: Body = body::parse(body)?;
         Ok(CreateUser(NewUser {
             email: body.email.text("email")?,
@@ -40,8 +40,10 @@ impl PostEndpoint for CreateUser {
         }))
     }
 
-    fn execute(self, app: &AppState) -> Self::Output {
-        app.accounts.create_user(self.0)
+    fn execute(self, app: &AppState, address: IpAddr) -> Self::Output {
+        let created = app.accounts.create_user(address, self.0);
+        count_refusal(app, &created);
+        created
     }
 
     fn respond(_: &AppState, created: Self::Output) -> Result<Response, Response> {

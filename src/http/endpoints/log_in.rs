@@ -1,12 +1,11 @@
 //! `POST /login`: checks email and password, and issues a token.
 
 use std::net::IpAddr;
-use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
 
-use super::account_error;
-use crate::accounts::{Account, AccountError, TokenError, rules};
+use super::{account_error, count_refusal};
+use crate::accounts::{Account, AccountError, TokenError};
 use crate::http::api_error::ApiError;
 use crate::http::app_state::AppState;
 use crate::http::body::{self, TextField};
@@ -35,17 +34,15 @@ struct LoggedIn<'a> {
 impl PostEndpoint for LogIn {
     type Output = Result<Account, AccountError>;
 
-    fn parse(app: &AppState, body: &[u8], client: IpAddr) -> Result<Self, Response> {
+    fn parse(body: &[u8]) -> Result<Self, Response> {
         let body: Body = body::parse(body)?;
-        let (email, password) = (body.email.text("email")?, body.password.text("password")?);
-        app.login_limiter
-            .attempt(client, &rules::email_key(&email), Instant::now())
-            .map_err(|seconds| ApiError::TooManyLogins.response().retry_after(seconds))?;
-        Ok(LogIn { email, password })
+        Ok(LogIn { email: body.email.text("email")?, password: body.password.text("password")? })
     }
 
-    fn execute(self, app: &AppState) -> Self::Output {
-        app.accounts.log_in(&self.email, &self.password)
+    fn execute(self, app: &AppState, address: IpAddr) -> Self::Output {
+        let found = app.accounts.log_in(address, &self.email, &self.password);
+        count_refusal(app, &found);
+        found
     }
 
     fn respond(app: &AppState, found: Self::Output) -> Result<Response, Response> {

@@ -1,0 +1,127 @@
+//! [`Jobs`]: what waits for the account threads. Logins go before registrations, and within both the addresses take
+//! turns.
+//!
+//! Shared by connection threads, which push and never wait here, and the account threads, which wait for jobs.
+
+use std::net::IpAddr;
+use std::sync::{Condvar, Mutex, PoisonError};
+
+use super::fair_queue::{FairQueue, Push};
+use crate::net::address_key;
+use crate::threads::lock;
+
+/// Logins that wait for each thread: what it works off in about two seconds (a hash takes 30 to 40 ms).
+const LOGINS_PER_THREAD: usize = 48;
+/// Registrations that wait for each thread.
+const REGISTRATIONS_PER_THREAD: usize = 24;
+/// One address has at most this share of either queue.
+const ADDRESS_SHARE: usize = 2;
+
+/// Which queue a job waits in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// Goes first.
+    Login,
+    /// Goes when no login waits.
+    Registration,
+}
+
+/// Two bounded queues, and the threads that wait for them.
+pub(super) struct Jobs<T> {
+    state: Mutex<State<T>>,
+    /// Signalled for each job, and when no more will come.
+    changed: Condvar,
+}
+
+struct State<T> {
+    logins: FairQueue<IpAddr, T>,
+    registrations: FairQueue<IpAddr, T>,
+    closed: bool,
+}
+
+impl<T> Jobs<T> {
+    /// Empty queues for so many threads.
+    pub(super) fn new(threads: usize) -> Self {
+        let queue = |per_thread: usize| FairQueue::new(per_thread * threads, per_thread * threads / ADDRESS_SHARE);
+        let state =
+            State { logins: queue(LOGINS_PER_THREAD), registrations: queue(REGISTRATIONS_PER_THREAD), closed: false };
+        Jobs { state: Mutex::new(state), changed: Condvar::new() }
+    }
+
+    /// Adds a job. The result has a job that will not be done: this one, or one of another address.
+    pub(super) fn push(&self, kind: Kind, address: IpAddr, job: T) -> Option<T> {
+        let mut state = lock(&self.state);
+        let queue = match kind {
+            Kind::Login => &mut state.logins,
+            Kind::Registration => &mut state.registrations,
+        };
+        match queue.push(address_key(address), job) {
+            Push::Queued => {
+                drop(state);
+                self.changed.notify_one();
+                None
+            }
+            // As many jobs as before, so no more threads are needed.
+            Push::Displaced(other) => Some(other),
+            Push::Refused(job) => Some(job),
+        }
+    }
+
+    /// Waits for the next job. None: all are done, and no more will come.
+    pub(super) fn next(&self) -> Option<T> {
+        let mut state = lock(&self.state);
+        loop {
+            if let Some(job) = state.logins.pop().or_else(|| state.registrations.pop()) {
+                return Some(job);
+            }
+            if state.closed {
+                return None;
+            }
+            state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    /// No more jobs will come: threads end when all are done.
+    pub(super) fn close(&self) {
+        lock(&self.state).closed = true;
+        self.changed.notify_all();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn address(last: u8) -> IpAddr {
+        IpAddr::from([192, 0, 2, last])
+    }
+
+    #[test]
+    fn logins_go_before_registrations_and_addresses_take_turns() {
+        let jobs = Jobs::new(1);
+        for number in 0..3 {
+            assert_eq!(jobs.push(Kind::Registration, address(1), ("registration", number)), None);
+        }
+        for (last, number) in [(1, 10), (1, 11), (2, 20)] {
+            assert_eq!(jobs.push(Kind::Login, address(last), ("login", number)), None);
+        }
+        jobs.close();
+        let order: Vec<_> = std::iter::from_fn(|| jobs.next()).collect();
+        let (login, registration) = ("login", "registration");
+        assert_eq!(order[..3], [(login, 10), (login, 20), (login, 11)]);
+        assert_eq!(order[3..], [(registration, 0), (registration, 1), (registration, 2)]);
+    }
+
+    #[test]
+    fn a_full_queue_refuses_and_registrations_take_no_room_from_logins() {
+        let jobs = Jobs::new(1);
+        let refused = |kind, last| (0..100).filter(|_| jobs.push(kind, address(last), ()).is_some()).count();
+        assert_eq!(refused(Kind::Registration, 1), 100 - REGISTRATIONS_PER_THREAD / 2);
+        assert_eq!(refused(Kind::Login, 1), 100 - LOGINS_PER_THREAD / 2);
+        assert_eq!(refused(Kind::Login, 2), 100 - LOGINS_PER_THREAD / 2);
+        assert_eq!(jobs.push(Kind::Login, address(3), ()), Some(()), "one of another address is displaced");
+        jobs.close();
+        let waiting = std::iter::from_fn(|| jobs.next()).count();
+        assert_eq!(waiting, REGISTRATIONS_PER_THREAD / 2 + LOGINS_PER_THREAD);
+    }
+}
