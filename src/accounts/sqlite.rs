@@ -4,33 +4,31 @@
 //! waits for a registration's `fsync`. Each is lent to one thread at a time. Other processes may have
 //! the same file open.
 
-use std::fs;
-use std::io;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::Path;
 use std::sync::Mutex;
-use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, bounded};
-use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension, TransactionBehavior, params};
+use rusqlite::{Connection, ErrorCode, OptionalExtension, TransactionBehavior, params};
 
 use super::store::{Account, AccountStore, CreateError, NewAccount, StoreError, StoredAccount};
+use crate::sqlite::{self, OpenError, Schema};
 use crate::threads::lock;
 
-/// The file's name in the data folder. SQLite puts `-wal` and `-shm` beside it, with the same mode.
+/// The file's name in the data folder.
 pub const FILE_NAME: &str = "accounts.sqlite3";
-
-/// Version N of the schema is what the first N of these made; the file says its own in `user_version`.
-const MIGRATIONS: &[&str] = &[include_str!("../../sql/sqlite/0001_accounts.sql")];
 
 /// Waiting for a connection and then for the lock of another process: together within
 /// [`CALL_TIMEOUT`](super::store::CALL_TIMEOUT).
 const CONNECTION_TIMEOUT: Duration = Duration::from_millis(900);
-const LOCK_TIMEOUT: Duration = Duration::from_millis(900);
-/// How long opening goes on trying while other processes open the same file.
-const OPEN_TIMEOUT: Duration = Duration::from_secs(10);
-const OPEN_RETRY: Duration = Duration::from_millis(20);
+
+const SCHEMA: Schema = Schema {
+    content: "accounts",
+    migrations: &[include_str!("../../sql/sqlite/0001_accounts.sql")],
+    synchronous: "full",
+    lock_timeout: Duration::from_millis(900),
+    open_timeout: Duration::from_secs(10),
+};
 
 /// Accounts in a file. Dropping it writes everything into the main file and closes it.
 pub struct SqliteStore {
@@ -46,100 +44,18 @@ pub struct SqliteStore {
 /// this server; [`StoreError::Unavailable`] when another process keeps it locked. Both name the file.
 pub fn open(data_dir: &Path) -> Result<SqliteStore, StoreError> {
     let path = data_dir.join(FILE_NAME);
-    make_file(data_dir, &path).map_err(|error| {
-        StoreError::Unusable(format!("cannot write {}: {error}: make the data folder writable", path.display()))
+    let open = || {
+        sqlite::create_folder(data_dir)?;
+        let writer = sqlite::open(&path, &SCHEMA)?;
+        let reader = sqlite::open(&path, &SCHEMA)?;
+        Ok((writer, reader))
+    };
+    let (writer, reader) = open().map_err(|error| match error {
+        OpenError::Unusable(text) | OpenError::NotWritable(text) => StoreError::Unusable(text),
+        OpenError::Unavailable(text) => StoreError::Unavailable(text),
     })?;
-    let deadline = Instant::now() + OPEN_TIMEOUT;
-    loop {
-        match open_file(&path) {
-            // Turning on WAL and recovering a crash want the file alone for a moment, and then do not wait by themselves.
-            Err(OpenError::Sqlite(error)) if is_locked(&error) && Instant::now() < deadline => {
-                thread::sleep(OPEN_RETRY);
-            }
-            Err(error) => return Err(error.into_store_error(&path)),
-            Ok(store) => return Ok(store),
-        }
-    }
-}
-
-fn make_file(data_dir: &Path, path: &Path) -> io::Result<()> {
-    fs::DirBuilder::new().recursive(true).mode(0o700).create(data_dir)?;
-    fs::OpenOptions::new().create(true).append(true).mode(0o600).open(path)?;
-    Ok(())
-}
-
-enum OpenError {
-    Sqlite(rusqlite::Error),
-    LaterVersion(i64),
-}
-
-impl From<rusqlite::Error> for OpenError {
-    fn from(error: rusqlite::Error) -> Self {
-        OpenError::Sqlite(error)
-    }
-}
-
-impl OpenError {
-    fn into_store_error(self, path: &Path) -> StoreError {
-        let path = path.display();
-        match self {
-            OpenError::LaterVersion(version) => StoreError::Unusable(format!(
-                "{path} has schema {version}, this server knows {}: run a later version of it",
-                MIGRATIONS.len()
-            )),
-            OpenError::Sqlite(error) => match error.sqlite_error_code() {
-                Some(ErrorCode::NotADatabase) => {
-                    StoreError::Unusable(format!("{path} is not a database: move it away, or restore it from a backup"))
-                }
-                Some(ErrorCode::DatabaseCorrupt) => {
-                    StoreError::Unusable(format!("{path} is damaged: restore it from a backup"))
-                }
-                Some(ErrorCode::ReadOnly | ErrorCode::CannotOpen | ErrorCode::PermissionDenied) => {
-                    StoreError::Unusable(format!("cannot write {path}: make the data folder writable"))
-                }
-                _ => StoreError::Unavailable(format!("cannot open {path}: {error}")),
-            },
-        }
-    }
-}
-
-fn open_file(path: &Path) -> Result<SqliteStore, OpenError> {
-    let mut writer = connect(path)?;
-    migrate(&mut writer)?;
-    let reader = connect(path)?;
-    reader.pragma_update(None, "query_only", true)?;
+    reader.pragma_update(None, "query_only", true).map_err(store_error)?;
     Ok(SqliteStore { writer: Lent::new(writer), reader: Lent::new(reader) })
-}
-
-fn connect(path: &Path) -> Result<Connection, OpenError> {
-    // Without SQLITE_OPEN_CREATE: a file that somebody takes away meanwhile is not made again with another mode.
-    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let connection = Connection::open_with_flags(path, flags)?;
-    connection.busy_timeout(LOCK_TIMEOUT)?;
-    let mode: String = connection.pragma_update_and_check(None, "journal_mode", "wal", |row| row.get(0))?;
-    if !mode.eq_ignore_ascii_case("wal") {
-        log::warn!(
-            "accounts: the file system of {} does not allow WAL: logins may wait for registrations",
-            path.display()
-        );
-    }
-    connection.pragma_update(None, "synchronous", "full")?;
-    Ok(connection)
-}
-
-/// Runs the migrations that the file lacks, each at once with the version it leads to. The lock that writing takes keeps
-/// other processes from doing the same.
-fn migrate(connection: &mut Connection) -> Result<(), OpenError> {
-    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-    let version: i64 = transaction.pragma_query_value(None, "user_version", |row| row.get(0))?;
-    let done = usize::try_from(version).ok().filter(|done| *done <= MIGRATIONS.len());
-    let Some(done) = done else { return Err(OpenError::LaterVersion(version)) };
-    for migration in &MIGRATIONS[done..] {
-        transaction.execute_batch(migration)?;
-    }
-    transaction.pragma_update(None, "user_version", MIGRATIONS.len() as i64)?;
-    transaction.commit()?;
-    Ok(())
 }
 
 impl AccountStore for SqliteStore {
@@ -195,16 +111,11 @@ fn find(connection: &Connection, email_key: &str) -> rusqlite::Result<Option<Sto
 
 /// Nearly all can pass (disk full, locked, I/O). SQLite's texts name tables and columns, never values.
 fn store_error(error: rusqlite::Error) -> StoreError {
-    match error.sqlite_error_code() {
-        Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => {
-            StoreError::Unusable(format!("{FILE_NAME} is damaged: restore it from a backup: {error}"))
-        }
-        _ => StoreError::Unavailable(format!("{FILE_NAME}: {error}")),
+    if sqlite::is_damaged(&error) {
+        StoreError::Unusable(format!("{FILE_NAME} is damaged: restore it from a backup: {error}"))
+    } else {
+        StoreError::Unavailable(format!("{FILE_NAME}: {error}"))
     }
-}
-
-fn is_locked(error: &rusqlite::Error) -> bool {
-    matches!(error.sqlite_error_code(), Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked))
 }
 
 /// A connection that one thread at a time may have. Waiting for it has a deadline, which a mutex alone does not give:

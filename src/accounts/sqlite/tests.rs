@@ -1,7 +1,10 @@
 //! The file and its migrations; the contract is tested in `tests/account_stores.rs`.
 
+use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
+use std::thread;
+use std::time::Instant;
 
 use super::*;
 use crate::accounts::testing::Folder;

@@ -1,0 +1,175 @@
+//! SQLite files in the data folder: made, opened and migrated in the same way for everything that is kept in one.
+//!
+//! Each file is for its owner only (mode 0600; SQLite gives `-wal` and `-shm` beside it the same mode), is in WAL mode,
+//! and says its version in `user_version`. Other processes may have the same file open.
+
+use std::fs;
+use std::io::{self, ErrorKind};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::Path;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior};
+use thiserror::Error;
+
+/// Between two attempts to open a file that another process keeps locked.
+const OPEN_RETRY: Duration = Duration::from_millis(20);
+
+/// What the files differ in.
+pub(crate) struct Schema {
+    /// What the file holds, for messages.
+    pub content: &'static str,
+    /// Version N of the schema is what the first N of these made.
+    pub migrations: &'static [&'static str],
+    /// The pragma `synchronous`: with `full` a commit is on the disk when it returns; with `normal` a power failure can
+    /// undo the last commits, but never damages the file.
+    pub synchronous: &'static str,
+    /// How long a statement waits for the lock of another connection.
+    pub lock_timeout: Duration,
+    /// How long opening is tried again while other processes open the same file.
+    pub open_timeout: Duration,
+}
+
+/// Why a file cannot be opened. Each text names the file and says what to do.
+#[derive(Debug, Error)]
+pub(crate) enum OpenError {
+    /// Not a database, damaged, or from a later version of this program: an operator has to act.
+    #[error("{0}")]
+    Unusable(String),
+    /// The folder or the file cannot be written.
+    #[error("{0}")]
+    NotWritable(String),
+    /// Anything that can pass: a full disk, or another process that keeps the file locked.
+    #[error("{0}")]
+    Unavailable(String),
+}
+
+/// Makes the folder, for its owner only, unless it is there.
+///
+/// # Errors
+/// It cannot be made.
+pub(crate) fn create_folder(folder: &Path) -> Result<(), OpenError> {
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(|error| not_writable(folder, &error))
+}
+
+/// Opens the file, which is made when it is missing, and brings its schema up to date.
+///
+/// # Errors
+/// See [`OpenError`].
+pub(crate) fn open(path: &Path, schema: &Schema) -> Result<Connection, OpenError> {
+    create_file(path).map_err(|error| not_writable(path, &error))?;
+    let deadline = Instant::now() + schema.open_timeout;
+    loop {
+        match connect(path, schema) {
+            // Turning on WAL and recovering a crash need the file alone for a moment, and then do not wait by themselves.
+            Err(ConnectError::Sqlite(error)) if is_locked(&error) && Instant::now() < deadline => {
+                thread::sleep(OPEN_RETRY);
+            }
+            Err(error) => return Err(error.explain(path, schema)),
+            Ok(connection) => return Ok(connection),
+        }
+    }
+}
+
+/// Whether another connection holds the lock.
+pub(crate) fn is_locked(error: &rusqlite::Error) -> bool {
+    matches!(error.sqlite_error_code(), Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked))
+}
+
+/// Whether the file is none of SQLite's, or damaged: trying again does not help.
+pub(crate) fn is_damaged(error: &rusqlite::Error) -> bool {
+    matches!(error.sqlite_error_code(), Some(ErrorCode::NotADatabase | ErrorCode::DatabaseCorrupt))
+}
+
+/// Makes the file unless it is there. An existing one must not even be opened: when this process closed it again, the
+/// system would release the locks of all its connections to it.
+fn create_file(path: &Path) -> io::Result<()> {
+    match fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path) {
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(()),
+        made => made.map(drop),
+    }
+}
+
+fn not_writable(path: &Path, error: &io::Error) -> OpenError {
+    let path = path.display();
+    match error.kind() {
+        ErrorKind::StorageFull | ErrorKind::QuotaExceeded => {
+            OpenError::Unavailable(format!("cannot write {path}: {error}: make room on its disk"))
+        }
+        _ => OpenError::NotWritable(format!("cannot write {path}: {error}: make the data folder writable")),
+    }
+}
+
+enum ConnectError {
+    Sqlite(rusqlite::Error),
+    LaterVersion(i64),
+}
+
+impl From<rusqlite::Error> for ConnectError {
+    fn from(error: rusqlite::Error) -> Self {
+        ConnectError::Sqlite(error)
+    }
+}
+
+impl ConnectError {
+    fn explain(self, path: &Path, schema: &Schema) -> OpenError {
+        let path = path.display();
+        match self {
+            ConnectError::LaterVersion(version) => OpenError::Unusable(format!(
+                "{path} has schema {version}, this server knows {}: run a later version of it",
+                schema.migrations.len()
+            )),
+            ConnectError::Sqlite(error) => match error.sqlite_error_code() {
+                Some(ErrorCode::NotADatabase) => {
+                    OpenError::Unusable(format!("{path} is not a database: move it away, or restore it from a backup"))
+                }
+                Some(ErrorCode::DatabaseCorrupt) => {
+                    OpenError::Unusable(format!("{path} is damaged: restore it from a backup"))
+                }
+                Some(ErrorCode::ReadOnly | ErrorCode::CannotOpen | ErrorCode::PermissionDenied) => {
+                    OpenError::NotWritable(format!("cannot write {path}: make the data folder writable"))
+                }
+                _ => OpenError::Unavailable(format!("cannot open {path}: {error}")),
+            },
+        }
+    }
+}
+
+fn connect(path: &Path, schema: &Schema) -> Result<Connection, ConnectError> {
+    // Without SQLITE_OPEN_CREATE: a file that was removed meanwhile is not made again with another mode.
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let mut connection = Connection::open_with_flags(path, flags)?;
+    connection.busy_timeout(schema.lock_timeout)?;
+    let mode: String = connection.pragma_update_and_check(None, "journal_mode", "wal", |row| row.get(0))?;
+    if !mode.eq_ignore_ascii_case("wal") {
+        let (content, path) = (schema.content, path.display());
+        log::warn!("{content}: the file system of {path} does not allow WAL: reading may wait for writing");
+    }
+    connection.pragma_update(None, "synchronous", schema.synchronous)?;
+    migrate(&mut connection, schema.migrations)?;
+    Ok(connection)
+}
+
+/// Runs the migrations that the file lacks, each at once with the version it leads to. The write lock keeps other
+/// processes from doing the same.
+fn migrate(connection: &mut Connection, migrations: &[&str]) -> Result<(), ConnectError> {
+    let latest = i64::try_from(migrations.len()).unwrap_or(i64::MAX);
+    if version(connection)? == latest {
+        return Ok(());
+    }
+    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    let version = version(&transaction)?;
+    let done = usize::try_from(version).ok().filter(|done| *done <= migrations.len());
+    let Some(done) = done else { return Err(ConnectError::LaterVersion(version)) };
+    for migration in &migrations[done..] {
+        transaction.execute_batch(migration)?;
+    }
+    transaction.pragma_update(None, "user_version", latest)?;
+    transaction.commit()?;
+    Ok(())
+}
+
+fn version(connection: &Connection) -> rusqlite::Result<i64> {
+    connection.pragma_query_value(None, "user_version", |row| row.get(0))
+}
