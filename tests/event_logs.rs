@@ -1,4 +1,5 @@
-//! The contract of the event log, held to by both: in this process, and in Kafka. And what only Kafka can do wrong.
+//! The contract of the event log, checked on all three: in memory, in SQLite and in Kafka. And what only Kafka can do
+//! wrong; `event_log_sqlite.rs` has what only SQLite can.
 
 mod harness;
 
@@ -9,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use harness::event_log::{PATIENCE, handed_back, read, read_to, record, record_of, rewind, seqs};
 use harness::kafka::{Broker, VERSIONS};
+use harness::sqlite::LogFolder;
 use ich::event_log::kafka::{self, KafkaSettings};
 use ich::event_log::{AppendError, EventLog, ReadError, Reader, memory};
 
@@ -97,6 +99,15 @@ fn the_log_in_memory_holds_the_contract() {
 }
 
 #[test]
+fn the_log_in_sqlite_holds_the_contract() {
+    let folders: Vec<LogFolder> = (0..4).map(|_| LogFolder::new()).collect();
+    let mut unused = folders.iter();
+    let unused = std::cell::RefCell::new(&mut unused);
+    holds_the_contract(|| unused.borrow_mut().next().expect("a folder").open());
+    rewinding_goes_as_far_back_as_it_was_told(LogFolder::new().open());
+}
+
+#[test]
 fn the_log_in_memory_is_bounded() {
     let log = memory::open();
     let taken = (1..=1_000_000).take_while(|seq| log.appender.append(record(*seq)).is_ok()).count();
@@ -149,9 +160,13 @@ fn a_topic_with_two_partitions_is_refused_with_what_to_do() {
 }
 
 #[test]
-fn rewinding_goes_as_far_back_as_it_was_told() {
+fn rewinding_in_kafka_goes_as_far_back_as_it_was_told() {
     let Some(broker) = Broker::shared() else { return };
-    let (mut log, _) = kafka_log(broker);
+    rewinding_goes_as_far_back_as_it_was_told(kafka_log(broker).0);
+}
+
+/// On a log that can be read again, unlike the one in memory.
+fn rewinding_goes_as_far_back_as_it_was_told(mut log: EventLog) {
     rewind(&mut *log.reader, 10);
     (1..=100).for_each(|seq| log.appender.append(record(seq)).expect("appending"));
     log.appender.flush(Instant::now() + PATIENCE);

@@ -42,6 +42,14 @@ pub fn encode(record: &Record) -> Result<Vec<u8>, serde_json::Error> {
     serde_json::to_vec(&Outgoing { v: VERSION, record })
 }
 
+/// The same as text.
+///
+/// # Errors
+/// As [`encode`].
+pub fn encode_text(record: &Record) -> Result<String, serde_json::Error> {
+    serde_json::to_string(&Outgoing { v: VERSION, record })
+}
+
 /// The record in these bytes.
 ///
 /// # Errors

@@ -1,9 +1,9 @@
 //! The event log: one ordered sequence of [`Record`]s that every instance appends to and reads all of.
 //!
-//! This file is the contract; [`memory`] keeps it within one process, [`kafka`] between many. Nothing above this module
-//! knows which one it has.
+//! This file is the contract. [`sqlite`] implements it in a file, for the processes of one machine that share a folder;
+//! [`kafka`] for many machines; [`memory`] within one process. Nothing above this module knows which one it has.
 //!
-//! The contract, which the tests of both hold them to:
+//! The contract, which the same tests check on all three:
 //! - **Order.** Records come out in one order, the same for every reader. Those of one [`Appender`] come out in the
 //!   order of its calls of [`Appender::append`].
 //! - **No silence.** A record for which `append` returned `Ok` comes back out of the [`Reader`], or is handed back
@@ -17,6 +17,7 @@ pub mod codec;
 pub mod kafka;
 pub mod kafka_settings;
 pub mod memory;
+pub mod sqlite;
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;

@@ -10,6 +10,8 @@ pub mod kafka;
 pub mod postgres;
 pub mod raw_websocket;
 pub mod server;
+pub mod sqlite;
+pub mod tmpfs;
 pub mod watcher;
 
 use std::io::Write;

@@ -1,0 +1,123 @@
+//! [`Checkpoints`]: the thread that copies the write-ahead log into the main file.
+//!
+//! A checkpoint waits for the disk (two `fsync`), so neither the writer nor the reader makes one. It is *passive*, which
+//! holds up nobody, and then the write-ahead log begins anew with the next commit, unless something was committed
+//! meanwhile. Under sustained load something always was, so from a certain size on the commits are held up for the
+//! moment that the rest takes.
+
+use std::io;
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use rusqlite::Connection;
+
+use super::file::{LogFile, Opened};
+use crate::log_throttle::LogThrottle;
+use crate::threads::{self, Stack, lock};
+
+/// From the first commit after a checkpoint to the next one.
+const INTERVAL: Duration = Duration::from_millis(400);
+/// So many frames (pages of 4 KiB) of the write-ahead log are enough to hold up commits: 32 MiB.
+const WAL_FRAMES_MAX: i64 = 8192;
+
+/// The writer's end of it. The thread ends when this is dropped.
+pub(super) struct Checkpoints(Arc<Shared>);
+
+#[derive(Default)]
+struct Shared {
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    /// Something was committed that no checkpoint has covered.
+    is_due: bool,
+    is_closed: bool,
+}
+
+impl Checkpoints {
+    /// Starts the thread.
+    pub fn start(file: Arc<LogFile>) -> io::Result<Self> {
+        let shared = Arc::new(Shared::default());
+        let thread = Checkpointer {
+            file,
+            shared: shared.clone(),
+            opened: None,
+            wal_frames_max: WAL_FRAMES_MAX,
+            throttle: LogThrottle::default(),
+        };
+        threads::spawn("log-checkpoint", Stack::Normal, move || thread.run())?;
+        Ok(Checkpoints(shared))
+    }
+
+    /// Something was committed.
+    pub fn request(&self) {
+        let mut state = lock(&self.0.state);
+        if !state.is_due {
+            state.is_due = true;
+            self.0.changed.notify_one();
+        }
+    }
+}
+
+impl Drop for Checkpoints {
+    fn drop(&mut self) {
+        lock(&self.0.state).is_closed = true;
+        self.0.changed.notify_one();
+    }
+}
+
+struct Checkpointer {
+    file: Arc<LogFile>,
+    shared: Arc<Shared>,
+    opened: Option<Opened>,
+    wal_frames_max: i64,
+    throttle: LogThrottle,
+}
+
+impl Checkpointer {
+    fn run(mut self) {
+        while self.wait_until_due() {
+            if let Err(text) = self.checkpoint() {
+                // Nothing is lost by it: the write-ahead log grows, and the next checkpoint does more.
+                self.opened = None;
+                if let Some(more) = self.throttle.may_log("checkpoint", Instant::now()) {
+                    log::warn!("event log: no checkpoint of {}: {text}{more}", self.file.path().display());
+                }
+            }
+        }
+    }
+
+    /// Waits for a commit and then for the interval. False when the log is closed.
+    fn wait_until_due(&self) -> bool {
+        let Shared { state, changed } = &*self.shared;
+        let is_idle = |state: &mut State| !state.is_due && !state.is_closed;
+        let state = changed.wait_while(lock(state), is_idle).unwrap_or_else(PoisonError::into_inner);
+        let waited = changed.wait_timeout_while(state, INTERVAL, |state| !state.is_closed);
+        let mut state = waited.unwrap_or_else(PoisonError::into_inner).0;
+        state.is_due = false;
+        !state.is_closed
+    }
+
+    fn checkpoint(&mut self) -> Result<(), String> {
+        if self.opened.as_ref().is_some_and(|opened| Some(opened.identity) != self.file.identity()) {
+            self.opened = None;
+        }
+        let opened = match self.opened.take() {
+            Some(opened) => opened,
+            None => self.file.open().map_err(|error| error.to_string())?,
+        };
+        let connection = &self.opened.insert(opened).connection;
+        let frames = run_checkpoint(connection, "PASSIVE").map_err(|error| error.to_string())?;
+        if frames > self.wal_frames_max {
+            run_checkpoint(connection, "RESTART").map_err(|error| error.to_string())?;
+        }
+        Ok(())
+    }
+}
+
+/// How many frames the write-ahead log has.
+fn run_checkpoint(connection: &Connection, mode: &str) -> rusqlite::Result<i64> {
+    connection.query_row(&format!("PRAGMA wal_checkpoint({mode})"), [], |row| row.get(1))
+}

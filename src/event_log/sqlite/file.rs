@@ -1,0 +1,61 @@
+//! [`LogFile`]: where the log is, and how each thread gets its own connection to it.
+
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rusqlite::Connection;
+
+use crate::sqlite::{self, OpenError, Schema};
+
+const SCHEMA: Schema = Schema {
+    content: "event log",
+    migrations: &[include_str!("../../../sql/events/0001_records.sql")],
+    synchronous: "normal",
+    lock_timeout: Duration::from_secs(1),
+    open_timeout: Duration::from_secs(1),
+};
+
+/// Which file a path led to: its device and inode.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Identity(u64, u64);
+
+/// The path of the log.
+#[derive(Debug)]
+pub(super) struct LogFile(PathBuf);
+
+/// A connection, and the file that it is to.
+pub(super) struct Opened {
+    pub connection: Connection,
+    pub identity: Identity,
+}
+
+impl LogFile {
+    pub fn new(path: PathBuf) -> Self {
+        LogFile(path)
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+
+    /// A new connection. Makes the file when it is missing, but not its folder: a volume that is not mounted must not be
+    /// replaced by a folder in its mount point.
+    pub fn open(&self) -> Result<Opened, OpenError> {
+        let connection = sqlite::open(&self.0, &SCHEMA)?;
+        let unavailable = |error: &dyn std::fmt::Display| {
+            OpenError::Unavailable(format!("cannot open {}: {error}: see that it is not removed", self.0.display()))
+        };
+        // Checkpoints are another thread's business.
+        connection.pragma_update(None, "wal_autocheckpoint", 0).map_err(|error| unavailable(&error))?;
+        let identity = self.identity().ok_or_else(|| unavailable(&"it was removed at once"))?;
+        Ok(Opened { connection, identity })
+    }
+
+    /// The file that the path leads to now; none when there is none.
+    pub fn identity(&self) -> Option<Identity> {
+        let metadata = fs::metadata(&self.0).ok()?;
+        Some(Identity(metadata.dev(), metadata.ino()))
+    }
+}

@@ -1,0 +1,160 @@
+//! [`Queue`]: the records on their way from the session threads to the writer.
+//!
+//! Bounded in records and bytes. A record counts until it is committed or reported undelivered, not only until the
+//! writer has taken it. The lock is never held across I/O.
+
+use std::collections::VecDeque;
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use crate::event_log::AppendError;
+use crate::lobby::Record;
+use crate::threads::lock;
+
+/// One record that waits.
+pub(super) struct Queued {
+    pub record: Record,
+    pub json: String,
+    pub queued_at: Instant,
+}
+
+pub(super) struct Queue {
+    records_max: usize,
+    bytes_max: usize,
+    state: Mutex<State>,
+    /// Signalled when there is something to take, or the queue is closed.
+    filled: Condvar,
+    /// Signalled when records were settled.
+    settled: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    waiting: VecDeque<Queued>,
+    /// Taken by the writer or waiting.
+    unsettled: usize,
+    unsettled_bytes: usize,
+    /// How many records were appended, and how many of them are settled.
+    appended: u64,
+    settled: u64,
+    is_closed: bool,
+}
+
+impl Queue {
+    pub fn new(records_max: usize, bytes_max: usize) -> Self {
+        Queue { records_max, bytes_max, state: Mutex::default(), filled: Condvar::new(), settled: Condvar::new() }
+    }
+
+    /// Adds a record at the end.
+    pub fn push(&self, record: Record, json: String) -> Result<(), AppendError> {
+        let mut state = lock(&self.state);
+        if state.is_closed {
+            return Err(AppendError::Unavailable);
+        }
+        if state.unsettled >= self.records_max || state.unsettled_bytes + json.len() > self.bytes_max {
+            return Err(AppendError::Full);
+        }
+        state.unsettled += 1;
+        state.unsettled_bytes += json.len();
+        state.appended += 1;
+        state.waiting.push_back(Queued { record, json, queued_at: Instant::now() });
+        if state.waiting.len() == 1 {
+            self.filled.notify_one();
+        }
+        Ok(())
+    }
+
+    /// Waits up to `timeout` until there is something to take. False when the queue is closed and empty.
+    pub fn wait_filled(&self, timeout: Option<Duration>) -> bool {
+        let is_empty = |state: &mut State| state.waiting.is_empty() && !state.is_closed;
+        let state = lock(&self.state);
+        let state: MutexGuard<'_, State> = match timeout {
+            None => self.filled.wait_while(state, is_empty).unwrap_or_else(PoisonError::into_inner),
+            Some(timeout) => {
+                self.filled.wait_timeout_while(state, timeout, is_empty).unwrap_or_else(PoisonError::into_inner).0
+            }
+        };
+        !(state.is_closed && state.waiting.is_empty())
+    }
+
+    /// Moves waiting records to the end of `batch`, until it has `records` of them or more than `bytes` bytes.
+    pub fn take(&self, batch: &mut VecDeque<Queued>, records: usize, bytes: usize) {
+        let mut state = lock(&self.state);
+        let mut taken: usize = batch.iter().map(|queued| queued.json.len()).sum();
+        while batch.len() < records && taken <= bytes {
+            let Some(queued) = state.waiting.pop_front() else { break };
+            taken += queued.json.len();
+            batch.push_back(queued);
+        }
+    }
+
+    /// These records, all taken before, are committed or reported undelivered.
+    pub fn settle<'a>(&self, records: impl IntoIterator<Item = &'a Queued>) {
+        let mut state = lock(&self.state);
+        for queued in records {
+            state.unsettled -= 1;
+            state.unsettled_bytes -= queued.json.len();
+            state.settled += 1;
+        }
+        self.settled.notify_all();
+    }
+
+    /// Waits until everything that was appended so far is settled, or the deadline has come.
+    pub fn wait_settled(&self, deadline: Instant) {
+        let state = lock(&self.state);
+        let appended = state.appended;
+        let timeout = deadline.saturating_duration_since(Instant::now());
+        let _ = self.settled.wait_timeout_while(state, timeout, |state| state.settled < appended);
+    }
+
+    /// Takes no more records. The writer ends when it has settled the rest.
+    pub fn close(&self) {
+        lock(&self.state).is_closed = true;
+        self.filled.notify_one();
+    }
+
+    pub fn is_closed(&self) -> bool {
+        lock(&self.state).is_closed
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::lobby::{Body, InstanceId};
+
+    fn push(queue: &Queue, bytes: usize) -> Result<(), AppendError> {
+        let record = Record { from: InstanceId(1), seq: 1, at: "x".into(), body: Body::Bye { last: false } };
+        queue.push(record, "x".repeat(bytes))
+    }
+
+    #[test]
+    fn it_is_bounded_in_records_and_bytes_until_they_are_settled() {
+        let queue = Queue::new(3, 100);
+        assert_eq!(push(&queue, 60), Ok(()));
+        assert_eq!(push(&queue, 41), Err(AppendError::Full));
+        assert_eq!(push(&queue, 10), Ok(()));
+        assert_eq!(push(&queue, 10), Ok(()));
+        assert_eq!(push(&queue, 10), Err(AppendError::Full));
+        let mut batch = VecDeque::new();
+        queue.take(&mut batch, 1, 1000);
+        assert_eq!((batch.len(), push(&queue, 10)), (1, Err(AppendError::Full)));
+        queue.settle(&batch);
+        assert_eq!(push(&queue, 80), Ok(()));
+    }
+
+    #[test]
+    fn what_was_queued_is_taken_after_closing_and_nothing_is_added() {
+        let queue = Queue::new(3, 100);
+        assert!(queue.wait_filled(Some(Duration::ZERO)));
+        assert_eq!(push(&queue, 1), Ok(()));
+        queue.close();
+        assert_eq!(push(&queue, 1), Err(AppendError::Unavailable));
+        assert!(queue.wait_filled(None));
+        let mut batch = VecDeque::new();
+        queue.take(&mut batch, 10, 100);
+        queue.settle(&batch);
+        assert!(!queue.wait_filled(None));
+        queue.wait_settled(Instant::now());
+    }
+}

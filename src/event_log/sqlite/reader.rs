@@ -1,0 +1,252 @@
+//! [`SqliteReader`]: reads what this and other processes have committed.
+//!
+//! Owned by the log thread. Records of this process wake it; for those of others it asks SQLite every few milliseconds
+//! whether the file has changed, which costs some microseconds and reads nothing.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rusqlite::types::ValueRef;
+use rusqlite::{CachedStatement, Connection};
+
+use super::file::{LogFile, Opened};
+use super::wake::Wake;
+use crate::event_log::{Entry, ReadError, Reader, Span, codec};
+use crate::log_throttle::LogThrottle;
+use crate::sqlite::{self, OpenError};
+
+/// Between two questions whether another process has appended something: while one has of late, and else. The second is
+/// what another process's first record waits for at most.
+const BUSY_INTERVAL: Duration = Duration::from_millis(4);
+const IDLE_INTERVAL: Duration = Duration::from_millis(15);
+/// Other processes have a heartbeat every second, so after so long there is none.
+const BUSY_TIME: Duration = Duration::from_secs(5);
+/// How often the reader checks that the file is still where it was.
+const FILE_CHECK_INTERVAL: Duration = Duration::from_millis(200);
+/// How long a failed poll waits, so that nobody calls it in a loop.
+const RETRY_INTERVAL: Duration = Duration::from_millis(100);
+/// One poll stops reading after so many bytes.
+const POLL_BYTES: usize = 8 * 1024 * 1024;
+
+pub(super) struct SqliteReader {
+    file: Arc<LogFile>,
+    wake: Arc<Wake>,
+    opened: Option<Opened>,
+    /// SQLite's number for the state of the file that was read last.
+    data_version: i64,
+    position: u64,
+    file_checked_at: Instant,
+    /// When another process was last seen to append.
+    others_at: Option<Instant>,
+    skipped: Arc<AtomicU64>,
+    throttle: LogThrottle,
+}
+
+impl SqliteReader {
+    /// `skipped` counts what is no record.
+    pub fn new(file: Arc<LogFile>, wake: Arc<Wake>, skipped: Arc<AtomicU64>) -> Self {
+        SqliteReader {
+            file,
+            wake,
+            opened: None,
+            data_version: 0,
+            position: 0,
+            file_checked_at: Instant::now(),
+            others_at: None,
+            skipped,
+            throttle: LogThrottle::default(),
+        }
+    }
+
+    /// The connection; a new one when there is none.
+    fn connection(&mut self) -> Result<&Connection, ReadError> {
+        let opened = match self.opened.take() {
+            Some(opened) => opened,
+            None => self.file.open().map_err(|error| match error {
+                OpenError::Unusable(text) => ReadError::Unusable(text),
+                OpenError::NotWritable(text) | OpenError::Unavailable(text) => ReadError::Unavailable(text),
+            })?,
+        };
+        Ok(&self.opened.insert(opened).connection)
+    }
+
+    fn failed(&mut self, error: &rusqlite::Error) -> ReadError {
+        let path = self.file.path().display();
+        if sqlite::is_damaged(error) {
+            return ReadError::Unusable(format!("{path} is damaged: {error}: move it away, or restore it"));
+        }
+        let error = ReadError::Unavailable(format!("cannot read {path}: {error}"));
+        self.opened = None;
+        error
+    }
+
+    /// Whether the file is still the one that was opened.
+    fn check_file(&mut self) -> Result<(), ReadError> {
+        self.file_checked_at = Instant::now();
+        let Some(opened) = &self.opened else { return Ok(()) };
+        if self.file.identity() == Some(opened.identity) {
+            return Ok(());
+        }
+        Err(ReadError::Truncated(format!("{} was removed or replaced", self.file.path().display())))
+    }
+
+    /// Adds what is in the file from the position on, at most `max` entries. True when there was anything.
+    fn read(&mut self, max: usize, entries: &mut Vec<Entry>) -> Result<bool, ReadError> {
+        self.connection()?;
+        let Some(Opened { connection, .. }) = &self.opened else { return Ok(false) };
+        let before = self.position;
+        let read = read_rows(connection, before, max);
+        let (version, rows, end) = read.map_err(|error| self.failed(&error))?;
+        self.data_version = version;
+        let first = rows.first().map_or(end, |row| row.offset);
+        if first > before && !rows.is_empty() {
+            return Err(ReadError::Truncated(format!("retention has deleted those from {before} to {}", first - 1)));
+        }
+        if end < before {
+            return Err(ReadError::Truncated(format!("it ends at {end}, and was read to {before}")));
+        }
+        let is_any = !rows.is_empty();
+        for Row { offset, record } in rows {
+            match record {
+                Ok(record) => entries.push(Entry { offset, record: Arc::new(record) }),
+                Err(reason) => self.on_skipped(offset, &reason),
+            }
+            self.position = offset + 1;
+        }
+        Ok(is_any)
+    }
+
+    fn on_skipped(&self, offset: u64, reason: &codec::DecodeError) {
+        self.skipped.fetch_add(1, Ordering::Relaxed);
+        if let Some(more) = self.throttle.may_log("skipped", Instant::now()) {
+            log::warn!("event log: skipped the record at offset {offset}: {reason}{more}");
+        }
+    }
+
+    /// Waits until the file may have changed. False when the deadline has come.
+    fn wait(&mut self, changes: u64, deadline: Instant) -> Result<bool, ReadError> {
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Ok(false);
+            }
+            let is_busy = self.others_at.is_some_and(|at| at.elapsed() < BUSY_TIME);
+            let interval = if is_busy { BUSY_INTERVAL } else { IDLE_INTERVAL };
+            let is_woken = self.wake.wait(changes, interval.min(left));
+            if self.file_checked_at.elapsed() >= FILE_CHECK_INTERVAL {
+                self.check_file()?;
+            }
+            if is_woken {
+                return Ok(true);
+            }
+            let Some(Opened { connection, .. }) = &self.opened else { return Ok(true) };
+            let version = data_version(connection).map_err(|error| self.failed(&error))?;
+            if version != self.data_version {
+                self.others_at = Some(Instant::now());
+                return Ok(true);
+            }
+        }
+    }
+
+    fn poll_until(&mut self, deadline: Instant, max: usize, entries: &mut Vec<Entry>) -> Result<(), ReadError> {
+        loop {
+            if let Some(text) = self.wake.unusable() {
+                return Err(ReadError::Unusable(text));
+            }
+            let changes = self.wake.changes();
+            if self.read(max, entries)? || !self.wait(changes, deadline)? {
+                return Ok(());
+            }
+        }
+    }
+}
+
+impl Reader for SqliteReader {
+    fn rewind(&mut self, records: u64) -> Result<Span, ReadError> {
+        if self.check_file().is_err() {
+            self.opened = None;
+        }
+        let span = bounds(self.connection()?).map_err(|error| self.failed(&error))?;
+        let (first, end) = span;
+        let start = first.max(end.saturating_sub(records));
+        self.position = start;
+        Ok(Span { start, end, from_the_beginning: start == 0 })
+    }
+
+    fn position(&self) -> u64 {
+        self.position
+    }
+
+    fn poll(&mut self, timeout: Duration, max: usize, entries: &mut Vec<Entry>) -> Result<(), ReadError> {
+        let deadline = Instant::now() + timeout;
+        let max = max.saturating_sub(entries.len());
+        if max == 0 {
+            return Ok(());
+        }
+        self.poll_until(deadline, max, entries).inspect_err(|error| {
+            if matches!(error, ReadError::Unavailable(_)) {
+                thread::sleep(RETRY_INTERVAL.min(timeout));
+            }
+        })
+    }
+}
+
+/// One row: a record, or why it is none.
+struct Row {
+    offset: u64,
+    record: Result<crate::lobby::Record, codec::DecodeError>,
+}
+
+/// The version of the file, the rows from `position` on, and the end of the log.
+fn read_rows(connection: &Connection, position: u64, max: usize) -> rusqlite::Result<(i64, Vec<Row>, u64)> {
+    // Before reading: what is committed in between is then a change that is still to be read.
+    let version = data_version(connection)?;
+    let mut select = select(connection)?;
+    let mut selected = select.query([to_sql(position), i64::try_from(max).unwrap_or(i64::MAX)])?;
+    let (mut rows, mut bytes) = (Vec::new(), 0);
+    while bytes < POLL_BYTES
+        && let Some(row) = selected.next()?
+    {
+        let text = match row.get_ref(1)? {
+            ValueRef::Text(text) | ValueRef::Blob(text) => text,
+            _ => &[],
+        };
+        bytes += text.len();
+        rows.push(Row { offset: from_sql(row.get(0)?), record: codec::decode(text) });
+    }
+    let end = match rows.last() {
+        Some(row) => row.offset + 1,
+        None => bounds(connection)?.1,
+    };
+    Ok((version, rows, end))
+}
+
+fn select(connection: &Connection) -> rusqlite::Result<CachedStatement<'_>> {
+    connection.prepare_cached("SELECT offset, record FROM records WHERE offset >= ?1 ORDER BY offset LIMIT ?2")
+}
+
+/// A number that changes when another connection, of this or another process, commits.
+fn data_version(connection: &Connection) -> rusqlite::Result<i64> {
+    connection.prepare_cached("PRAGMA data_version")?.query_row([], |row| row.get(0))
+}
+
+/// The first offset that is there, and the one after the last. An empty log ends where it begins.
+fn bounds(connection: &Connection) -> rusqlite::Result<(u64, u64)> {
+    // One statement, one snapshot; each of the two is a look at one end of the table.
+    connection
+        .prepare_cached("SELECT (SELECT min(offset) FROM records), (SELECT max(offset) + 1 FROM records)")?
+        .query_row([], |row| {
+            let (first, end): (Option<i64>, Option<i64>) = (row.get(0)?, row.get(1)?);
+            Ok((from_sql(first.unwrap_or(0)), from_sql(end.unwrap_or(0))))
+        })
+}
+
+fn to_sql(offset: u64) -> i64 {
+    i64::try_from(offset).unwrap_or(i64::MAX)
+}
+
+fn from_sql(offset: i64) -> u64 {
+    u64::try_from(offset).unwrap_or(0)
+}

@@ -1,0 +1,194 @@
+//! [`Writer`]: the one thread of this process that appends to the file.
+//!
+//! It takes what is queued, commits it in one transaction, and wakes the reader. What cannot be committed is tried again
+//! until it is too old; then it is reported undelivered, in order. It never waits for the reader or the log thread.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::Sender;
+use rusqlite::{Connection, TransactionBehavior, params};
+
+use super::checkpoint::Checkpoints;
+use super::file::{LogFile, Opened};
+use super::queue::{Queue, Queued};
+use super::retention::{Cleaner, Retention, unix_seconds};
+use super::wake::Wake;
+use crate::lobby::Record;
+use crate::log_throttle::LogThrottle;
+use crate::sqlite::{self, OpenError};
+
+/// What one transaction takes at most.
+const BATCH_RECORDS: usize = 1024;
+const BATCH_BYTES: usize = 8 * 1024 * 1024;
+/// From one commit to the next, at least: under load the records of this time share one. A commit costs 100 to 200 us
+/// of CPU whatever it holds.
+const COMMIT_INTERVAL: Duration = Duration::from_millis(1);
+/// After so long without a commit the next one waits for [`COMMIT_INTERVAL`], too: an idle instance appends a roster and
+/// a heartbeat one after the other, and they share a commit.
+const IDLE_TIME: Duration = Duration::from_secs(1);
+/// How long a record is tried to be committed.
+const DELIVERY_TIMEOUT: Duration = Duration::from_secs(5);
+/// Between two attempts.
+const RETRY_INTERVAL: Duration = Duration::from_millis(100);
+
+/// Why nothing was committed. The texts say what to do.
+enum Failure {
+    /// It can pass.
+    Passing(String),
+    /// The file can never be used as it is.
+    Unusable(String),
+}
+
+pub(super) struct Writer {
+    file: Arc<LogFile>,
+    opened: Option<Opened>,
+    queue: Arc<Queue>,
+    wake: Arc<Wake>,
+    checkpoints: Checkpoints,
+    undelivered: Sender<Record>,
+    cleaner: Cleaner,
+    /// Taken from the queue, and not settled.
+    batch: VecDeque<Queued>,
+    committed_at: Instant,
+    is_failing: bool,
+    throttle: LogThrottle,
+}
+
+impl Writer {
+    pub fn new(
+        file: Arc<LogFile>,
+        opened: Option<Opened>,
+        queue: Arc<Queue>,
+        wake: Arc<Wake>,
+        checkpoints: Checkpoints,
+        undelivered: Sender<Record>,
+        retention: Retention,
+    ) -> Self {
+        Writer {
+            file,
+            opened,
+            queue,
+            wake,
+            checkpoints,
+            undelivered,
+            cleaner: Cleaner::new(retention),
+            batch: VecDeque::new(),
+            committed_at: Instant::now(),
+            is_failing: false,
+            throttle: LogThrottle::default(),
+        }
+    }
+
+    /// The whole life of the thread: until the queue is closed and empty.
+    pub fn run(mut self) {
+        while self.fill_batch() {
+            match self.commit() {
+                Ok(()) => self.on_committed(),
+                Err(failure) => self.on_failure(failure),
+            }
+        }
+    }
+
+    /// Waits until there is something to commit or to delete. False at the end.
+    fn fill_batch(&mut self) -> bool {
+        if self.batch.is_empty() {
+            let due_in = if self.is_failing { None } else { self.cleaner.due_in() };
+            if !self.queue.wait_filled(due_in) {
+                return false;
+            }
+            let since = self.committed_at.elapsed();
+            if since > IDLE_TIME {
+                thread::sleep(COMMIT_INTERVAL);
+            } else if since < COMMIT_INTERVAL {
+                thread::sleep(COMMIT_INTERVAL - since);
+            }
+        }
+        self.queue.take(&mut self.batch, BATCH_RECORDS, BATCH_BYTES);
+        true
+    }
+
+    fn commit(&mut self) -> Result<(), Failure> {
+        let identity = self.file.identity();
+        if self.opened.as_ref().is_some_and(|opened| Some(opened.identity) != identity) {
+            log::warn!("event log: {} was removed or replaced: opening it again", self.file.path().display());
+            self.opened = None;
+        }
+        let opened = match self.opened.take() {
+            Some(opened) => opened,
+            None => self.file.open().map_err(|error| match error {
+                OpenError::Unusable(text) => Failure::Unusable(text),
+                OpenError::NotWritable(text) | OpenError::Unavailable(text) => Failure::Passing(text),
+            })?,
+        };
+        let connection = &mut self.opened.insert(opened).connection;
+        let committed = append(connection, &self.batch, &mut self.cleaner);
+        committed.map_err(|error| {
+            let path = self.file.path().display();
+            if sqlite::is_damaged(&error) {
+                return Failure::Unusable(format!("{path} is damaged: {error}: move it away, or restore it"));
+            }
+            if !sqlite::is_locked(&error) {
+                self.opened = None;
+            }
+            Failure::Passing(format!("cannot write {path}: {error}"))
+        })
+    }
+
+    fn on_committed(&mut self) {
+        self.committed_at = Instant::now();
+        if self.is_failing {
+            self.is_failing = false;
+            log::info!("event log: {} takes records again", self.file.path().display());
+        }
+        if !self.batch.is_empty() {
+            self.wake.notify();
+            self.queue.settle(&self.batch);
+            self.batch.clear();
+        }
+        self.checkpoints.request();
+    }
+
+    fn on_failure(&mut self, failure: Failure) {
+        self.is_failing = true;
+        let (text, is_final) = match failure {
+            Failure::Passing(text) => (text, self.queue.is_closed()),
+            Failure::Unusable(text) => {
+                self.wake.make_unusable(text.clone());
+                (text, true)
+            }
+        };
+        if let Some(more) = self.throttle.may_log(&text, Instant::now()) {
+            log::warn!("event log: {text}; trying again{more}");
+        }
+        let is_over = |queued: &Queued| is_final || queued.queued_at.elapsed() >= DELIVERY_TIMEOUT;
+        let count = self.batch.iter().take_while(|queued| is_over(queued)).count();
+        for queued in self.batch.drain(..count) {
+            self.queue.settle([&queued]);
+            // Nobody receives it only when the log is being dropped.
+            let _ = self.undelivered.send(queued.record);
+        }
+        thread::sleep(RETRY_INTERVAL);
+    }
+}
+
+/// One transaction: the batch behind the newest record, and a step of retention.
+fn append(connection: &mut Connection, batch: &VecDeque<Queued>, cleaner: &mut Cleaner) -> rusqlite::Result<()> {
+    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    if !batch.is_empty() {
+        let mut offset: i64 = transaction
+            .prepare_cached("SELECT coalesce(max(offset) + 1, 0) FROM records")?
+            .query_row([], |row| row.get(0))?;
+        let mut insert =
+            transaction.prepare_cached("INSERT INTO records (offset, appended_at, record) VALUES (?1, ?2, ?3)")?;
+        let now = unix_seconds();
+        for queued in batch {
+            insert.execute(params![offset, now, queued.json])?;
+            offset += 1;
+        }
+    }
+    cleaner.step(&transaction, batch.len())?;
+    transaction.commit()
+}

@@ -1,0 +1,193 @@
+//! The event log in SQLite, and what can happen to its file: other processes, garbage, retention, removal, a full disk.
+
+mod harness;
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use harness::event_log::{PATIENCE, handed_back, read, read_to, record, record_of, rewind, seqs};
+use harness::sqlite::{LogFolder, check_integrity};
+use harness::{tmpfs::Tmpfs, wait_for};
+use ich::event_log::sqlite::{self, OpenError, Retention};
+use ich::event_log::{AppendError, EventLog, ReadError, Reader};
+
+/// Polls until the reader reports that it cannot go on.
+fn read_to_truncation(reader: &mut dyn Reader) -> String {
+    wait_for("truncation", || match reader.poll(Duration::from_millis(50), 1000, &mut Vec::new()) {
+        Err(ReadError::Truncated(reason)) => Some(reason),
+        Err(ReadError::Unusable(text)) => panic!("{text}"),
+        Ok(()) | Err(ReadError::Unavailable(_)) => None,
+    })
+}
+
+/// Appends these, and waits until all are in the file.
+fn append(log: &EventLog, seqs: impl IntoIterator<Item = u64>) {
+    seqs.into_iter().for_each(|seq| log.appender.append(record(seq)).expect("appending"));
+    log.appender.flush(Instant::now() + PATIENCE);
+    assert!(log.undelivered.is_empty());
+}
+
+#[test]
+fn two_that_have_it_open_append_to_one_order_and_both_read_all() {
+    let folder = LogFolder::new();
+    let mut logs = [folder.open(), folder.open()];
+    for log in &mut logs {
+        rewind(&mut *log.reader, 100);
+    }
+    for seq in 1..=500 {
+        for (log, from) in logs.iter().zip(1..) {
+            log.appender.append(record_of(from, seq, 10)).expect("appending");
+        }
+    }
+    let [first, second] = &mut logs;
+    let (first, second) = (read(&mut *first.reader, 1000), read(&mut *second.reader, 1000));
+    assert!(first.iter().zip(&second).all(|(a, b)| a.offset == b.offset && a.record == b.record));
+    for from in [1, 2] {
+        let own = first.iter().filter(|entry| entry.record.from.0 == from).map(|entry| entry.record.seq);
+        assert!(own.eq(1..=500), "the order of log {from}");
+    }
+}
+
+#[test]
+fn what_was_read_is_there_when_it_is_opened_again() {
+    let folder = LogFolder::new();
+    let mut log = folder.open();
+    append(&log, 1..=10);
+    drop(log);
+    let modes = fs::read_dir(folder.path()).expect("the folder").map(|entry| {
+        let entry = entry.expect("an entry");
+        (entry.file_name(), entry.metadata().expect("metadata").permissions().mode() & 0o777)
+    });
+    modes.for_each(|(name, mode)| assert_eq!(mode, 0o600, "{name:?}"));
+    log = folder.open();
+    let span = rewind(&mut *log.reader, 4);
+    assert_eq!((span.start, span.end, span.from_the_beginning), (6, 10, false));
+    append(&log, [11]);
+    assert_eq!(seqs(&read(&mut *log.reader, 5)), [7, 8, 9, 10, 11]);
+}
+
+#[test]
+fn what_is_no_record_is_skipped_and_counted() {
+    let folder = LogFolder::new();
+    let mut log = folder.open();
+    append(&log, [1]);
+    let other = folder.connect();
+    for garbage in ["''", "CAST(x'fffe00' AS TEXT)", "'{}'", r#"'{"v":2,"beyond":"us"}'"#] {
+        let next = "(SELECT max(offset) + 1 FROM records)";
+        other.execute(&format!("INSERT INTO records VALUES ({next}, 0, {garbage})"), []).expect("inserting");
+    }
+    append(&log, [2]);
+    let span = rewind(&mut *log.reader, 10);
+    let entries = read_to(&mut *log.reader, span.end);
+    assert_eq!(seqs(&entries), [1, 2]);
+    assert_eq!(entries[1].offset, 5);
+    assert_eq!(log.skipped.load(Ordering::Relaxed), 4);
+}
+
+#[test]
+fn a_reader_that_retention_overtakes_is_told_and_offsets_are_never_used_again() {
+    let folder = LogFolder::new();
+    let mut log = folder.open();
+    append(&log, 1..=20);
+    rewind(&mut *log.reader, 20);
+    // Another process, which keeps nothing that it need not.
+    let other = sqlite::open(folder.path(), Retention { age: Duration::ZERO, bytes: 0 }).expect("opening");
+    wait_for("retention", || {
+        let count: i64 =
+            folder.connect().query_row("SELECT count(*) FROM records", [], |row| row.get(0)).expect("a count");
+        (count == 1).then_some(())
+    });
+    let reason = read_to_truncation(&mut *log.reader);
+    assert!(reason.contains("from 0 to 18"), "{reason}");
+    append(&other, [21]);
+    let span = rewind(&mut *log.reader, 20);
+    assert!(!span.from_the_beginning);
+    assert_eq!(span.end, 21);
+    assert_eq!(read_to(&mut *log.reader, span.end).last().expect("an entry").offset, 20);
+    check_integrity(&folder.connect());
+}
+
+#[test]
+fn a_log_that_was_removed_is_made_anew_and_its_reader_is_told() {
+    let folder = LogFolder::new();
+    let mut log = folder.open();
+    append(&log, 1..=20);
+    rewind(&mut *log.reader, 20);
+    read(&mut *log.reader, 20);
+    for suffix in ["", "-wal", "-shm"] {
+        fs::remove_file(format!("{}{suffix}", folder.file().display())).expect("removing");
+    }
+    let reason = read_to_truncation(&mut *log.reader);
+    assert!(reason.contains("removed or replaced"), "{reason}");
+    let span = rewind(&mut *log.reader, 20);
+    assert_eq!((span.start, span.end, span.from_the_beginning), (0, 0, true));
+    append(&log, [21]);
+    let entries = read(&mut *log.reader, 1);
+    assert_eq!((entries[0].offset, entries[0].record.seq), (0, 21));
+}
+
+#[test]
+fn a_file_that_is_no_log_is_refused_with_what_to_do() {
+    let folder = LogFolder::new();
+    let diary = "this is a diary, not a database. ".repeat(200);
+    fs::write(folder.file(), &diary).expect("writing");
+    let Err(OpenError::Unusable(text)) = sqlite::open(folder.path(), harness::sqlite::KEEP_ALL) else {
+        panic!("opened")
+    };
+    assert!(text.contains("events.sqlite3 is not a database: move it away"), "{text}");
+    assert_eq!(fs::read_to_string(folder.file()).expect("reading"), diary);
+}
+
+#[test]
+fn a_log_that_another_process_keeps_locked_is_bounded_and_recovers() {
+    let folder = LogFolder::new();
+    let mut log = folder.open();
+    append(&log, [1]);
+    rewind(&mut *log.reader, 1);
+    let other = folder.connect();
+    other.execute_batch("BEGIN IMMEDIATE").expect("locking");
+    let taken = (2..=1_000_000).take_while(|seq| log.appender.append(record(*seq)) == Ok(())).count();
+    assert_eq!(taken, sqlite::QUEUE_RECORDS);
+    assert_eq!(log.appender.append(record(1)), Err(AppendError::Full));
+    assert_eq!(log.appender.append(record_of(1, 1, 1_100_000)), Err(AppendError::TooLarge));
+    let deadline = Instant::now() + Duration::from_millis(100);
+    log.appender.flush(deadline);
+    assert!(Instant::now() >= deadline, "nothing can be settled yet");
+    assert_eq!(seqs(&read(&mut *log.reader, 1)), [1], "reading goes on");
+
+    let mut reported = Vec::new();
+    wait_for("all to be reported undelivered", || {
+        reported.extend(handed_back(&log));
+        (reported.len() == taken).then_some(())
+    });
+    assert!(reported.into_iter().eq(2..2 + taken as u64), "not in order");
+    other.execute_batch("ROLLBACK").expect("unlocking");
+    log.appender.append(record(7)).expect("appending");
+    assert_eq!(seqs(&read(&mut *log.reader, 1)), [7]);
+}
+
+#[test]
+fn a_full_disk_reports_what_it_cannot_take_and_recovers() {
+    let Some(disk) = Tmpfs::mount(1024) else { return };
+    let mut log = sqlite::open(disk.path(), harness::sqlite::KEEP_ALL).expect("opening");
+    append(&log, [1]);
+    rewind(&mut *log.reader, 1);
+    assert_eq!(seqs(&read(&mut *log.reader, 1)), [1]);
+    disk.fill();
+    // The write-ahead log may have room left in its last block.
+    (2..=200).for_each(|seq| log.appender.append(record_of(1, seq, 5_000)).expect("appending"));
+    let reported = wait_for("what is undelivered", || Some(handed_back(&log)).filter(|reported| !reported.is_empty()));
+    let mut entries = Vec::new();
+    let committed = reported[0] - 2;
+    while (entries.len() as u64) < committed {
+        log.reader.poll(Duration::from_millis(100), 1000, &mut entries).expect("reading goes on");
+    }
+    assert!(seqs(&entries).into_iter().chain(reported).eq(2..=200));
+
+    disk.free();
+    append(&log, [201]);
+    assert_eq!(seqs(&read(&mut *log.reader, 1)), [201]);
+    check_integrity(&harness::sqlite::connect(&disk.path().join(sqlite::FILE_NAME)));
+}
