@@ -15,6 +15,7 @@ use std::time::Duration;
 use self::reader::Reader;
 pub use self::table::{SETTINGS, Setting};
 use crate::event_log::kafka_settings::KafkaSettings;
+use crate::event_log::sqlite::Retention;
 
 /// A value that must not be printed.
 #[derive(Clone, PartialEq, Eq)]
@@ -60,6 +61,17 @@ pub struct Limits {
     pub outbox_bytes: usize,
 }
 
+/// Where the event log is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum EventLogKind {
+    /// In a file in the data folder.
+    Sqlite,
+    /// In this process.
+    Memory,
+    /// In Kafka: `Config::kafka` has where.
+    Kafka,
+}
+
 /// All settings, checked.
 #[derive(Debug, Clone)]
 pub struct Config {
@@ -67,12 +79,16 @@ pub struct Config {
     pub host: IpAddr,
     /// The port to listen on; 0: any free one.
     pub port: u16,
-    /// Where the SQLite file and the drawn secret are.
+    /// Where the SQLite files and the generated secret are.
     pub data_dir: PathBuf,
     /// PostgreSQL; none: SQLite. It holds a password.
     pub database_url: Option<Secret>,
-    /// Kafka; none: the log is in this process.
+    /// Kafka; none: no event log in Kafka.
     pub kafka: Option<KafkaSettings>,
+    /// Where the event log is.
+    pub event_log: EventLogKind,
+    /// What an event log in SQLite keeps.
+    pub event_log_retention: Retention,
     /// The key of the tokens; none: the one in the data folder.
     pub jwt_secret: Option<Secret>,
     /// The key of an outside issuer.
@@ -161,6 +177,8 @@ impl Config {
             data_dir: PathBuf::from(settings.text("ICH_DATA_DIR")),
             database_url: settings.database_url(),
             kafka: settings.kafka(),
+            event_log: settings.event_log(),
+            event_log_retention: settings.event_log_retention(),
             jwt_secret: settings.jwt_secret(),
             jwt_public_key_file: settings.optional("ICH_JWT_PUBLIC_KEY_FILE").map(PathBuf::from),
             jwt_issuer: settings.text("ICH_JWT_ISSUER"),

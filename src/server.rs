@@ -15,7 +15,7 @@ use thiserror::Error;
 use crate::accounts::{
     AccountLimits, AccountStore, Accounts, StoreError, TokenKey, TokenSettings, Tokens, postgres, secret, sqlite,
 };
-use crate::config::{Config, Secret};
+use crate::config::{Config, EventLogKind, Secret};
 use crate::event_log::kafka_settings::KafkaSettings;
 use crate::event_log::{self, EventLog};
 use crate::http::app_state::AppState;
@@ -312,11 +312,22 @@ fn open_backends(config: &Config) -> Result<Backends, StartError> {
         }
         Some(Secret(url)) => (Arc::new(postgres::open(url).map_err(failed)?), "accounts in PostgreSQL".to_owned()),
     };
-    let (log, events) = match &config.kafka {
-        None => (event_log::memory::open(), "event log in this process".to_owned()),
-        Some(kafka) => (open_kafka(kafka)?, format!("event log in Kafka at {}, topic {}", kafka.brokers, kafka.topic)),
-    };
+    let (log, events) = open_event_log(config)?;
     Ok(Backends { store, log, description: format!("{accounts}, {events}") })
+}
+
+fn open_event_log(config: &Config) -> Result<(EventLog, String), StartError> {
+    Ok(match (config.event_log, &config.kafka) {
+        (EventLogKind::Kafka, Some(kafka)) => {
+            (open_kafka(kafka)?, format!("event log in Kafka at {}, topic {}", kafka.brokers, kafka.topic))
+        }
+        (EventLogKind::Memory, _) => (event_log::memory::open(), "event log in this process".to_owned()),
+        _ => {
+            let log = event_log::sqlite::open(&config.data_dir, config.event_log_retention)
+                .map_err(|error| StartError::EventLog(error.to_string()))?;
+            (log, format!("event log in SQLite in {}", config.data_dir.display()))
+        }
+    })
 }
 
 #[cfg(feature = "kafka")]

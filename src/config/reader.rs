@@ -3,10 +3,12 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::str::FromStr;
+use std::time::Duration;
 
 use super::table::{SETTINGS, default_of};
-use super::{LogFormat, Secret};
+use super::{EventLogKind, LogFormat, Secret};
 use crate::event_log::kafka_settings::KafkaSettings;
+use crate::event_log::sqlite::Retention;
 
 /// Takes settings out of the values and gathers what is wrong with them.
 pub(super) struct Reader<'a> {
@@ -132,6 +134,37 @@ impl Reader<'_> {
             password,
             ca_file,
         })
+    }
+
+    /// Kafka where there are brokers, else SQLite, unless the setting names one.
+    pub(super) fn event_log(&mut self) -> EventLogKind {
+        let has_brokers = self.optional("ICH_KAFKA_BROKERS").is_some();
+        let named = self.optional("ICH_EVENT_LOG");
+        match (named.as_deref(), has_brokers) {
+            (None, true) | (Some("kafka"), true) => EventLogKind::Kafka,
+            (None, false) | (Some("sqlite"), false) => EventLogKind::Sqlite,
+            (Some("memory"), false) => EventLogKind::Memory,
+            (Some("kafka"), false) => {
+                self.faults.push("ICH_EVENT_LOG=kafka needs ICH_KAFKA_BROKERS=host:port, which is not set".into());
+                EventLogKind::Kafka
+            }
+            (Some(other @ ("sqlite" | "memory")), true) => {
+                self.faults
+                    .push(format!("ICH_EVENT_LOG={other} and ICH_KAFKA_BROKERS are both set: remove one of them"));
+                EventLogKind::Kafka
+            }
+            (Some(other), _) => {
+                self.fault("ICH_EVENT_LOG", other, "is not one of sqlite, memory, kafka");
+                EventLogKind::Sqlite
+            }
+        }
+    }
+
+    pub(super) fn event_log_retention(&mut self) -> Retention {
+        Retention {
+            age: Duration::from_secs(3600 * self.number("ICH_EVENT_LOG_RETENTION_HOURS", 1, 24 * 366)),
+            bytes: self.number("ICH_EVENT_LOG_MAX_MIB", 16, 1 << 20) << 20,
+        }
     }
 
     pub(super) fn origins(&mut self) -> Vec<String> {

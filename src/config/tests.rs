@@ -56,3 +56,25 @@ fn kafka_needs_a_secret_that_all_instances_share() {
 fn an_empty_value_is_as_good_as_none() {
     assert_eq!(config(&[("ICH_PORT", "")]).unwrap().port, 8080);
 }
+
+#[test]
+fn the_event_log_is_in_sqlite_unless_there_are_brokers_and_nothing_contradicts_that() {
+    let brokers = ("ICH_KAFKA_BROKERS", "a:9092");
+    let secret = ("ICH_JWT_SECRET", "0123456789abcdef0123456789abcdef");
+    let kind = |values: &[(&str, &str)]| config(values).map(|config| config.event_log);
+    assert_eq!(kind(&[]), Ok(EventLogKind::Sqlite));
+    assert_eq!(kind(&[("ICH_EVENT_LOG", "memory")]), Ok(EventLogKind::Memory));
+    assert_eq!(kind(&[brokers, secret]), Ok(EventLogKind::Kafka));
+    assert_eq!(kind(&[brokers, secret, ("ICH_EVENT_LOG", "kafka")]), Ok(EventLogKind::Kafka));
+    for (values, what) in [
+        (&[("ICH_EVENT_LOG", "kafka")][..], "needs ICH_KAFKA_BROKERS"),
+        (&[brokers, secret, ("ICH_EVENT_LOG", "sqlite")], "ICH_EVENT_LOG=sqlite and ICH_KAFKA_BROKERS are both set"),
+        (&[brokers, secret, ("ICH_EVENT_LOG", "memory")], "ICH_EVENT_LOG=memory and ICH_KAFKA_BROKERS are both set"),
+        (&[("ICH_EVENT_LOG", "disk")], "is not one of sqlite, memory, kafka"),
+    ] {
+        let Err(Faults(faults)) = kind(values) else { panic!("{values:?}") };
+        assert!(faults.len() == 1 && faults[0].contains(what), "{faults:?}");
+    }
+    let retention = config(&[("ICH_EVENT_LOG_MAX_MIB", "16")]).unwrap().event_log_retention;
+    assert_eq!((retention.bytes, retention.age), (16 << 20, Duration::from_secs(24 * 3600)));
+}
