@@ -44,6 +44,7 @@ fn the_runs_contain_what_is_hard() {
     assert!(sum(|seen| seen.void_messages) > 0);
     assert!(sum(|seen| seen.lost_instances) > 10);
     assert!(sum(|seen| seen.last_byes) > 0);
+    assert!(sum(|seen| seen.idle_instances) > 5);
 }
 
 #[test]

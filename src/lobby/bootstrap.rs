@@ -22,7 +22,7 @@ pub const WIDEN_TIMES: u64 = 4;
 /// The beats of one instance that a span needs. Two more than the lease, because a producer's retry can put a record
 /// twice into the log, the first time before the span: such a beat seems new to one who did not read the first. Two
 /// beats later, all that it was counted against have either been heard again or are being lost to real beats.
-const BEATS_NEEDED: u32 = LEASE_BEATS + 2;
+pub(super) const BEATS_NEEDED: u32 = LEASE_BEATS + 2;
 
 /// Watches one span of the log being replayed into an empty [`Lobby`].
 #[derive(Debug, Clone)]

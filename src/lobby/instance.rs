@@ -12,6 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::awake::AwakeClock;
+use super::bootstrap::BEATS_NEEDED;
 use super::record::{Body, InstanceId, Record, SessionId, User};
 use super::roster::{self, Sessions};
 use super::state::{LEASE_BEATS, Lobby};
@@ -21,6 +22,8 @@ pub const ROSTER_BYTES_MAX: usize = 256 * 1024;
 
 /// From one beat to the next, at least; and between two tries of anything else.
 const INTERVAL: Duration = Duration::from_secs(1);
+/// From one heartbeat to the next of an idle instance, which must not write to the disk every second.
+const IDLE_INTERVAL: Duration = Duration::from_secs(12);
 const STALLED_AFTER: Duration = Duration::from_secs(3);
 const DOWN_AFTER: Duration = Duration::from_secs(30);
 /// A roster goes out with every so many beats, whatever has been said before: it heals what nobody noticed.
@@ -81,6 +84,8 @@ pub struct Instance {
     is_member: bool,
     has_been_member: bool,
     has_heard_beat: bool,
+    /// The log knows no other instance.
+    is_alone: bool,
 }
 
 impl Instance {
@@ -106,6 +111,7 @@ impl Instance {
             is_member: false,
             has_been_member: false,
             has_heard_beat: false,
+            is_alone: false,
         }
     }
 
@@ -239,6 +245,7 @@ impl Instance {
     fn look_at(&mut self, lobby: &Lobby) {
         self.is_member = lobby.is_member(self.id);
         self.has_been_member |= self.is_member;
+        self.is_alone = lobby.is_alone(self.id);
     }
 
     /// When a roster has to be appended; none while one is in flight or none is due. While the instance drains, no
@@ -251,7 +258,23 @@ impl Instance {
     /// When a heartbeat has to be appended; none while one is in flight, and after the last session was closed.
     fn heartbeat_at(&self) -> Option<Duration> {
         let is_alive = matches!(self.phase, Phase::Serving | Phase::Draining);
-        (is_alive && self.beat_outstanding.is_none()).then_some(self.beat_not_before)
+        let extra = if self.is_idle() { IDLE_INTERVAL - INTERVAL } else { Duration::ZERO };
+        (is_alive && self.beat_outstanding.is_none()).then_some(self.beat_not_before + extra)
+    }
+
+    /// Whether nobody needs the heartbeats of this instance: it is alone and has no sessions. Its heartbeats get rare
+    /// then, and are frequent again at once when the log shows another instance or a session opens.
+    ///
+    /// The lease and the bootstrap count heartbeats and not time, so they hold whatever the interval is. But the first
+    /// heartbeats are never rare: they make the state exact where the log alone does not, and end the sessions that an
+    /// earlier incarnation left behind. Nor are they while one is unanswered, as the health follows from them.
+    fn is_idle(&self) -> bool {
+        self.phase == Phase::Serving
+            && self.sessions.is_empty()
+            && self.is_member
+            && self.is_alone
+            && self.unanswered_since.is_none()
+            && self.beats >= u64::from(BEATS_NEEDED)
     }
 
     /// When a `bye` has to be appended; none while one is in flight, and before the last session was closed.

@@ -200,6 +200,12 @@ impl Lobby {
         self.instances.get(&instance).is_some_and(|instance| instance.admitted)
     }
 
+    /// Whether no other instance was heard that is not lost.
+    #[must_use]
+    pub fn is_alone(&self, instance: InstanceId) -> bool {
+        self.instances.keys().all(|id| *id == instance)
+    }
+
     /// Whether every instance that was heard, and is not lost, has a roster in force.
     #[must_use]
     pub fn is_every_instance_member(&self) -> bool {

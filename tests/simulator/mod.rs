@@ -5,11 +5,13 @@
 //! that shares nothing with them.
 //!
 //! - `world`: the run, step by step; `faults`: what goes wrong; `slot`: what is wrong with a process at present.
+//! - `idle`: the last part of some runs, in which one instance is alone and must hardly append anything.
 //! - `process`: one server process; `client`: one connected person; `log`: the virtual log and its producers.
 //! - `oracle`: reads all at once and knows what must be found; `reference`: the rules, written a second time.
 
 mod client;
 mod faults;
+mod idle;
 mod log;
 mod oracle;
 mod process;

@@ -30,6 +30,8 @@ pub struct Seen {
     pub void_messages: usize,
     pub lost_instances: usize,
     pub last_byes: usize,
+    /// Runs in which an instance was alone and idle.
+    pub idle_instances: usize,
 }
 
 #[derive(Default)]

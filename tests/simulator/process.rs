@@ -40,6 +40,8 @@ pub struct Process {
     unanswered: BTreeSet<u64>,
     /// The wall clock, which nobody may look at.
     at: Arc<str>,
+    /// How many ticks appended something.
+    pub appending_ticks: usize,
 }
 
 /// What reading came to.
@@ -66,6 +68,7 @@ impl Process {
             span_end: None,
             unanswered: BTreeSet::new(),
             at: "".into(),
+            appending_ticks: 0,
         };
         process.begin_span(log);
         process
@@ -149,6 +152,7 @@ impl Process {
         ensure(!is_due || !records.is_empty(), "a tick that is due appends something", || {
             format!("{:?}", self.instance)
         })?;
+        self.appending_ticks += usize::from(!records.is_empty());
         for record in records {
             self.check_stopping(&record)?;
             self.append(record, !refuses(), now);

@@ -33,12 +33,15 @@ pub struct World {
     next_instance: u64,
     next_message: u64,
     are_clients_active: bool,
+    /// One in so many steps a user joins, at each process. In some runs so few that the lobby is mostly empty.
+    join_one_in: u64,
 }
 
 impl World {
     pub fn new(seed: u64, trace: Trace) -> Self {
         let mut rng = Rng::new(seed);
         let slots = (0..rng.between(2, 5)).map(|_| Slot::default()).collect();
+        let join_one_in = if rng.one_in(3) { 400 } else { 8 };
         World {
             rng,
             now: 1_000,
@@ -50,6 +53,7 @@ impl World {
             next_instance: 0,
             next_message: 0,
             are_clients_active: true,
+            join_one_in,
         }
     }
 
@@ -71,13 +75,16 @@ impl World {
         self.are_clients_active = false;
         self.step_for(REST)?;
         self.check_at_rest()?;
+        if self.rng.one_in(3) {
+            self.leave_one_alone()?;
+        }
         if self.rng.one_in(2) {
             self.stop_all()?;
         }
         Ok(())
     }
 
-    fn step_for(&mut self, duration: Millis) -> Result<(), Violation> {
+    pub fn step_for(&mut self, duration: Millis) -> Result<(), Violation> {
         let end = self.now + duration;
         while self.now < end {
             self.step()?;
@@ -134,7 +141,7 @@ impl World {
                 process.close(*session, true, now, &self.oracle)?;
             }
         } else if self.are_clients_active && process.is_ready(now) {
-            act_clients(process, &sessions, refuses, rng, &mut self.next_message, now, &self.oracle)?;
+            act_clients(process, &sessions, refuses, self.join_one_in, rng, &mut self.next_message, now, &self.oracle)?;
         }
         Ok(())
     }
@@ -212,7 +219,7 @@ impl World {
         self.slots.iter_mut().for_each(Slot::heal);
     }
 
-    fn check_at_rest(&mut self) -> Result<(), Violation> {
+    pub fn check_at_rest(&mut self) -> Result<(), Violation> {
         let processes = || self.slots.iter().filter_map(|slot| slot.process.as_ref());
         processes().try_for_each(|process| process.check_at_rest(&self.oracle))?;
         let connected = processes().flat_map(|process| process.clients.values().map(|client| client.user.clone()));
@@ -238,12 +245,13 @@ fn act_clients(
     process: &mut Process,
     sessions: &[SessionId],
     refuses: bool,
+    join_one_in: u64,
     rng: &mut Rng,
     next_message: &mut u64,
     now: Millis,
     oracle: &Oracle,
 ) -> Result<(), Violation> {
-    if process.clients.len() < SESSIONS_PER_PROCESS && rng.one_in(8) {
+    if process.clients.len() < SESSIONS_PER_PROCESS && rng.one_in(join_one_in) {
         process.open(user(rng.below(USERS)), !(refuses && rng.one_in(2)), now);
     }
     for session in sessions {
@@ -259,6 +267,6 @@ fn act_clients(
     Ok(())
 }
 
-fn user(number: u64) -> User {
+pub fn user(number: u64) -> User {
     User { id: number.to_string().into(), username: format!("User {number}").into() }
 }

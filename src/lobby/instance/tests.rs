@@ -184,6 +184,8 @@ fn being_stopped_is_not_the_logs_silence() {
 #[test]
 fn every_tenth_beat_brings_a_roster() {
     let mut bench = Bench::new();
+    let joined = bench.open(1);
+    bench.deliver(&[joined]);
     let records = bench.run(41);
     let rosters = records.iter().enumerate().filter(|(_, record)| is_roster(record)).count();
     assert_eq!(rosters, 1 + 4);
@@ -490,4 +492,78 @@ proptest! {
             history.in_flight.extend(records);
         }
     }
+}
+
+/// One that has had the heartbeats that are never rare, at the moment of the last of them.
+fn idle() -> Bench {
+    let mut bench = Bench::new();
+    bench.run(12);
+    bench.now -= Duration::from_millis(1_000);
+    assert_eq!(bench.health(), Health::Ready);
+    bench
+}
+
+/// So many milliseconds of ticks, 100 ms apart: how many of them appended something.
+fn appending_ticks(bench: &mut Bench, ms: u64) -> usize {
+    let mut count = 0;
+    for _ in 0..ms / 100 {
+        bench.wait_ms(100);
+        let records = bench.tick();
+        count += usize::from(!records.is_empty());
+        bench.deliver(&records);
+    }
+    count
+}
+
+#[test]
+fn an_instance_that_is_alone_and_has_no_sessions_appends_once_in_12_seconds() {
+    let mut bench = Bench::new();
+    assert_eq!(appending_ticks(&mut bench, 12_000), 12, "not yet");
+    assert_eq!(appending_ticks(&mut bench, 11_000), 0);
+    // A roster goes along with every tenth heartbeat, in the same tick.
+    assert_eq!(appending_ticks(&mut bench, 240_000), 20);
+    assert_eq!(bench.health(), Health::Ready);
+}
+
+#[test]
+fn it_has_a_heartbeat_at_once_when_another_instance_is_heard_and_until_that_one_is_lost() {
+    let mut bench = idle();
+    bench.wait_ms(5_000);
+    assert_eq!(bench.tick(), []);
+    bench.apply_other(roster_body(&[]));
+    let first = bench.tick();
+    assert_eq!(first.iter().filter(|record| is_beat(record)).count(), 1);
+    bench.deliver(&first);
+    // The tenth heartbeat ends the lease of the other one.
+    assert_eq!(appending_ticks(&mut bench, 9_000), 9);
+    assert!(bench.lobby.is_alone(ID));
+    assert_eq!(appending_ticks(&mut bench, 11_000), 0);
+}
+
+#[test]
+fn it_has_a_heartbeat_at_once_when_a_session_opens_and_until_the_last_one_closes() {
+    let mut bench = idle();
+    bench.wait_ms(5_000);
+    let joined = bench.open(1);
+    bench.deliver(&[joined]);
+    assert_eq!(appending_ticks(&mut bench, 5_000), 5);
+    let left = bench.instance.close_session(SessionId(1), Bench::at()).unwrap();
+    bench.deliver(&[left]);
+    assert_eq!(appending_ticks(&mut bench, 11_000), 0);
+}
+
+#[test]
+fn its_heartbeats_are_frequent_until_an_undelivered_one_is_answered() {
+    let mut bench = idle();
+    assert_eq!(appending_ticks(&mut bench, 11_900), 0);
+    bench.wait_ms(100);
+    for _ in 0..3 {
+        let records = bench.tick();
+        assert_eq!(records.iter().filter(|record| is_beat(record)).count(), 1);
+        records.iter().for_each(|record| bench.instance.on_undelivered(record));
+        bench.wait_ms(1_000);
+    }
+    let records = bench.tick();
+    bench.deliver(&records);
+    assert_eq!(appending_ticks(&mut bench, 11_000), 0);
 }

@@ -1,0 +1,96 @@
+//! One instance is left alone, without sessions: it must hardly append anything, and yet everything must hold when
+//! another instance starts, when a user joins, and when it crashes while it is idle.
+
+use super::world::{World, user};
+use super::{Millis, STEP, Violation, ensure};
+
+/// What the others' leases and the first heartbeats of a young instance take, which are never rare.
+const SETTLING: Millis = 45_000;
+/// How long it is watched.
+const WATCHED: Millis = 60_000;
+/// One tick that appends in 10 s.
+const APPENDING_TICKS_MAX: usize = 6;
+/// So soon there are heartbeats at the normal rate, and so many at least in [`AWAKE`].
+const AWAKE: Millis = 5_000;
+const AWAKE_TICKS_MIN: usize = 4;
+
+impl World {
+    pub fn leave_one_alone(&mut self) -> Result<(), Violation> {
+        let Some(index) = self.slots.iter().position(|slot| slot.process.is_some()) else { return Ok(()) };
+        self.trace.note(self.now, || format!("slot {index}: is left alone"));
+        for other in (0..self.slots.len()).filter(|other| *other != index) {
+            if self.rng.one_in(2) { self.crash(other) } else { self.stop(other) }
+        }
+        self.close_all(index)?;
+        self.step_for(SETTLING)?;
+        let appended = self.watch(index, WATCHED)?;
+        ensure(appended <= APPENDING_TICKS_MAX, "an idle instance appends at most once in 10 s", || {
+            format!("it appended {appended} times in {WATCHED} ms")
+        })?;
+        self.oracle.seen.idle_instances += 1;
+        if self.rng.one_in(2) {
+            self.refuse_for_a_while(index)?;
+        }
+        self.wake(index)?;
+        self.check_at_rest()
+    }
+
+    /// A rare heartbeat that is refused must be tried again soon: its silence counts. `Process::check_sound` sees that.
+    fn refuse_for_a_while(&mut self, index: usize) -> Result<(), Violation> {
+        let refused = self.rng.between(12_000, 20_000);
+        self.slots[index].refuses_until = self.now + refused;
+        self.step_for(refused + AWAKE + STEP)
+    }
+
+    /// One of the things that end idleness.
+    fn wake(&mut self, index: usize) -> Result<(), Violation> {
+        let other = (index + 1) % self.slots.len();
+        match self.rng.below(3) {
+            0 => {
+                self.start(other);
+                self.check_awake(index)?;
+            }
+            1 => {
+                let now = self.now;
+                if let Some(process) = &mut self.slots[index].process {
+                    process.open(user(1), true, now);
+                }
+                self.check_awake(index)?;
+            }
+            _ => {
+                self.crash(index);
+                let pause = self.rng.below(30_000);
+                self.step_for(pause)?;
+                // Hardly anything is left of the log, which does not tell then who is there.
+                if self.rng.one_in(2) {
+                    let kept = self.rng.index(10);
+                    self.log.first = self.log.first.max(self.log.end().saturating_sub(kept));
+                }
+                self.start(other);
+            }
+        }
+        // Long enough for all leases, and for the bootstrap where retention has cut the log.
+        self.step_for(20_000)
+    }
+
+    fn check_awake(&mut self, index: usize) -> Result<(), Violation> {
+        let appended = self.watch(index, AWAKE)?;
+        ensure(appended >= AWAKE_TICKS_MIN, "an instance that is needed has heartbeats at the normal rate", || {
+            format!("it appended {appended} times in {AWAKE} ms")
+        })
+    }
+
+    /// How many ticks of the process append something in this time.
+    fn watch(&mut self, index: usize, duration: Millis) -> Result<usize, Violation> {
+        let count = |world: &Self| world.slots[index].process.as_ref().map_or(0, |process| process.appending_ticks);
+        let before = count(self);
+        self.step_for(duration)?;
+        Ok(count(self) - before)
+    }
+
+    fn close_all(&mut self, index: usize) -> Result<(), Violation> {
+        let Some(process) = &mut self.slots[index].process else { return Ok(()) };
+        let sessions: Vec<_> = process.clients.keys().copied().collect();
+        sessions.into_iter().try_for_each(|session| process.close(session, true, self.now, &self.oracle))
+    }
+}
