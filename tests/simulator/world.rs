@@ -31,10 +31,15 @@ pub struct World {
     pub oracle: Oracle,
     pub trace: Trace,
     next_instance: u64,
-    next_message: u64,
+    activity: Activity,
     are_clients_active: bool,
+}
+
+/// What the users do of their own accord.
+struct Activity {
     /// One in so many steps a user joins, at each process. In some runs so few that the lobby is mostly empty.
     join_one_in: u64,
+    next_message: u64,
 }
 
 impl World {
@@ -51,9 +56,8 @@ impl World {
             oracle: Oracle::default(),
             trace,
             next_instance: 0,
-            next_message: 0,
+            activity: Activity { join_one_in, next_message: 0 },
             are_clients_active: true,
-            join_one_in,
         }
     }
 
@@ -141,7 +145,7 @@ impl World {
                 process.close(*session, true, now, &self.oracle)?;
             }
         } else if self.are_clients_active && process.is_ready(now) {
-            act_clients(process, &sessions, refuses, self.join_one_in, rng, &mut self.next_message, now, &self.oracle)?;
+            act_clients(process, &sessions, refuses, &mut self.activity, rng, now, &self.oracle)?;
         }
         Ok(())
     }
@@ -245,21 +249,20 @@ fn act_clients(
     process: &mut Process,
     sessions: &[SessionId],
     refuses: bool,
-    join_one_in: u64,
+    activity: &mut Activity,
     rng: &mut Rng,
-    next_message: &mut u64,
     now: Millis,
     oracle: &Oracle,
 ) -> Result<(), Violation> {
-    if process.clients.len() < SESSIONS_PER_PROCESS && rng.one_in(join_one_in) {
+    if process.clients.len() < SESSIONS_PER_PROCESS && rng.one_in(activity.join_one_in) {
         process.open(user(rng.below(USERS)), !(refuses && rng.one_in(2)), now);
     }
     for session in sessions {
         let is_taken = !(refuses && rng.one_in(2));
         let is_admitted = process.clients.get(session).is_some_and(Client::is_admitted);
         if is_admitted && rng.one_in(60) {
-            *next_message += 1;
-            process.say(*session, &format!("message {next_message}"), is_taken, now);
+            activity.next_message += 1;
+            process.say(*session, &format!("message {}", activity.next_message), is_taken, now);
         } else if rng.one_in(80) {
             process.close(*session, is_taken, now, oracle)?;
         }
