@@ -40,13 +40,7 @@ impl Checkpoints {
     /// Starts the thread.
     pub fn start(file: Arc<LogFile>) -> io::Result<Self> {
         let shared = Arc::new(Shared::default());
-        let thread = Checkpointer {
-            file,
-            shared: shared.clone(),
-            opened: None,
-            wal_frames_max: WAL_FRAMES_MAX,
-            throttle: LogThrottle::default(),
-        };
+        let thread = Checkpointer::new(file, shared.clone(), WAL_FRAMES_MAX);
         threads::spawn("log-checkpoint", Stack::Normal, move || thread.run())?;
         Ok(Checkpoints(shared))
     }
@@ -77,6 +71,10 @@ struct Checkpointer {
 }
 
 impl Checkpointer {
+    fn new(file: Arc<LogFile>, shared: Arc<Shared>, wal_frames_max: i64) -> Self {
+        Checkpointer { file, shared, opened: None, wal_frames_max, throttle: LogThrottle::default() }
+    }
+
     fn run(mut self) {
         while self.wait_until_due() {
             if let Err(text) = self.checkpoint() {
@@ -120,4 +118,46 @@ impl Checkpointer {
 /// How many frames the write-ahead log has.
 fn run_checkpoint(connection: &Connection, mode: &str) -> rusqlite::Result<i64> {
     connection.query_row(&format!("PRAGMA wal_checkpoint({mode})"), [], |row| row.get(1))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::sync::atomic::{AtomicBool, Ordering};
+    use std::thread;
+
+    use super::*;
+
+    const FRAMES_MAX: i64 = 50;
+    const COMMITS: i64 = 16_000;
+
+    /// Commits follow each other without a pause, so that a passive checkpoint never covers all of them.
+    #[test]
+    fn the_write_ahead_log_is_bounded_under_sustained_load() {
+        let folder = std::env::temp_dir().join(format!("ich-checkpoint-{}", std::process::id()));
+        fs::create_dir_all(&folder).unwrap();
+        let file = Arc::new(LogFile::new(folder.join("log")));
+        let connection = file.open().unwrap().connection;
+        let is_done = AtomicBool::new(false);
+        let mut checkpointer = Checkpointer::new(file, Arc::default(), FRAMES_MAX);
+        let is_done = &is_done;
+        // Given back, as the last connection to be closed removes the write-ahead log.
+        let _connection = thread::scope(|scope| {
+            let writer = scope.spawn(move || {
+                let insert = "INSERT INTO records (offset, appended_at, record) VALUES (?1, 0, 'x')";
+                for offset in 0..COMMITS {
+                    connection.execute(insert, [offset]).unwrap();
+                }
+                is_done.store(true, Ordering::Release);
+                connection
+            });
+            while !is_done.load(Ordering::Acquire) {
+                checkpointer.checkpoint().unwrap();
+            }
+            writer.join().unwrap()
+        });
+        let bytes = fs::metadata(folder.join("log-wal")).unwrap().len();
+        fs::remove_dir_all(&folder).unwrap();
+        assert!(bytes < 4096 * COMMITS as u64 / 4, "{bytes} bytes");
+    }
 }
