@@ -7,6 +7,7 @@ use std::time::Duration;
 use ich::event_log::EventLog;
 use ich::event_log::sqlite::{self, Retention};
 use rusqlite::{Connection, OpenFlags};
+use serde_json::Value;
 
 use super::server::new_dir;
 
@@ -66,4 +67,37 @@ pub fn check_integrity(connection: &Connection) {
 /// A number that changes with every commit of another connection.
 pub fn data_version(connection: &Connection) -> i64 {
     connection.pragma_query_value(None, "data_version", |row| row.get(0)).expect("a pragma")
+}
+
+/// A folder for servers, removed with the value, after them.
+pub struct DataFolder(LogFolder);
+
+impl DataFolder {
+    /// An empty one.
+    pub fn new() -> DataFolder {
+        DataFolder(LogFolder::new())
+    }
+
+    /// Where the servers run.
+    pub fn path(&self) -> &Path {
+        self.0.path()
+    }
+
+    /// The file of their event log.
+    pub fn file(&self) -> PathBuf {
+        self.path().join("data").join(sqlite::FILE_NAME)
+    }
+
+    /// A connection of the test to that file.
+    pub fn connect(&self) -> Connection {
+        connect(&self.file())
+    }
+
+    /// The records that are in that file, as JSON, in their order.
+    pub fn records(&self) -> Vec<Value> {
+        let connection = self.connect();
+        let mut select = connection.prepare("SELECT record FROM records ORDER BY offset").expect("a query");
+        let rows = select.query_map([], |row| row.get::<_, String>(0)).expect("the records");
+        rows.map(|json| serde_json::from_str(&json.expect("a record")).expect("JSON")).collect()
+    }
 }
