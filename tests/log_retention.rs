@@ -1,0 +1,74 @@
+//! The size of the event log in SQLite: the oldest records go, the server starts on what is left, and a process that was
+//! overtaken while it stood still begins anew.
+
+mod harness;
+
+use harness::cluster::sync;
+use harness::server::Server;
+use harness::sqlite::{DataFolder, check_integrity};
+use harness::wait_for;
+use harness::watcher::Watcher;
+use rustix::process::Signal;
+
+const SETTINGS: [(&str, &str); 5] = [
+    ("ICH_EVENT_LOG_MAX_MIB", "16"),
+    ("ICH_MAX_MESSAGES_PER_SECOND", "0"),
+    ("ICH_MAX_TEXT_CHARS", "100000"),
+    ("ICH_MAX_FRAME_BYTES", "524288"),
+    ("ICH_OUTBOX_BYTES", "1073741824"),
+];
+const TEXT_BYTES: usize = 100_000;
+const MESSAGES: usize = 300;
+/// The limit and what a step may leave.
+const USED_BYTES_MAX: i64 = 17 << 20;
+
+/// Says far more than the log keeps.
+fn flood(watcher: &Watcher) {
+    let text = "x".repeat(TEXT_BYTES);
+    for number in 0..MESSAGES {
+        watcher.say(&number.to_string(), &text);
+        if number % 50 == 49 {
+            assert!(watcher.wait_answer(&number.to_string()));
+        }
+    }
+}
+
+fn used_bytes(folder: &DataFolder) -> i64 {
+    let sql = "SELECT (page_count - freelist_count) * page_size \
+               FROM pragma_page_count(), pragma_freelist_count(), pragma_page_size()";
+    folder.connect().query_row(sql, [], |row| row.get(0)).expect("its size")
+}
+
+#[test]
+fn the_log_keeps_its_size_and_a_restarted_server_is_ready() {
+    let folder = DataFolder::new();
+    let mut server = Server::start_in(folder.path(), &SETTINGS);
+    let ann = Watcher::join(&server, "Ann");
+    flood(&ann);
+    wait_for("retention", || (used_bytes(&folder) < USED_BYTES_MAX).then_some(()));
+    let first: i64 = folder.connect().query_row("SELECT min(offset) FROM records", [], |row| row.get(0)).expect("it");
+    assert!(first > 0);
+    check_integrity(&folder.connect());
+    drop(ann);
+    assert!(server.stop().success());
+    let server = Server::start_in(folder.path(), &SETTINGS);
+    Watcher::join(&server, "Bob");
+}
+
+#[test]
+fn a_process_that_retention_overtook_closes_its_sessions_and_reads_the_log_anew() {
+    let folder = DataFolder::new();
+    let server = Server::start_in(folder.path(), &SETTINGS);
+    let ann = Watcher::join(&server, "Ann");
+    let frozen = Server::start_in(folder.path(), &SETTINGS);
+    let bob = Watcher::join(&frozen, "Bob");
+    frozen.signal(Signal::STOP);
+    flood(&ann);
+    wait_for("retention", || (used_bytes(&folder) < USED_BYTES_MAX).then_some(()));
+    frozen.signal(Signal::CONT);
+    assert_eq!(bob.wait_closed(), 1013);
+    frozen.wait_ready();
+    let bob = Watcher::join(&frozen, "Bob");
+    sync(&bob, [&ann, &bob], "back");
+    assert!(frozen.log().contains("retention has deleted"), "{}", frozen.log());
+}
