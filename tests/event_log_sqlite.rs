@@ -191,3 +191,18 @@ fn a_full_disk_reports_what_it_cannot_take_and_recovers() {
     assert_eq!(seqs(&read(&mut *log.reader, 1)), [201]);
     check_integrity(&harness::sqlite::connect(&disk.path().join(sqlite::FILE_NAME)));
 }
+
+#[test]
+fn a_disk_that_is_full_at_the_start_is_waited_for() {
+    let Some(disk) = Tmpfs::mount(1024) else { return };
+    disk.fill();
+    let mut log = sqlite::open(disk.path(), harness::sqlite::KEEP_ALL).expect("no error yet");
+    let Err(ReadError::Unavailable(text)) = log.reader.rewind(10) else { panic!("there is no room") };
+    assert!(text.contains(sqlite::FILE_NAME), "{text}");
+    log.appender.append(record(1)).expect("appending");
+    assert_eq!(wait_for("what is undelivered", || log.undelivered.try_recv().ok()), record(1));
+    disk.free();
+    assert_eq!(rewind(&mut *log.reader, 10).end, 0);
+    append(&log, [2]);
+    assert_eq!(seqs(&read(&mut *log.reader, 1)), [2]);
+}

@@ -1,0 +1,42 @@
+//! The disk of the event log is full: messages are answered with `unavailable`, the server is not ready, and recovers
+//! without a restart when there is room again.
+
+mod harness;
+
+use harness::http;
+use harness::server::Server;
+use harness::sqlite::{check_integrity, connect};
+use harness::tmpfs::Tmpfs;
+use harness::wait_for;
+use harness::watcher::Watcher;
+use ich::event_log::sqlite::FILE_NAME;
+
+#[test]
+fn a_full_disk_is_a_log_that_does_not_answer_and_passes() {
+    let Some(disk) = Tmpfs::mount(4096) else { return };
+    let data_dir = disk.path().to_str().expect("a path");
+    let server = Server::start(&[("ICH_DATA_DIR", data_dir), ("ICH_MAX_MESSAGES_PER_SECOND", "0")]);
+    let ann = Watcher::join(&server, "Ann");
+    ann.say("before", "there is room");
+    assert!(ann.wait_answer("before"));
+
+    disk.fill();
+    // The write-ahead log may be written again from its start, within the room that it has.
+    let mut number = 0;
+    let refused = wait_for("a message that is not taken", || {
+        number += 1;
+        let id = format!("full-{number}");
+        ann.say(&id, &"x".repeat(3_000));
+        (!ann.wait_answer(&id)).then_some(id)
+    });
+    assert_eq!(ann.error_ids(), [refused]);
+    wait_for("a server that is not ready", || (http::get(server.address, "/ready").status == 503).then_some(()));
+    assert!(server.log().contains("cannot write"), "{}", server.log());
+
+    disk.free();
+    server.wait_ready();
+    ann.say("after", "there is room again");
+    assert!(ann.wait_answer("after"));
+    assert_eq!(ann.closed(), None, "the session lasted");
+    check_integrity(&connect(&disk.path().join(FILE_NAME)));
+}
