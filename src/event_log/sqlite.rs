@@ -79,7 +79,8 @@ pub fn open(data_dir: &Path, retention: Retention) -> Result<EventLog, OpenError
     let queue = Arc::new(Queue::new(QUEUE_RECORDS, QUEUE_BYTES));
     let wake = Arc::new(Wake::default());
     let (report, undelivered) = unbounded();
-    let checkpoints = Checkpoints::start(file.clone())?;
+    // Opened now, so that the number of descriptors does not change later.
+    let checkpoints = Checkpoints::start(file.clone(), file.open().ok())?;
     let writer = Writer::new(file.clone(), opened, queue.clone(), wake.clone(), checkpoints, report, retention);
     let appender = SqliteAppender { queue, undelivered: undelivered.clone() };
     threads::spawn("log-writer", Stack::Normal, move || writer.run())?;

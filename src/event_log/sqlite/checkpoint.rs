@@ -37,10 +37,10 @@ struct State {
 }
 
 impl Checkpoints {
-    /// Starts the thread.
-    pub fn start(file: Arc<LogFile>) -> io::Result<Self> {
+    /// Starts the thread. `opened`: its connection, unless the file does not let itself be opened yet.
+    pub fn start(file: Arc<LogFile>, opened: Option<Opened>) -> io::Result<Self> {
         let shared = Arc::new(Shared::default());
-        let thread = Checkpointer::new(file, shared.clone(), WAL_FRAMES_MAX);
+        let thread = Checkpointer::new(file, opened, shared.clone(), WAL_FRAMES_MAX);
         threads::spawn("log-checkpoint", Stack::Normal, move || thread.run())?;
         Ok(Checkpoints(shared))
     }
@@ -71,8 +71,8 @@ struct Checkpointer {
 }
 
 impl Checkpointer {
-    fn new(file: Arc<LogFile>, shared: Arc<Shared>, wal_frames_max: i64) -> Self {
-        Checkpointer { file, shared, opened: None, wal_frames_max, throttle: LogThrottle::default() }
+    fn new(file: Arc<LogFile>, opened: Option<Opened>, shared: Arc<Shared>, wal_frames_max: i64) -> Self {
+        Checkpointer { file, shared, opened, wal_frames_max, throttle: LogThrottle::default() }
     }
 
     fn run(mut self) {
@@ -139,7 +139,7 @@ mod tests {
         let file = Arc::new(LogFile::new(folder.join("log")));
         let connection = file.open().unwrap().connection;
         let is_done = AtomicBool::new(false);
-        let mut checkpointer = Checkpointer::new(file, Arc::default(), FRAMES_MAX);
+        let mut checkpointer = Checkpointer::new(file, None, Arc::default(), FRAMES_MAX);
         let is_done = &is_done;
         // Given back, as the last connection to be closed removes the write-ahead log.
         let _connection = thread::scope(|scope| {
