@@ -12,6 +12,11 @@ use crate::lobby::Event;
 /// Characters of the id that a client may give a message.
 pub const MESSAGE_ID_CHARS_MAX: usize = 64;
 
+/// Characters of the text of an error. The JSON library quotes what it did not expect, whatever its length.
+const ERROR_TEXT_CHARS_MAX: usize = 256;
+/// The longest `error` frame. A character takes six bytes at most: a control character, escaped.
+pub const ERROR_FRAME_BYTES_MAX: usize = 256 + 6 * (ERROR_TEXT_CHARS_MAX + MESSAGE_ID_CHARS_MAX);
+
 /// A message that a client asks to be said.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Say {
@@ -36,7 +41,7 @@ impl ClientError {
     /// An error about no particular message.
     #[must_use]
     pub fn new(code: &'static str, text: impl Into<Cow<'static, str>>) -> Self {
-        ClientError { code, text: text.into(), id: None }
+        ClientError { code, text: shortened(text.into()), id: None }
     }
 
     /// The same, about the message with this id.
@@ -44,6 +49,14 @@ impl ClientError {
     pub fn about(mut self, id: Option<Arc<str>>) -> Self {
         self.id = id;
         self
+    }
+}
+
+/// At most [`ERROR_TEXT_CHARS_MAX`] characters of this text.
+fn shortened(text: Cow<'static, str>) -> Cow<'static, str> {
+    match text.char_indices().nth(ERROR_TEXT_CHARS_MAX) {
+        None => text,
+        Some((end, _)) => text.get(..end).unwrap_or_default().to_owned().into(),
     }
 }
 
@@ -234,6 +247,17 @@ mod tests {
         let frame = r#"{"type":"chat_message","sent_at":"no","id":"c1","more":{"a":[1,{}]},
             "msg":{"text":"Hello!","from_user":"Eve","x":null}}"#;
         assert_eq!(parse(frame, 6), Ok(Say { text: "Hello!".into(), id: Some("c1".into()) }));
+    }
+
+    #[test]
+    fn an_error_frame_is_short_whatever_its_client_sent() {
+        let long = "\u{1}\u{10ffff}\\\"".repeat(4_000);
+        let texts = [serde_json::to_string(&long).unwrap(), format!(r#"{{"type":"chat_message","msg":{long:?}}}"#)];
+        for text in &texts {
+            let error = parse(text, 10).unwrap_err();
+            let frame = error_frame(&error.about(Some("\u{1}".repeat(MESSAGE_ID_CHARS_MAX).into())), AT);
+            assert!(frame.len() <= ERROR_FRAME_BYTES_MAX, "{} bytes", frame.len());
+        }
     }
 
     #[test]
