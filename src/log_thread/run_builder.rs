@@ -71,8 +71,8 @@ pub(super) fn users_online(sent_at: &str, names: &[Arc<[u8]>]) -> Vec<Piece> {
     wire::put_text_header(payload_bytes as u64, &mut first);
     first.extend_from_slice(head.as_bytes());
     let mut pieces = Vec::with_capacity(names.len() + 2);
-    pieces.push(Piece::part(first.into(), true));
-    pieces.extend(names.iter().map(|part| Piece::part(part.clone(), true)));
-    pieces.push(Piece::part(protocol::USERS_ONLINE_TAIL.into(), false));
+    pieces.push(Piece::part(first.into(), false));
+    pieces.extend(names.iter().map(|part| Piece::part(part.clone(), false)));
+    pieces.push(Piece::part(protocol::USERS_ONLINE_TAIL.into(), true));
     pieces
 }

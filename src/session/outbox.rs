@@ -32,23 +32,28 @@ const LIST_GRACE: Duration = Duration::from_secs(60);
 pub struct Piece {
     bytes: Arc<[u8]>,
     sent: usize,
-    /// Where the whole frames in `bytes` begin that this client gets.
-    origin: usize,
-    /// True when the frame goes on in the next piece.
-    goes_on: bool,
+    kind: PieceKind,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum PieceKind {
+    /// Whole frames, of which this client gets those from `origin` on.
+    Frames { origin: usize },
+    /// One part of a frame that comes in several pieces.
+    Part { is_last: bool },
 }
 
 impl Piece {
     /// Whole frames: `bytes` from `origin`, which is the beginning of one.
     #[must_use]
     pub fn frames(bytes: Arc<[u8]>, origin: usize) -> Self {
-        Piece { sent: origin, origin, bytes, goes_on: false }
+        Piece { sent: origin, bytes, kind: PieceKind::Frames { origin } }
     }
 
-    /// A part of a frame; `goes_on`: another part follows.
+    /// A part of a frame; the other parts are the pieces before it, and those behind it up to the one that `is_last`.
     #[must_use]
-    pub fn part(bytes: Arc<[u8]>, goes_on: bool) -> Self {
-        Piece { sent: 0, origin: 0, bytes, goes_on }
+    pub fn part(bytes: Arc<[u8]>, is_last: bool) -> Self {
+        Piece { sent: 0, bytes, kind: PieceKind::Part { is_last } }
     }
 
     fn rest(&self) -> &[u8] {
@@ -249,7 +254,7 @@ impl<S: Socket> Outbox<S> {
     /// Closes a client that is too far behind: what is queued is dropped, but for the frame that it has a part of, so
     /// that the close frame can be understood if it reads again.
     pub fn close_behind(&mut self, end: End, now: Instant) {
-        self.drop_whole_frames();
+        self.drop_unsent_frames();
         self.direct.clear();
         self.close(&wire::close(end.row().code, end.row().words), now);
     }
@@ -359,21 +364,26 @@ impl<S: Socket> Outbox<S> {
         self.retry_at = now + self.retry_pause;
     }
 
-    fn drop_whole_frames(&mut self) {
+    /// Drops what is queued behind the frame that the socket has taken a part of. A frame in several pieces at the head
+    /// of the queue is kept whole, as its first pieces may be gone already.
+    fn drop_unsent_frames(&mut self) {
         let mut kept = VecDeque::new();
-        while let Some(mut piece) = self.queue.pop_front() {
-            if piece.goes_on {
-                kept.push_back(piece);
-                continue;
+        while let Some(piece) = self.queue.pop_front() {
+            match piece.kind {
+                PieceKind::Part { is_last } => {
+                    kept.push_back(piece);
+                    if is_last {
+                        break;
+                    }
+                }
+                PieceKind::Frames { origin } => {
+                    let frames = piece.bytes.get(origin..).unwrap_or_default();
+                    let end = origin + wire::frame_boundary(frames, piece.sent - origin);
+                    let begun = piece.bytes.get(..end).unwrap_or_default().into();
+                    kept.push_back(Piece { bytes: begun, ..piece });
+                    break;
+                }
             }
-            let in_parts = !kept.is_empty();
-            if !in_parts {
-                let frames = piece.bytes.get(piece.origin..).unwrap_or_default();
-                let end = piece.origin + wire::frame_boundary(frames, piece.sent - piece.origin);
-                piece.bytes = piece.bytes.get(..end).unwrap_or_default().into();
-            }
-            kept.push_back(piece);
-            break;
         }
         self.queue = kept;
         self.queued_bytes = self.queue.iter().map(|piece| piece.rest().len()).sum();
@@ -389,3 +399,6 @@ pub struct HealthTimes {
     /// For the answer.
     pub pong_timeout: Duration,
 }
+
+#[cfg(test)]
+mod tests;

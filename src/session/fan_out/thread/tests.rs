@@ -75,9 +75,9 @@ fn events(frames: &[u8], admitted: &[(u64, Vec<Piece>)]) -> Command<FakeSocket> 
 fn list(bytes: usize) -> Vec<Piece> {
     let frame = text_frame(&vec![b'n'; bytes]);
     let (head, rest) = frame.split_at(frame.len() - bytes);
-    let mut pieces = vec![Piece::part(head.into(), true)];
-    pieces.extend(rest.chunks(2_000).map(|part| Piece::part(part.into(), true)));
-    pieces.push(Piece::part(Arc::from([]), false));
+    let mut pieces = vec![Piece::part(head.into(), false)];
+    pieces.extend(rest.chunks(2_000).map(|part| Piece::part(part.into(), false)));
+    pieces.push(Piece::part(Arc::from([]), true));
     pieces
 }
 
