@@ -110,7 +110,12 @@ fn load() -> Result<Config, ExitCode> {
 
 fn check() -> ExitCode {
     match load() {
-        Ok(_) => print("the settings are sound\n"),
+        Ok(config) => {
+            for note in &config.notes {
+                eprintln!("ich: {note}");
+            }
+            print("the settings are sound\n")
+        }
         Err(code) => code,
     }
 }
@@ -124,6 +129,9 @@ fn serve() -> ExitCode {
         Ok(guard) => guard,
         Err(error) => return failed(&error),
     };
+    for note in &config.notes {
+        warn!("{note}");
+    }
     machine::raise_descriptor_limit();
     let signals = match shutdown::signals() {
         Ok(signals) => signals,

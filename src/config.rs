@@ -3,15 +3,20 @@
 //! [`SETTINGS`] is the whole table; the page for operators and the `.env` in the repository are checked against it by a
 //! test. Nothing else in the program reads the environment.
 
+mod env_file;
+mod kubernetes;
+mod log_filter;
 mod reader;
 mod table;
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::io::ErrorKind;
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+pub use self::log_filter::LogFilter;
 use self::reader::Reader;
 pub use self::table::{SETTINGS, Setting};
 use crate::event_log::kafka_settings::KafkaSettings;
@@ -91,10 +96,12 @@ pub struct Config {
     pub pong_timeout: Duration,
     /// From the signal to the exit, at most.
     pub drain: Duration,
-    /// A filter as `env_logger` reads it.
-    pub log: String,
+    /// Which lines are logged.
+    pub log: LogFilter,
     /// How the log is written.
     pub log_format: LogFormat,
+    /// What an operator should know, and is no fault.
+    pub notes: Vec<String>,
 }
 
 /// Everything that is wrong with the settings, one line each.
@@ -121,20 +128,14 @@ impl Config {
     pub fn load() -> Result<Config, Faults> {
         let mut values = BTreeMap::new();
         let mut faults = Vec::new();
-        // Not `dotenv_iter`: that looks into the folders above, too.
-        match dotenvy::from_path_iter(".env") {
-            Ok(lines) => {
-                for line in lines {
-                    match line {
-                        Ok((name, value)) => drop(values.insert(name, value)),
-                        Err(error) => {
-                            faults.push(format!(".env cannot be read: {error}"));
-                            break;
-                        }
-                    }
-                }
+        // The working directory only, not the folders above it.
+        match std::fs::read(".env") {
+            Ok(bytes) => {
+                let file = env_file::parse(&bytes);
+                values.extend(file.values);
+                faults.extend(file.faults);
             }
-            Err(error) if error.not_found() => {}
+            Err(error) if error.kind() == ErrorKind::NotFound => {}
             Err(error) => faults.push(format!(".env cannot be read: {error}")),
         }
         for (name, value) in std::env::vars_os() {
@@ -153,11 +154,11 @@ impl Config {
     /// # Errors
     /// All faults together, those that were found before included.
     pub fn from_values(values: &BTreeMap<String, String>, faults: Vec<String>) -> Result<Config, Faults> {
-        let mut settings = Reader { values, faults };
+        let mut settings = Reader { values, faults, notes: Vec::new() };
         settings.check_names();
         let config = Config {
             host: settings.parse("ICH_HOST", "is not an IP address, such as 0.0.0.0 or ::1"),
-            port: settings.parse("ICH_PORT", "is not a port, 0 to 65535"),
+            port: settings.port(),
             data_dir: PathBuf::from(settings.text("ICH_DATA_DIR")),
             database_url: settings.database_url(),
             kafka: settings.kafka(),
@@ -181,8 +182,9 @@ impl Config {
             ping_interval: Duration::from_secs(settings.number("ICH_PING_INTERVAL_SECONDS", 1, 3600)),
             pong_timeout: Duration::from_secs(settings.number("ICH_PONG_TIMEOUT_SECONDS", 1, 3600)),
             drain: Duration::from_secs(settings.number("ICH_DRAIN_SECONDS", 1, 600)),
-            log: settings.text("ICH_LOG"),
+            log: settings.log_filter(),
             log_format: settings.log_format(),
+            notes: std::mem::take(&mut settings.notes),
         };
         if config.jwt_secret.is_some() && config.jwt_public_key_file.is_some() {
             settings.faults.push("ICH_JWT_SECRET and ICH_JWT_PUBLIC_KEY_FILE are both set: choose one".into());

@@ -12,7 +12,7 @@ use log::LevelFilter;
 use serde::Serialize;
 
 use crate::clock;
-use crate::config::LogFormat;
+use crate::config::{LogFilter, LogFormat};
 use crate::threads::{self, Stack};
 
 /// Lines that may wait.
@@ -26,8 +26,8 @@ const FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
 /// Starts the log. Dropping what is returned waits for the last lines.
 ///
 /// # Errors
-/// The filter is not understood, or there is no thread.
-pub fn start(filter: &str, format: LogFormat) -> io::Result<LogGuard> {
+/// There is no thread, or a logger is set already.
+pub fn start(filter: &LogFilter, format: LogFormat) -> io::Result<LogGuard> {
     let (lines, queue) = bounded(LINES_MAX);
     let (done, is_done) = bounded::<()>(0);
     let dropped = Arc::new(AtomicU64::new(0));
@@ -37,7 +37,13 @@ pub fn start(filter: &str, format: LogFormat) -> io::Result<LogGuard> {
         drop(done);
     })?;
     let mut builder = Builder::new();
-    builder.parse_filters(filter);
+    if let Some(text) = &filter.containing {
+        // There is no other way to set it. It cannot contain a second `/`.
+        builder.parse_filters(&format!("/{text}"));
+    }
+    for (module, level) in &filter.levels {
+        builder.filter(module.as_deref(), *level);
+    }
     for library in INDISCREET {
         builder.filter_module(library, LevelFilter::Info);
     }

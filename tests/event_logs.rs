@@ -337,8 +337,8 @@ fn settings_that_cannot_be_are_refused_without_telling_secrets() {
         (KafkaSettings { security_protocol: Some("tls".into()), ..nowhere() }, "security.protocol"),
         (KafkaSettings { sasl_mechanism: Some("KERBEROS".into()), ..secret.clone() }, "KERBEROS"),
         (KafkaSettings { ca_file: Some("/does/not/exist.pem".into()), ..secret.clone() }, "ssl.ca.location"),
-        (KafkaSettings { password: Some("geh\0eim".into()), ..secret.clone() }, "sasl.password"),
-        (KafkaSettings { topic: "a lobby".into(), ..nowhere() }, "topic"),
+        (KafkaSettings { password: Some("geh\0eim".into()), ..secret.clone() }, "ICH_KAFKA_PASSWORD"),
+        (KafkaSettings { topic: "a lobby".into(), ..nowhere() }, "ICH_KAFKA_TOPIC"),
     ] {
         let Err(error) = kafka::open(&wrong) else { panic!("{wrong:?} was taken") };
         let text = error.to_string();

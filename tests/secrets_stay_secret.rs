@@ -195,3 +195,29 @@ fn nor_when_the_database_cannot_be_used() {
         assert!(said.contains("ICH_DATABASE_URL") && !said.contains("hunter2"), "{said}");
     }
 }
+
+#[test]
+fn nor_in_what_is_said_about_a_file_of_settings() {
+    let folder = Folder(new_dir());
+    fs::write(folder.0.join("secret"), format!("{SHORT_PASSWORD}\0\n")).unwrap();
+    let settings = [("ICH_JWT_SECRET", ""), ("ICH_JWT_SECRET_FILE", "secret")];
+    for line in [
+        format!("ICH_KAFKA_PASSWORD={SHORT_PASSWORD} two"),
+        format!("ICH_KAFKA_PASSWORD='{SHORT_PASSWORD}"),
+        format!("ICH_KAFKA_PASSWORD=\"{SHORT_PASSWORD}"),
+        format!("ICH_KAFKA_PASSWORD: {SHORT_PASSWORD}"),
+        format!("ICH_DATABASE_URL=postgres://me:{SHORT_PASSWORD}@here/db?a=b c"),
+        format!("ICH_KAFKA_BROKERS=me:{SHORT_PASSWORD}@here:9092"),
+        format!("ICH_ALLOWED_ORIGINS=ftp://me:{SHORT_PASSWORD}@here"),
+        SHORT_PASSWORD.to_owned(),
+    ] {
+        fs::write(folder.0.join(".env"), format!("{line}\n")).unwrap();
+        for arguments in [&["check"][..], &[]] {
+            let output = command(&folder.0, &settings).args(arguments).output().unwrap();
+            assert_eq!(output.status.code(), Some(2));
+            let said =
+                format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+            assert!(said.contains("ICH_JWT_SECRET_FILE") && !said.contains(SHORT_PASSWORD), "{line}: {said}");
+        }
+    }
+}

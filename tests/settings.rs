@@ -212,3 +212,153 @@ fn a_data_folder_that_cannot_be_made_is_named() {
     assert_eq!(output.status.code(), Some(1));
     assert!(text(&output.stderr).contains("ICH_DATA_DIR"), "{}", text(&output.stderr));
 }
+
+/// The standard error of `ich check` with this `.env` and these settings, and that it and the start end with code 2.
+fn refused(folder: &Folder, file: &[u8], settings: &[(&str, &str)]) -> String {
+    fs::write(folder.0.join(".env"), file).unwrap();
+    let check = folder.run(&["check"], settings);
+    let said = text(&check.stderr).to_owned();
+    // Only then: a start that is not refused would not end.
+    assert_eq!(check.status.code(), Some(2), "{settings:?}: {said}");
+    let start = folder.run(&[], settings);
+    assert_eq!((start.status.code(), text(&start.stderr)), (Some(2), said.as_str()), "{settings:?}");
+    said
+}
+
+#[test]
+fn all_faults_of_the_file_are_reported_by_line_and_never_with_the_line() {
+    let folder = Folder::new();
+    let file = "ICH_PORT=0\nICH_KAFKA_PASSWORD=hunter two\n# fine\nICH_JWT_SECRET='hunter two\nhunter\n=hunter\n\
+                ICH_DATABASE_URL=\"postgres://hunter\"two\nICH_LOG_FORMAT=xml\n";
+    let said = refused(&folder, file.as_bytes(), &[]);
+    for line in [2, 4, 5, 6, 7] {
+        assert!(said.contains(&format!(".env, line {line}:")), "line {line}: {said}");
+    }
+    assert!(!said.contains("line 1:") && !said.contains("line 3:"), "{said}");
+    assert!(said.contains("ICH_LOG_FORMAT"), "{said}");
+    assert!(!said.contains("hunter"), "{said}");
+}
+
+#[test]
+fn values_of_the_file_are_literal() {
+    let folder = Folder::new();
+    let file = "\u{feff}export ICH_DATA_DIR=data-$HOME-${PATH}-#1 # a comment\r\nICH_JWT_ISSUER='$issuer # \\'\r\n";
+    fs::write(folder.0.join(".env"), file).unwrap();
+    let server = Server::start_in(&folder.0, &[]);
+    assert!(folder.0.join("data-$HOME-${PATH}-#1/accounts.sqlite3").exists());
+    let refused = Client::try_join(server.address, &harness::server::token("Bob"));
+    assert_eq!(refused.err(), Some(401), "the issuer is another one");
+}
+
+#[test]
+fn variables_of_kubernetes_services_are_ignored_with_a_note() {
+    let folder = Folder::new();
+    let variables = [
+        ("ICH_SERVICE_HOST", "10.0.0.7"),
+        ("ICH_SERVICE_PORT", "8080"),
+        ("ICH_SERVICE_PORT_HTTP", "8080"),
+        ("ICH_PORT_8080_TCP", "tcp://10.0.0.7:8080"),
+        ("ICH_PORT_8080_TCP_PROTO", "tcp"),
+        ("ICH_PORT_8080_TCP_PORT", "8080"),
+        ("ICH_PORT_8080_TCP_ADDR", "10.0.0.7"),
+        ("ICH_KAFKA_SERVICE_HOST", "10.0.0.8"),
+        ("ICH_KAFKA_PORT", "tcp://10.0.0.8:9092"),
+        ("ICH_KAFKA_PORT_9092_TCP", "tcp://10.0.0.8:9092"),
+    ];
+    let output = folder.run(&["check"], &variables);
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let note = text(&output.stderr);
+    assert!(note.contains("Kubernetes") && variables.iter().all(|(name, _)| note.contains(name)), "{note}");
+    let said = refused(&folder, b"", &[("ICH_PORT", "tcp://10.0.0.7:8080")]);
+    assert!(said.contains("ICH_PORT=tcp://10.0.0.7:8080") && said.contains("Kubernetes"), "{said}");
+}
+
+#[test]
+fn secrets_are_read_from_files() {
+    let folder = Folder::new();
+    let secret = folder.0.join("jwt");
+    fs::write(&secret, format!("{}\n", harness::server::SECRET)).unwrap();
+    let path = secret.to_str().unwrap();
+    let server = Server::start_in(&folder.0, &[("ICH_JWT_SECRET", ""), ("ICH_JWT_SECRET_FILE", path)]);
+    drop(server.join("Bob"));
+    drop(server);
+    let said = refused(&folder, b"", &[("ICH_JWT_SECRET_FILE", path)]);
+    assert!(said.contains("ICH_JWT_SECRET and ICH_JWT_SECRET_FILE"), "{said}");
+    for name in ["ICH_JWT_SECRET", "ICH_DATABASE_URL", "ICH_KAFKA_PASSWORD"] {
+        let file = format!("{name}_FILE");
+        let brokers = ("ICH_KAFKA_BROKERS", "127.0.0.1:9092");
+        let said = refused(&folder, b"", &[(name, ""), (&file, "/no/such/file"), brokers]);
+        assert!(said.contains(&format!("{file}=/no/such/file")), "{said}");
+    }
+}
+
+#[test]
+fn a_filter_of_the_log_that_is_not_understood_is_a_fault() {
+    let folder = Folder::new();
+    for filter in ["warning", "loud", "3", "ich=info=x", "ich=loud", "info,loud", "info/a/b", "ich =debug", ","] {
+        let said = refused(&folder, b"", &[("ICH_LOG", filter)]);
+        assert!(said.contains("ICH_LOG"), "{filter}: {said}");
+        assert!(["error", "warn", "info", "debug", "trace", "off"].iter().all(|it| said.contains(it)), "{said}");
+    }
+    assert!(refused(&folder, b"", &[("ICH_LOG", "warning")]).contains("did you mean warn?"));
+    for filter in ["INFO", "off", "ich", "ich::http", "warn,ich::http=debug,librdkafka=info", "ich=,info", "info/text"]
+    {
+        let output = folder.run(&["check"], &[("ICH_LOG", filter)]);
+        assert!(output.status.success(), "{filter}: {}", text(&output.stderr));
+    }
+}
+
+#[test]
+fn kafka_settings_without_brokers_are_a_fault() {
+    let folder = Folder::new();
+    for (name, value) in [
+        ("ICH_KAFKA_TOPIC", "ich-lobby"),
+        ("ICH_KAFKA_REPLICATION_FACTOR", "3"),
+        ("ICH_KAFKA_SECURITY_PROTOCOL", "ssl"),
+        ("ICH_KAFKA_SASL_MECHANISM", "PLAIN"),
+        ("ICH_KAFKA_USERNAME", "ich"),
+        ("ICH_KAFKA_PASSWORD", "hunter two"),
+        ("ICH_KAFKA_CA_FILE", "/ca.pem"),
+    ] {
+        let said = refused(&folder, b"", &[(name, value)]);
+        assert!(said.contains(name) && said.contains("ICH_KAFKA_BROKERS"), "{said}");
+        assert!(!said.contains("hunter"), "{said}");
+    }
+    let output = folder.run(&["check"], &[("ICH_KAFKA_TOPIC", "")]);
+    assert!(output.status.success(), "an empty value counts as none: {}", text(&output.stderr));
+}
+
+#[test]
+fn kafka_settings_that_do_not_go_together_are_faults() {
+    let folder = Folder::new();
+    let (user, password) = (("ICH_KAFKA_USERNAME", "ich"), ("ICH_KAFKA_PASSWORD", "hunter2"));
+    let protocol = |name| ("ICH_KAFKA_SECURITY_PROTOCOL", name);
+    let brokers = |list| ("ICH_KAFKA_BROKERS", list);
+    let topic = |name| ("ICH_KAFKA_TOPIC", name);
+    let good = brokers("127.0.0.1:9092");
+    for (settings, named) in [
+        (vec![good, user, password], "ICH_KAFKA_USERNAME"),
+        (vec![good, protocol("plaintext"), password], "ICH_KAFKA_PASSWORD"),
+        (vec![good, protocol("ssl"), user, password], "ICH_KAFKA_USERNAME"),
+        (vec![good, protocol("sasl_ssl"), ("ICH_KAFKA_SASL_MECHANISM", "PLAIN"), password], "ICH_KAFKA_USERNAME"),
+        (vec![good, ("ICH_KAFKA_SASL_MECHANISM", "PLAIN")], "ICH_KAFKA_SASL_MECHANISM"),
+        (vec![good, ("ICH_KAFKA_CA_FILE", "/ca.pem")], "ICH_KAFKA_CA_FILE"),
+        (vec![good, protocol("sasl_plaintext"), ("ICH_KAFKA_CA_FILE", "/ca.pem")], "ICH_KAFKA_CA_FILE"),
+        (vec![brokers("SASL_SSL://h:1")], "ICH_KAFKA_SECURITY_PROTOCOL"),
+        (vec![brokers("::1:9092")], "[::1]:9092"),
+        (vec![brokers("a:9092,,b:9092")], "ICH_KAFKA_BROKERS"),
+        (vec![brokers("a:0")], "ICH_KAFKA_BROKERS"),
+        (vec![brokers("a")], "ICH_KAFKA_BROKERS"),
+        (vec![brokers("ich:hunter2@a:9092")], "ICH_KAFKA_BROKERS"),
+        (vec![good, topic(".")], "ICH_KAFKA_TOPIC"),
+        (vec![good, topic("..")], "ICH_KAFKA_TOPIC"),
+        (vec![good, topic("my lobby")], "ICH_KAFKA_TOPIC"),
+    ] {
+        let said = refused(&folder, b"", &settings);
+        assert!(said.contains(named) && !said.contains("hunter2"), "{settings:?}: {said}");
+    }
+    for list in ["a:9092, b:9092", "[::1]:9092", "[2001:db8::1]:9092,kafka-0.kafka.svc:9092"] {
+        let output = folder.run(&["check"], &[brokers(list), topic("..lobby")]);
+        assert!(output.status.success(), "{list}: {}", text(&output.stderr));
+    }
+}

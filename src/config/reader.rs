@@ -4,28 +4,53 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::str::FromStr;
 
+use super::kubernetes;
 use super::table::{SETTINGS, default_of};
-use super::{LogFormat, Secret};
+use super::{LogFilter, LogFormat, Secret};
 use crate::event_log::kafka_settings::KafkaSettings;
 
 /// Takes settings out of the values and gathers what is wrong with them.
 pub(super) struct Reader<'a> {
     pub(super) values: &'a BTreeMap<String, String>,
     pub(super) faults: Vec<String>,
+    pub(super) notes: Vec<String>,
 }
+
+/// More characters of a value are not repeated in a fault.
+const SHOWN_CHARS_MAX: usize = 100;
+/// A file with a secret is a line; a larger one is something else.
+const SECRET_BYTES_MAX: usize = 16 * 1024;
 
 impl Reader<'_> {
     pub(super) fn check_names(&mut self) {
-        for name in self.values.keys().filter(|name| name.starts_with("ICH_")) {
+        let mut ignored = Vec::new();
+        for (name, value) in self.values.iter().filter(|(name, _)| name.starts_with("ICH_")) {
             // The names of the test suite may be in the environment of whoever starts a server beside it.
-            if !name.starts_with("ICH_TEST_") && !SETTINGS.iter().any(|setting| setting.name == name) {
+            if name.starts_with("ICH_TEST_") || SETTINGS.iter().any(|setting| setting.name == name) {
+                continue;
+            }
+            if kubernetes::is_service_variable(name, value) {
+                ignored.push(name.as_str());
+            } else {
                 self.faults.push(format!("{name} is not a setting: `ich --help` lists them"));
             }
         }
+        if !ignored.is_empty() {
+            self.notes.push(format!(
+                "ignored, as Kubernetes sets them for a Service (enableServiceLinks: false in the pod avoids it): {}",
+                ignored.join(", ")
+            ));
+        }
     }
 
+    /// Adds a fault that repeats the value, unless there may be a password in it, as in `user:password@host`.
     pub(super) fn fault(&mut self, name: &str, value: &str, what: &str) {
-        self.faults.push(format!("{name}={value} {what}"));
+        let shown: String = if value.contains('@') {
+            "(not shown)".into()
+        } else {
+            value.chars().take(SHOWN_CHARS_MAX).flat_map(char::escape_debug).collect()
+        };
+        self.faults.push(format!("{name}={shown} {what}"));
     }
 
     pub(super) fn optional(&self, name: &str) -> Option<String> {
@@ -63,8 +88,51 @@ impl Reader<'_> {
         u32::try_from(self.number(name, least, most)).unwrap_or(u32::MAX)
     }
 
+    pub(super) fn port(&mut self) -> u16 {
+        if kubernetes::is_service_address(&self.text("ICH_PORT")) {
+            let value = self.text("ICH_PORT");
+            self.fault(
+                "ICH_PORT",
+                &value,
+                "is not a port: Kubernetes set it for a Service named ich; set ICH_PORT in the container, or \
+                 enableServiceLinks: false in the pod",
+            );
+            return u16::FALLBACK;
+        }
+        self.parse("ICH_PORT", "is not a port, 0 to 65535")
+    }
+
+    /// A secret, from the setting with this name or from the file that `{name}_FILE` names. No fault repeats it.
+    fn secret(&mut self, name: &str) -> Option<String> {
+        let file_setting = format!("{name}_FILE");
+        let value = self.optional(name);
+        let Some(path) = self.optional(&file_setting) else { return value };
+        if value.is_some() {
+            self.faults.push(format!("{name} and {file_setting} are both set: choose one"));
+            return value;
+        }
+        let bytes = match std::fs::read(&path) {
+            Ok(bytes) => bytes,
+            Err(error) => {
+                self.fault(&file_setting, &path, &format!("cannot be read: {error}"));
+                return None;
+            }
+        };
+        // Editors and `echo` end a file with a newline, which is not part of the secret.
+        let line = bytes.strip_suffix(b"\n").map_or(&*bytes, |line| line.strip_suffix(b"\r").unwrap_or(line));
+        let what = match std::str::from_utf8(line) {
+            Ok("") => "is empty",
+            Ok(_) if line.len() > SECRET_BYTES_MAX => "is too large for a secret (16 KiB at most)",
+            Ok(text) if text.contains('\0') => "contains a NUL character",
+            Ok(text) => return Some(text.to_owned()),
+            Err(_) => "is not UTF-8",
+        };
+        self.fault(&file_setting, &path, what);
+        None
+    }
+
     pub(super) fn database_url(&mut self) -> Option<Secret> {
-        let url = self.optional("ICH_DATABASE_URL")?;
+        let url = self.secret("ICH_DATABASE_URL")?;
         if !url.starts_with("postgres://") && !url.starts_with("postgresql://") {
             // The value may hold a password: it is not repeated.
             self.faults.push("ICH_DATABASE_URL does not begin with postgres://".into());
@@ -73,7 +141,7 @@ impl Reader<'_> {
     }
 
     pub(super) fn jwt_secret(&mut self) -> Option<Secret> {
-        let secret = self.optional("ICH_JWT_SECRET")?;
+        let secret = self.secret("ICH_JWT_SECRET")?;
         if secret.len() < 32 {
             self.faults.push(
                 "ICH_JWT_SECRET is shorter than 32 bytes and could be guessed (make one with: openssl rand -base64 48)"
@@ -83,54 +151,61 @@ impl Reader<'_> {
         Some(Secret(secret))
     }
 
+    /// Kafka's settings; what has to hold between them is checked by [`KafkaSettings::faults`].
     pub(super) fn kafka(&mut self) -> Option<KafkaSettings> {
+        let Some(brokers) = self.optional("ICH_KAFKA_BROKERS") else {
+            self.refuse_kafka_settings_without_brokers();
+            return None;
+        };
         let replication_factor = self
             .optional("ICH_KAFKA_REPLICATION_FACTOR")
             .map(|_| i32::try_from(self.number("ICH_KAFKA_REPLICATION_FACTOR", 1, 32)).unwrap_or(1));
-        let one_of = |reader: &mut Self, name: &str, allowed: &[&str]| {
-            let value = reader.optional(name)?;
-            if !allowed.contains(&value.as_str()) {
-                reader.fault(name, &value, &format!("is not one of {}", allowed.join(", ")));
-            }
-            Some(value)
-        };
         let protocols = ["plaintext", "ssl", "sasl_plaintext", "sasl_ssl"];
         let mechanisms = ["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"];
-        let security_protocol = one_of(self, "ICH_KAFKA_SECURITY_PROTOCOL", &protocols);
-        let sasl_mechanism = one_of(self, "ICH_KAFKA_SASL_MECHANISM", &mechanisms);
-        let username = self.optional("ICH_KAFKA_USERNAME");
-        let password = self.optional("ICH_KAFKA_PASSWORD");
-        if security_protocol.as_deref().is_some_and(|protocol| protocol.starts_with("sasl"))
-            && (sasl_mechanism.is_none() || username.is_none() || password.is_none())
-        {
-            self.faults.push(
-                "ICH_KAFKA_SECURITY_PROTOCOL asks for SASL: set ICH_KAFKA_SASL_MECHANISM, ICH_KAFKA_USERNAME and \
-                 ICH_KAFKA_PASSWORD too"
-                    .into(),
-            );
-        }
-        let topic = self.text("ICH_KAFKA_TOPIC");
-        let topic_ok = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
-        if topic.len() > 249 || !topic.chars().all(topic_ok) {
-            self.fault("ICH_KAFKA_TOPIC", &topic, "is not a topic name: letters, digits, '.', '_', '-', at most 249");
-        }
-        let brokers = self.optional("ICH_KAFKA_BROKERS")?;
-        let is_address = |address: &str| {
-            address.trim().rsplit_once(':').is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok())
-        };
-        if !brokers.split(',').all(is_address) {
-            self.fault("ICH_KAFKA_BROKERS", &brokers, "is not host:port,host:port");
-        }
-        let ca_file = self.optional("ICH_KAFKA_CA_FILE");
-        Some(KafkaSettings {
+        let settings = KafkaSettings {
             brokers,
-            topic,
+            topic: self.text("ICH_KAFKA_TOPIC"),
             replication_factor,
-            security_protocol,
-            sasl_mechanism,
-            username,
-            password,
-            ca_file,
+            security_protocol: self.one_of("ICH_KAFKA_SECURITY_PROTOCOL", &protocols),
+            sasl_mechanism: self.one_of("ICH_KAFKA_SASL_MECHANISM", &mechanisms),
+            username: self.optional("ICH_KAFKA_USERNAME"),
+            password: self.secret("ICH_KAFKA_PASSWORD"),
+            ca_file: self.optional("ICH_KAFKA_CA_FILE"),
+        };
+        self.faults.extend(settings.faults());
+        Some(settings)
+    }
+
+    /// Without brokers they would have no effect, and the server would be a lobby of its own.
+    fn refuse_kafka_settings_without_brokers(&mut self) {
+        let set: Vec<&str> = SETTINGS
+            .iter()
+            .map(|setting| setting.name)
+            .filter(|name| name.starts_with("ICH_KAFKA_") && self.optional(name).is_some())
+            .collect();
+        if !set.is_empty() {
+            let (verb, them) = if set.len() == 1 { ("is", "it") } else { ("are", "them") };
+            self.faults.push(format!(
+                "ICH_KAFKA_BROKERS is not set, but {} {verb}: set ICH_KAFKA_BROKERS=host:port to use Kafka, or remove \
+                 {them} for a lobby of this instance alone",
+                set.join(", ")
+            ));
+        }
+    }
+
+    fn one_of(&mut self, name: &str, allowed: &[&str]) -> Option<String> {
+        let value = self.optional(name)?;
+        if !allowed.contains(&value.as_str()) {
+            self.fault(name, &value, &format!("is not one of {}", allowed.join(", ")));
+        }
+        Some(value)
+    }
+
+    pub(super) fn log_filter(&mut self) -> LogFilter {
+        let text = self.text("ICH_LOG");
+        LogFilter::parse(&text).unwrap_or_else(|what| {
+            self.fault("ICH_LOG", &text, &what);
+            LogFilter { levels: Vec::new(), containing: None }
         })
     }
 

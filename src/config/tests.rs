@@ -56,3 +56,28 @@ fn kafka_needs_a_secret_that_all_instances_share() {
 fn an_empty_value_is_as_good_as_none() {
     assert_eq!(config(&[("ICH_PORT", "")]).unwrap().port, 8080);
 }
+
+#[test]
+fn a_secret_from_a_file_is_that_file_without_its_last_newline() {
+    let path = std::env::temp_dir().join(format!("ich-config-secret-{}", std::process::id()));
+    let read = |bytes: &[u8]| {
+        std::fs::write(&path, bytes).unwrap();
+        config(&[("ICH_JWT_SECRET_FILE", path.to_str().unwrap())]).map(|config| config.jwt_secret.unwrap().0)
+    };
+    let secret = "0123456789 0123456789 0123456789";
+    for (end, kept) in [("", ""), ("\n", ""), ("\r\n", ""), ("\n\n", "\n"), (" \n", " ")] {
+        assert_eq!(read(format!("{secret}{end}").as_bytes()), Ok(format!("{secret}{kept}")), "{end:?}");
+    }
+    for bytes in [&b""[..], b"\n", b"\xFF23456789012345678901234567890123", &[b'x'; 20_000], b"too short\n"] {
+        assert!(read(bytes).is_err(), "{} bytes", bytes.len());
+    }
+    std::fs::remove_file(&path).unwrap();
+}
+
+#[test]
+fn a_value_with_a_password_in_it_is_not_repeated() {
+    let Faults(faults) =
+        config(&[("ICH_ALLOWED_ORIGINS", "ftp://me:hunter2@here"), ("ICH_PORT", "me:hunter2@here")]).unwrap_err();
+    assert_eq!(faults.len(), 2);
+    assert!(!format!("{faults:?}").contains("hunter2"));
+}

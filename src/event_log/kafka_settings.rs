@@ -2,6 +2,7 @@
 //! a program that was built without Kafka too, so that the program can say so.
 
 use std::fmt;
+use std::net::Ipv6Addr;
 
 use thiserror::Error;
 
@@ -58,40 +59,107 @@ pub enum OpenError {
     Together(String),
 }
 
-#[cfg(feature = "kafka")]
 impl KafkaSettings {
-    /// Finds what librdkafka would take without a word and an operator cannot have meant.
-    pub(super) fn check(&self) -> Result<(), OpenError> {
-        let refused = |name: &str, reason: &str| Err(OpenError::Setting { name: name.into(), reason: reason.into() });
-        if self.brokers.split(',').any(|broker| broker.trim().is_empty()) {
-            return refused("bootstrap.servers", "expected host:port, or several of them with commas between");
-        }
-        if let Some((name, _)) = self.properties().iter().find(|(_, value)| value.contains('\0')) {
-            return refused(name, "it contains a NUL character");
-        }
+    /// What librdkafka would accept silently and an operator cannot have meant, one text each. `ich check` and the start
+    /// report it. No text holds the value of a secret.
+    pub(crate) fn faults(&self) -> Vec<String> {
+        let mut faults: Vec<String> =
+            self.brokers.split(',').filter_map(|broker| broker_fault(broker.trim())).collect();
         let legal = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
-        if !(1..=249).contains(&self.topic.len()) || !self.topic.chars().all(legal) || self.topic.starts_with("..") {
-            return refused("topic", "expected 1 to 249 letters, digits, dots, underscores and hyphens");
+        let is_name = (1..=249).contains(&self.topic.len()) && self.topic.chars().all(legal);
+        if !is_name || [".", ".."].contains(&self.topic.as_str()) {
+            faults.push(
+                "ICH_KAFKA_TOPIC is not the name of a topic: 1 to 249 letters, digits, '.', '_' and '-', and not . or .."
+                    .into(),
+            );
         }
         if self.replication_factor.is_some_and(|copies| !(1..=i32::from(i16::MAX)).contains(&copies)) {
-            return refused("replication factor", "expected 1 or more");
+            faults.push("ICH_KAFKA_REPLICATION_FACTOR is less than 1 or too large".into());
         }
+        for (name, value) in [
+            ("ICH_KAFKA_USERNAME", &self.username),
+            ("ICH_KAFKA_PASSWORD", &self.password),
+            ("ICH_KAFKA_CA_FILE", &self.ca_file),
+        ] {
+            if value.as_ref().is_some_and(|value| value.contains('\0')) {
+                faults.push(format!("{name} contains a NUL character"));
+            }
+        }
+        faults.extend(self.security_faults());
+        faults
+    }
+
+    /// What does not go together with the security protocol. Another protocol than these is refused elsewhere.
+    fn security_faults(&self) -> Vec<String> {
         let protocol = self.security_protocol.as_deref().unwrap_or("plaintext").to_ascii_lowercase();
-        if self.username.is_some() != self.password.is_some() {
-            return Err(OpenError::Together("a username needs a password, and a password a username".into()));
+        let (sasl, tls) = match protocol.as_str() {
+            "plaintext" => (false, false),
+            "ssl" => (false, true),
+            "sasl_plaintext" => (true, false),
+            "sasl_ssl" => (true, true),
+            _ => return Vec::new(),
+        };
+        let mut faults = Vec::new();
+        for (name, is_set) in [
+            ("ICH_KAFKA_SASL_MECHANISM", self.sasl_mechanism.is_some()),
+            ("ICH_KAFKA_USERNAME", self.username.is_some()),
+            ("ICH_KAFKA_PASSWORD", self.password.is_some()),
+        ] {
+            if sasl && !is_set {
+                faults.push(format!("{name} is not set, and ICH_KAFKA_SECURITY_PROTOCOL={protocol} needs it"));
+            } else if is_set && !sasl {
+                faults.push(format!(
+                    "{name} is set, and not used with ICH_KAFKA_SECURITY_PROTOCOL={protocol}: set that to sasl_ssl (or \
+                     sasl_plaintext), or remove {name}"
+                ));
+            }
         }
-        if self.username.is_some() && !protocol.starts_with("sasl_") {
-            return Err(OpenError::Together(format!(
-                "a username and a password are not used with the security protocol {protocol}: \
-                 set it to sasl_ssl (or sasl_plaintext)"
-            )));
+        if self.ca_file.is_some() && !tls {
+            faults.push(format!(
+                "ICH_KAFKA_CA_FILE is set, and not used with ICH_KAFKA_SECURITY_PROTOCOL={protocol}: set that to ssl or \
+                 sasl_ssl, or remove ICH_KAFKA_CA_FILE"
+            ));
         }
-        if self.ca_file.is_some() && !protocol.ends_with("ssl") {
-            return Err(OpenError::Together(format!(
-                "a CA file is not used with the security protocol {protocol}: set it to ssl or sasl_ssl"
-            )));
+        faults
+    }
+}
+
+/// What is wrong with one broker. The text does not repeat it: somebody may have written a password into it.
+fn broker_fault(broker: &str) -> Option<String> {
+    let what = if broker.is_empty() {
+        "has an empty entry"
+    } else if broker.contains("://") {
+        "has an entry with a protocol: write host:port, and the protocol in ICH_KAFKA_SECURITY_PROTOCOL"
+    } else if broker.contains('@') {
+        "has an entry with a user: write host:port, and set ICH_KAFKA_USERNAME and ICH_KAFKA_PASSWORD"
+    } else {
+        let (host, port) = broker.rsplit_once(':').unwrap_or((broker, ""));
+        let bracketed = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
+        if !port.parse::<u16>().is_ok_and(|port| port > 0) {
+            "has an entry without a port from 1 to 65535: write host:port,host:port"
+        } else if host.contains(':') && bracketed.is_none() {
+            "has an IPv6 address without brackets: write it as in [::1]:9092"
+        } else if bracketed.is_some_and(|host| host.parse::<Ipv6Addr>().is_err()) {
+            "has no IPv6 address in its brackets: write it as in [::1]:9092"
+        } else if bracketed.is_none() && (host.is_empty() || !host.chars().all(is_host_char)) {
+            "has an entry that is not host:port"
+        } else {
+            return None;
         }
-        Ok(())
+    };
+    Some(format!("ICH_KAFKA_BROKERS {what}"))
+}
+
+fn is_host_char(c: char) -> bool {
+    c.is_alphanumeric() || matches!(c, '.' | '-' | '_')
+}
+
+#[cfg(feature = "kafka")]
+impl KafkaSettings {
+    /// As [`KafkaSettings::faults`], for whoever opens the log with settings that `Config` has not read.
+    pub(super) fn check(&self) -> Result<(), OpenError> {
+        let faults = self.faults();
+        if faults.is_empty() { Ok(()) } else { Err(OpenError::Together(faults.join("; "))) }
     }
 
     /// The properties that every client of ours has.
