@@ -10,12 +10,15 @@ use log::{Level, error, info, log_enabled, warn};
 
 use crate::config::{Config, SETTINGS};
 use crate::server::Server;
+use crate::supervisor::Supervisor;
 use crate::{logging, machine, shutdown};
 
 /// A fault in the settings or on the command line.
 const EXIT_USAGE: u8 = 2;
 /// The server could not start or go on.
 const EXIT_FAILED: u8 = 1;
+/// The server stopped as asked.
+const EXIT_STOPPED: u8 = 0;
 /// How often readiness is sampled for the log.
 const READINESS_INTERVAL: Duration = Duration::from_millis(200);
 
@@ -125,40 +128,46 @@ fn serve() -> ExitCode {
         Ok(config) => config,
         Err(code) => return code,
     };
-    let _log = match logging::start(&config.log, config.log_format) {
+    let supervisor = Supervisor::default();
+    let _log = match logging::start(&config.log, config.log_format, &supervisor) {
         Ok(guard) => guard,
-        Err(error) => return failed(&error),
+        Err(error) => return ExitCode::from(failed(&error)),
     };
     for note in &config.notes {
         warn!("{note}");
     }
     machine::raise_descriptor_limit();
-    let signals = match shutdown::signals() {
+    let signals = match shutdown::signals(&supervisor) {
         Ok(signals) => signals,
-        Err(error) => return failed(&error),
+        Err(error) => return ExitCode::from(failed(&error)),
     };
-    let server = match Server::start(&config) {
+    let server = match Server::start(&config, &supervisor) {
         Ok(server) => server,
-        Err(error) => return failed(&error),
+        Err(error) => return ExitCode::from(failed(&error)),
     };
     let line = format!("ich {} listening on http://{}", env!("CARGO_PKG_VERSION"), server.address());
     print(&format!("{line} ({})\n", server.description()));
-    run(server, &signals)
+    ExitCode::from(run(server, &signals))
 }
 
-/// Waits for a signal or for the end of the server, and logs changes of readiness meanwhile.
-fn run(server: Server, signals: &Receiver<&'static str>) -> ExitCode {
+/// Runs the server until a signal or a failure ends it, and logs changes of readiness meanwhile. Gives the exit code.
+#[must_use]
+pub fn run(server: Server, signals: &Receiver<&'static str>) -> u8 {
     let mut logged = None;
     loop {
         select! {
             recv(signals) -> signal => {
                 info!("received {}", signal.unwrap_or("a signal"));
-                return if server.stop() { ExitCode::SUCCESS } else { ExitCode::from(EXIT_FAILED) };
+                return if server.stop() { EXIT_STOPPED } else { EXIT_FAILED };
             }
-            recv(server.failed()) -> end => return match end {
-                Ok(end) => failed(&end),
-                Err(_) => failed(&"a defect: the thread that reads the event log has ended"),
-            },
+            recv(server.failed()) -> failure => {
+                let code = match failure {
+                    Ok(failure) => failed(&failure),
+                    Err(error) => failed(&error),
+                };
+                server.close_after_failure();
+                return code;
+            }
             default(READINESS_INTERVAL) => {}
         }
         let readiness = server.readiness();
@@ -170,11 +179,11 @@ fn run(server: Server, signals: &Receiver<&'static str>) -> ExitCode {
 }
 
 /// Reports an error that ends the program, once: in the log, or on standard error where the log does not have it.
-fn failed(what: &dyn std::fmt::Display) -> ExitCode {
+fn failed(what: &dyn std::fmt::Display) -> u8 {
     if log_enabled!(Level::Error) {
         error!("{what}");
     } else {
         eprintln!("ich: {what}");
     }
-    ExitCode::from(EXIT_FAILED)
+    EXIT_FAILED
 }

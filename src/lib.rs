@@ -21,5 +21,6 @@ pub mod random;
 pub mod server;
 pub mod session;
 pub mod shutdown;
+pub mod supervisor;
 pub mod threads;
 pub mod workers;

@@ -13,7 +13,8 @@ use serde::Serialize;
 
 use crate::clock;
 use crate::config::{LogFilter, LogFormat};
-use crate::threads::{self, Stack};
+use crate::supervisor::Supervisor;
+use crate::threads::Stack;
 
 /// Lines that may wait.
 const LINES_MAX: usize = 4096;
@@ -27,14 +28,15 @@ const FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
 ///
 /// # Errors
 /// There is no thread, or a logger is set already.
-pub fn start(filter: &LogFilter, format: LogFormat) -> io::Result<LogGuard> {
+pub fn start(filter: &LogFilter, format: LogFormat, supervisor: &Supervisor) -> io::Result<LogGuard> {
     let (lines, queue) = bounded(LINES_MAX);
     let (done, is_done) = bounded::<()>(0);
     let dropped = Arc::new(AtomicU64::new(0));
     let writer_dropped = dropped.clone();
-    threads::spawn("log", Stack::Normal, move || {
+    supervisor.spawn("log", Stack::Normal, move || {
         write_lines(&queue, &writer_dropped);
         drop(done);
+        Ok(())
     })?;
     let mut builder = Builder::new();
     if let Some(text) = &filter.containing {
@@ -100,8 +102,13 @@ struct Lines {
 
 impl Write for Lines {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-        if let Err(TrySendError::Full(_)) = self.lines.try_send(line.to_vec()) {
-            self.dropped.fetch_add(1, Ordering::Relaxed);
+        match self.lines.try_send(line.to_vec()) {
+            Ok(()) => {}
+            Err(TrySendError::Full(_)) => {
+                self.dropped.fetch_add(1, Ordering::Relaxed);
+            }
+            // The thread that writes has failed, and the last lines say so.
+            Err(TrySendError::Disconnected(line)) => io::stderr().write_all(&line)?,
         }
         Ok(line.len())
     }

@@ -9,7 +9,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, bounded};
-use log::{info, warn};
+use log::{error, info, warn};
 use thiserror::Error;
 
 use crate::accounts::{
@@ -30,14 +30,18 @@ use crate::metrics::Metrics;
 use crate::net;
 use crate::publisher::Publisher;
 use crate::random;
+use crate::session::end::End;
 use crate::session::fan_out::{Command, FanOut, Settings};
 use crate::session::outbox::HealthTimes;
 use crate::session::reader::Sessions;
-use crate::threads::{self, Stack};
+use crate::supervisor::{Failure, Supervisor};
+use crate::threads::Stack;
 use crate::workers::Workers;
 
 /// The share of the drain time in which the sessions are closed; the rest is for the log and the stores.
 const CLOSING_SHARE: f64 = 0.6;
+/// How long the sessions have to end after a failure.
+const FAILURE_CLOSING: Duration = Duration::from_secs(2);
 /// Between two looks at whether all sessions have ended.
 const DRAIN_LOOK: Duration = Duration::from_millis(10);
 /// Fan-out threads beyond this many only add wake-ups.
@@ -105,16 +109,16 @@ pub struct Server {
 }
 
 impl Server {
-    /// Opens what `config` names, and starts.
+    /// Opens what `config` names, and starts. `supervisor` starts all threads and knows which of them failed.
     ///
     /// # Errors
     /// See [`StartError`].
-    pub fn start(config: &Config) -> Result<Server, StartError> {
+    pub fn start(config: &Config, supervisor: &Supervisor) -> Result<Server, StartError> {
         prepare_data_dir(&config.data_dir)?;
         let tokens = open_tokens(config)?;
         let listener = listen(config)?;
-        let backends = open_backends(config)?;
-        Self::start_with(config, listener, tokens, backends, &Limits::read())
+        let backends = open_backends(config, supervisor)?;
+        Self::start_with(config, listener, tokens, backends, &Limits::read(), supervisor)
     }
 
     /// Starts on these backends.
@@ -135,7 +139,7 @@ impl Server {
         backends: Backends,
         limits: &Limits,
     ) -> Result<Server, StartError> {
-        Self::start_with(config, listen(config)?, tokens, backends, limits)
+        Self::start_with(config, listen(config)?, tokens, backends, limits, &Supervisor::default())
     }
 
     /// `listener` is open already: when the port is taken, no thread has started and nothing is in the event log.
@@ -145,6 +149,7 @@ impl Server {
         tokens: Tokens,
         backends: Backends,
         limits: &Limits,
+        supervisor: &Supervisor,
     ) -> Result<Server, StartError> {
         let address = listener.local_addr()?;
         let listener = Arc::new(listener);
@@ -153,34 +158,40 @@ impl Server {
         let cores = machine::cores();
         let health = HealthTimes { ping_interval: config.ping_interval, pong_timeout: config.pong_timeout };
         let settings = Settings { outbox_bytes_max: config.limits.outbox_bytes, health, metrics: metrics.clone() };
-        let (fan_out, _) = FanOut::start(cores.min(FAN_OUT_THREADS_MAX), &settings)?;
+        let fan_out = FanOut::start(cores.min(FAN_OUT_THREADS_MAX), &settings, supervisor)?;
         let publisher = Arc::new(Publisher::new(InstanceId(random::u64()?), log.appender.clone()));
         let abandon = Arc::new(AtomicBool::new(false));
         let log_thread = LogThread::new(log, publisher.clone(), fan_out.clone(), metrics.clone(), abandon.clone());
         let (end_sender, log_thread_end) = bounded(1);
-        threads::spawn("log-reader", Stack::Normal, move || {
-            let _ = end_sender.send(log_thread.run());
+        supervisor.spawn("log-reader", Stack::Normal, move || {
+            let end = log_thread.run();
+            let outcome = if let LogThreadEnd::Unusable(_) = end { Err(end.to_string()) } else { Ok(()) };
+            let _ = end_sender.send(end);
+            outcome
         })?;
         let account_limits =
             AccountLimits::new(config.limits.logins_per_minute, config.limits.registrations_per_minute);
         let site = Arc::new(AppState {
-            accounts: Accounts::new(store, account_limits, cores, machine::run_in_background)?,
+            accounts: Accounts::new(store, account_limits, cores, machine::run_in_background, supervisor)?,
             tokens,
             permits_per_user: Permits::new(0, config.limits.connections_per_user),
             publisher: publisher.clone(),
+            supervisor: supervisor.clone(),
             metrics: metrics.clone(),
             allowed_origins: config.allowed_origins.clone(),
         });
         let sessions =
             Sessions { publisher: publisher.clone(), fan_out: fan_out.clone(), limits: config.limits.clone(), metrics };
-        let door = Arc::new(Door { site: site.clone(), sessions, workers: Workers::start("worker", cores)? });
+        let door =
+            Arc::new(Door { site: site.clone(), sessions, workers: Workers::start("worker", cores, supervisor)? });
         let connections_max = machine::connections_max(config.limits.connections, limits);
         let connections = Permits::new(connections_max, config.limits.connections_per_address);
         let stopping = Arc::new(AtomicBool::new(false));
         let accept_thread = {
             let (listener, permits, stopping) = (listener.clone(), connections.clone(), stopping.clone());
-            threads::spawn("accept", Stack::Normal, move || {
+            supervisor.spawn("accept", Stack::Normal, move || {
                 front_door::run(&listener, &door, &permits, || stopping.load(Ordering::Acquire));
+                Ok(())
             })?
         };
         Ok(Server {
@@ -223,14 +234,26 @@ impl Server {
         self.site.readiness()
     }
 
-    /// Something is to be waited for: the end of the log thread, which means that the server cannot go on.
+    /// Receives why the server cannot continue: a thread that it needs has failed. Then end it with
+    /// [`Server::close_after_failure`].
     #[must_use]
-    pub fn failed(&self) -> &Receiver<LogThreadEnd> {
-        &self.log_thread_end
+    pub fn failed(&self) -> &Receiver<Failure> {
+        self.site.supervisor.failures()
+    }
+
+    /// Ends a server of which a thread has failed: nobody joins any more, and every session is closed with 1011, as far as
+    /// the threads for it still run. Takes no longer than [`FAILURE_CLOSING`]. Requests are answered meanwhile, so that
+    /// `/health` says it.
+    pub fn close_after_failure(self) {
+        self.publisher.begin_drain();
+        self.fan_out.tell_all(|| Command::CloseAll(End::Internal));
+        if !wait_until(Instant::now() + FAILURE_CLOSING, || self.publisher.session_count() == 0) {
+            warn!("{} sessions could not be closed in time", self.publisher.session_count());
+        }
     }
 
     /// Stops: no new connections; the sessions are told and closed; the last record; the end. Takes no longer than the
-    /// drain time. False when the event log did not take the last record within it.
+    /// drain time. False when the event log did not take the last record within it, or a thread failed meanwhile.
     #[must_use]
     pub fn stop(self) -> bool {
         let deadline = Instant::now() + self.drain;
@@ -255,6 +278,10 @@ impl Server {
             Err(RecvTimeoutError::Disconnected) => false,
         };
         let _ = self.accept_thread.join();
+        if let Ok(failure) = self.site.supervisor.failures().try_recv() {
+            error!("{failure}");
+            return false;
+        }
         info!("stopped");
         said
     }
@@ -303,14 +330,16 @@ fn open_tokens(config: &Config) -> Result<Tokens, StartError> {
     Tokens::new(TokenSettings { key, issuer: config.jwt_issuer.clone(), ttl: config.token_ttl }).map_err(failed)
 }
 
-fn open_backends(config: &Config) -> Result<Backends, StartError> {
+fn open_backends(config: &Config, supervisor: &Supervisor) -> Result<Backends, StartError> {
     let failed = |error: StoreError| StartError::Accounts(error.to_string());
     let (store, accounts): (Arc<dyn AccountStore>, _) = match &config.database_url {
         None => {
             let store = sqlite::open(&config.data_dir).map_err(failed)?;
             (Arc::new(store), format!("accounts in SQLite in {}", config.data_dir.display()))
         }
-        Some(Secret(url)) => (Arc::new(postgres::open(url).map_err(failed)?), "accounts in PostgreSQL".to_owned()),
+        Some(Secret(url)) => {
+            (Arc::new(postgres::open(url, supervisor).map_err(failed)?), "accounts in PostgreSQL".to_owned())
+        }
     };
     let (log, events) = match &config.kafka {
         None => (event_log::memory::open(), "event log in this process".to_owned()),

@@ -9,7 +9,8 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::flag;
 use signal_hook::iterator::Signals;
 
-use crate::threads::{self, Stack};
+use crate::supervisor::Supervisor;
+use crate::threads::Stack;
 
 /// The exit code after a second signal.
 const IMPATIENT_EXIT_CODE: i32 = 130;
@@ -18,7 +19,7 @@ const IMPATIENT_EXIT_CODE: i32 = 130;
 ///
 /// # Errors
 /// The system does not let us have the signals, or has no room for a thread.
-pub fn signals() -> io::Result<Receiver<&'static str>> {
+pub fn signals(supervisor: &Supervisor) -> io::Result<Receiver<&'static str>> {
     let stopping = Arc::new(AtomicBool::new(false));
     for signal in [SIGTERM, SIGINT] {
         // In this order: the second signal finds the flag set by the first.
@@ -27,10 +28,11 @@ pub fn signals() -> io::Result<Receiver<&'static str>> {
     }
     let mut signals = Signals::new([SIGTERM, SIGINT])?;
     let (sender, receiver) = bounded(1);
-    threads::spawn("signals", Stack::Normal, move || {
+    supervisor.spawn("signals", Stack::Normal, move || {
         if let Some(signal) = signals.forever().next() {
             let _ = sender.send(if signal == SIGINT { "SIGINT" } else { "SIGTERM" });
         }
+        Ok(())
     })?;
     Ok(receiver)
 }

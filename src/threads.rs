@@ -1,4 +1,5 @@
 //! Threads, as this server starts them: named, with a stack of a known size, and a lock that a panic does not spoil.
+//! Threads that live as long as the server are started by the [`Supervisor`](crate::supervisor::Supervisor).
 
 use std::io;
 use std::sync::{Mutex, MutexGuard, PoisonError};

@@ -9,7 +9,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use crossbeam_channel::{Sender, bounded};
 use thiserror::Error;
 
-use crate::threads::{self, Stack};
+use crate::supervisor::Supervisor;
+use crate::threads::Stack;
 
 /// Jobs that may wait; more callers than that wait for their turn to hand one in.
 const QUEUE_JOBS: usize = 1024;
@@ -32,15 +33,16 @@ impl Workers {
     ///
     /// # Errors
     /// The system has no room for a thread.
-    pub fn start(name: &str, count: usize) -> io::Result<Workers> {
+    pub fn start(name: &str, count: usize, supervisor: &Supervisor) -> io::Result<Workers> {
         let (jobs, queue) = bounded::<Job>(QUEUE_JOBS);
         for number in 0..count.max(1) {
             let queue = queue.clone();
-            threads::spawn(&format!("{name}-{number}"), Stack::Normal, move || {
+            supervisor.spawn(&format!("{name}-{number}"), Stack::Normal, move || {
                 for job in queue {
                     // The panic hook has told about it; the caller sees that no answer comes.
                     let _ = catch_unwind(AssertUnwindSafe(job));
                 }
+                Ok(())
             })?;
         }
         Ok(Workers { jobs })
@@ -64,7 +66,7 @@ mod tests {
 
     #[test]
     fn a_job_that_panics_takes_nothing_with_it() {
-        let workers = Workers::start("test", 1).unwrap();
+        let workers = Workers::start("test", 1, &Supervisor::default()).unwrap();
         assert_eq!(workers.run(|| -> u32 { panic!("injected by a test") }), Err(JobFailed));
         assert_eq!(workers.run(|| 5), Ok(5));
     }

@@ -14,6 +14,7 @@ use ich::accounts::rules::{email_key, username_key};
 use ich::accounts::{
     AccountError, AccountStore, Accounts, CreateError, NewAccount, NewUser, StoreError, postgres, sqlite,
 };
+use ich::supervisor::Supervisor;
 
 /// The promise is 2 seconds; a busy machine adds to it.
 const CALL_LIMIT: Duration = Duration::from_secs(5);
@@ -38,7 +39,7 @@ fn until(what: &str, condition: impl Fn() -> bool) {
 }
 
 fn open_postgres(url: &str) -> Arc<dyn AccountStore> {
-    let store = postgres::open(url).unwrap();
+    let store = postgres::open(url, &Supervisor::default()).unwrap();
     until("the store is ready", || store.is_ready());
     Arc::new(store)
 }
@@ -171,7 +172,7 @@ fn texts_are_kept_as_they_are(place: &dyn Place) {
 }
 
 fn people_register_and_log_in(place: &dyn Place) {
-    let accounts = Accounts::new(place.open(), 2, || {}).unwrap();
+    let accounts = Accounts::new(place.open(), 2, || {}, &Supervisor::default()).unwrap();
     let bob = accounts
         .create_user(NewUser {
             email: "Bob@example.com".to_owned(),
@@ -283,7 +284,7 @@ fn ten_instances_start_on_an_empty_database_at_once() {
 fn a_server_that_is_not_there_yet_is_waited_for_in_the_background() {
     let (listener, port) = silent_listener();
     let opened = Instant::now();
-    let store = postgres::open(&format!("postgres://ich@127.0.0.1:{port}/ich")).unwrap();
+    let store = postgres::open(&format!("postgres://ich@127.0.0.1:{port}/ich"), &Supervisor::default()).unwrap();
     assert!(opened.elapsed() < CALL_LIMIT);
     assert!(!store.is_ready());
     assert_unavailable(&store);
@@ -295,7 +296,7 @@ fn a_server_that_is_not_there_yet_is_waited_for_in_the_background() {
     let Some(server) = Server::start() else { return };
     let database = server.database();
     server.stop();
-    let store = postgres::open(&database.url).unwrap();
+    let store = postgres::open(&database.url, &Supervisor::default()).unwrap();
     assert_unavailable(&store);
     server.launch();
     until("the store is ready", || store.is_ready());
@@ -307,7 +308,7 @@ fn a_database_of_a_later_version_is_not_used() {
     let Some(database) = database() else { return };
     drop(open_postgres(&database.url));
     database.execute("INSERT INTO ich_schema_migrations (version) VALUES (99)");
-    let store = postgres::open(&database.url).unwrap();
+    let store = postgres::open(&database.url, &Supervisor::default()).unwrap();
     thread::sleep(Duration::from_millis(500));
     assert!(!store.is_ready());
     assert_unavailable(&store);

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use harness::postgres::Server;
 use ich::accounts::{AccountStore, postgres};
+use ich::supervisor::Supervisor;
 use openssl::asn1::Asn1Time;
 use openssl::bn::BigNum;
 use openssl::hash::MessageDigest;
@@ -38,7 +39,7 @@ fn certificate() -> (X509, PKey<Private>) {
 }
 
 fn connects(url: &str) -> bool {
-    let store = postgres::open(url).unwrap();
+    let store = postgres::open(url, &Supervisor::default()).unwrap();
     let deadline = Instant::now() + Duration::from_secs(3);
     while !store.is_ready() && Instant::now() < deadline {
         thread::sleep(Duration::from_millis(10));
@@ -75,7 +76,7 @@ fn the_certificate_is_checked_as_the_url_says() {
         assert_eq!(connects(&format!("{url}&{parameters}")), expected, "{parameters}");
     }
 
-    let _store = postgres::open(&format!("{by_address}&sslmode=require")).unwrap();
+    let _store = postgres::open(&format!("{by_address}&sslmode=require"), &Supervisor::default()).unwrap();
     let encrypted = "SELECT count(*) FROM pg_stat_ssl JOIN pg_stat_activity USING (pid) \
                      WHERE ssl AND application_name = 'ich' AND datname = current_database()";
     let deadline = Instant::now() + Duration::from_secs(10);

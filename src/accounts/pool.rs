@@ -5,15 +5,16 @@
 //! its call returns, if ever. A watching thread does that; both kinds of threads end when the pool is dropped.
 //! Connections are made, and made again, by the threads themselves. What is behind the connection is a [`Backend`].
 
+use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
-use std::{io, thread};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded, select};
 
-use crate::threads::lock;
+use crate::supervisor::Supervisor;
+use crate::threads::{Stack, lock};
 
 /// Calls that may wait for a thread; more are refused at once.
 const QUEUE_CALLS: usize = 64;
@@ -67,7 +68,7 @@ impl Failed {
 /// How large a pool is and how patient.
 #[derive(Clone, Copy)]
 pub(super) struct PoolSettings {
-    /// The threads' name, followed by a number.
+    /// What the threads are called: `ich-{name}-N`.
     pub(super) name: &'static str,
     /// How many threads answer.
     pub(super) threads: usize,
@@ -98,6 +99,7 @@ struct Call<B: Backend> {
 struct Shared<B: Backend> {
     backend: B,
     settings: PoolSettings,
+    supervisor: Supervisor,
     calls: Receiver<Call<B>>,
     /// Disconnected when the pool is dropped.
     closing: Receiver<()>,
@@ -136,13 +138,14 @@ impl<B: Backend> Pool<B> {
     ///
     /// # Errors
     /// When the system gives no threads.
-    pub(super) fn start(backend: B, settings: PoolSettings) -> io::Result<Self> {
+    pub(super) fn start(backend: B, settings: PoolSettings, supervisor: &Supervisor) -> io::Result<Self> {
         let (calls, waiting_calls) = bounded(QUEUE_CALLS);
         let (closing, closed) = bounded(0);
         let (alive, ended) = bounded(0);
         let shared = Arc::new(Shared {
             backend,
             settings,
+            supervisor: supervisor.clone(),
             calls: waiting_calls,
             closing: closed,
             started_threads: AtomicUsize::new(0),
@@ -152,7 +155,10 @@ impl<B: Backend> Pool<B> {
         });
         let pool = Pool { shared: Arc::clone(&shared), calls: Some(calls), closing: Some(closing), ended };
         let slots = (0..settings.threads).map(|_| shared.start_thread(&alive)).collect::<io::Result<Vec<_>>>()?;
-        thread::Builder::new().name(format!("{}-watch", settings.name)).spawn(move || watch(&shared, slots, &alive))?;
+        supervisor.spawn(&format!("{}-watch", settings.name), Stack::Normal, move || {
+            watch(&shared, slots, &alive);
+            Ok(())
+        })?;
         Ok(pool)
     }
 
@@ -198,12 +204,13 @@ impl<B: Backend> Shared<B> {
         let slot = Arc::new(Slot::default());
         let (shared, its_slot, alive) = (Arc::clone(self), Arc::clone(&slot), alive.clone());
         let number = self.started_threads.fetch_add(1, Ordering::Relaxed);
-        thread::Builder::new().name(format!("{}-{number}", self.settings.name)).spawn(move || {
+        self.supervisor.spawn(&format!("{}-{number}", self.settings.name), Stack::Normal, move || {
             serve(&shared, &its_slot);
             if its_slot.abandoned.load(Ordering::Acquire) {
                 shared.abandoned.fetch_sub(1, Ordering::AcqRel);
             }
             drop(alive);
+            Ok(())
         })?;
         Ok(slot)
     }

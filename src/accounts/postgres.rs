@@ -16,6 +16,7 @@ use postgres_openssl::{MakeTlsConnector, set_postgresql_alpn};
 
 use super::pool::{Backend, Failed, Pool, PoolSettings};
 use super::store::{Account, AccountStore, CALL_TIMEOUT, CreateError, NewAccount, StoreError, StoredAccount};
+use crate::supervisor::Supervisor;
 
 /// Version N of the schema is what the first N of these made; the table `ich_schema_migrations` says which were run.
 const MIGRATIONS: &[&str] = &[include_str!("../../sql/postgres/0001_accounts.sql")];
@@ -64,20 +65,20 @@ pub struct PostgresStore {
 /// or `system`).
 ///
 /// Does not wait for the database: it is connected to, and its schema brought up to date, in the background. Until then
-/// [`AccountStore::is_ready`] is false, and the log says why.
+/// [`AccountStore::is_ready`] is false, and the log says why. `supervisor` starts the threads that hold the connections.
 ///
 /// # Errors
 /// [`StoreError::Unusable`] when the URL or its certificates cannot be used; the text has no part of the URL.
-pub fn open(url: &str) -> Result<PostgresStore, StoreError> {
+pub fn open(url: &str, supervisor: &Supervisor) -> Result<PostgresStore, StoreError> {
     let database = Database::new(url).map_err(StoreError::Unusable)?;
     let settings = PoolSettings {
-        name: "ich-postgres",
+        name: "postgres",
         threads: CONNECTIONS,
         max_abandoned: MAX_ABANDONED,
         call_timeout: CALL_TIMEOUT,
         connect_timeout: CONNECT_AND_MIGRATE_TIMEOUT,
     };
-    let pool = Pool::start(database, settings)
+    let pool = Pool::start(database, settings, supervisor)
         .map_err(|error| StoreError::Unavailable(format!("no threads for the connections to PostgreSQL: {error}")))?;
     Ok(PostgresStore { pool })
 }

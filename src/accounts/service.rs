@@ -10,7 +10,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
-use std::{fmt, io, thread};
+use std::{fmt, io};
 
 use crossbeam_channel::{RecvTimeoutError, Sender, bounded};
 
@@ -20,7 +20,8 @@ use super::limits::AccountLimits;
 use super::password::{self, Hasher, PasswordError};
 use super::rules;
 use super::store::{Account, AccountStore, CreateError, NewAccount, StoreError};
-use crate::threads::lock;
+use crate::supervisor::Supervisor;
+use crate::threads::{Stack, lock};
 
 /// How long a caller waits for queue, store and hash together.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
@@ -81,6 +82,7 @@ impl Accounts {
         limits: AccountLimits,
         hash_threads: usize,
         on_thread_start: fn(),
+        supervisor: &Supervisor,
     ) -> io::Result<Self> {
         let hash_threads = hash_threads.max(1);
         let unmatchable: Arc<str> = password::unmatchable_hash().map_err(io::Error::other)?.into();
@@ -95,9 +97,10 @@ impl Accounts {
                 unmatchable: Arc::clone(&unmatchable),
                 last_store_log: Arc::clone(&last_store_log),
             };
-            let thread = thread::Builder::new().name(format!("ich-account-{number}")).spawn(move || {
+            let thread = supervisor.spawn(&format!("account-{number}"), Stack::Normal, move || {
                 on_thread_start();
                 worker.run();
+                Ok(())
             })?;
             accounts.threads.push(thread);
         }

@@ -56,6 +56,8 @@ pub enum ApiError {
     Busy,
     /// The instance stops.
     Draining,
+    /// A thread that the server needs has failed.
+    Failed,
     /// The server has no room for another connection.
     Full,
     /// The event log or the database does not answer.
@@ -82,7 +84,7 @@ pub struct Row {
 
 impl ApiError {
     /// All errors, in the order of their status.
-    pub const ALL: [ApiError; 29] = [
+    pub const ALL: [ApiError; 30] = [
         ApiError::BadRequest,
         ApiError::BadJson,
         ApiError::BadField,
@@ -108,6 +110,7 @@ impl ApiError {
         ApiError::Internal,
         ApiError::Busy,
         ApiError::Draining,
+        ApiError::Failed,
         ApiError::Full,
         ApiError::NotReady,
         ApiError::Unavailable,
@@ -152,6 +155,7 @@ impl ApiError {
             E::Internal => (500, "internal", None, "a defect of the server: its log says more"),
             E::Busy => (503, "busy", Some(2), "too many users log in just now: try again"),
             E::Draining => (503, "draining", Some(1), "this instance is about to stop"),
+            E::Failed => (503, "failed", Some(1), "a thread of the server has failed: the process is about to end"),
             E::Full => (503, "full", Some(5), "the server has no room for another connection: try again later"),
             E::NotReady => (503, "not_ready", Some(2), "the lobby cannot be joined now: try again"),
             E::Unavailable => (503, "unavailable", Some(5), "the database of accounts does not answer"),

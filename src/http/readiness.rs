@@ -6,7 +6,7 @@ use std::fmt;
 /// The state of everything that readiness depends on, at one moment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Readiness {
-    /// The server was asked to stop.
+    /// The server was asked to stop, or has failed.
     pub is_draining: bool,
     /// The event log was read and takes records.
     pub has_event_log: bool,

@@ -8,7 +8,6 @@ mod thread;
 use std::io;
 use std::net::TcpStream;
 use std::sync::Arc;
-use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Sender, bounded};
@@ -20,7 +19,8 @@ use super::outbox::{HealthTimes, Piece};
 use super::socket::Socket;
 use crate::lobby::SessionId;
 use crate::metrics::Metrics;
-use crate::threads;
+use crate::supervisor::Supervisor;
+use crate::threads::Stack;
 
 /// How many commands may wait for one thread. Whoever sends more waits: a reader (its client is not read meanwhile), or
 /// the log thread. Enough for all sessions to open or end at once: to wake thousands of threads that wait for room
@@ -117,17 +117,19 @@ impl<S: Socket> FanOut<S> {
     ///
     /// # Errors
     /// The system has no room for a thread.
-    pub fn start(count: usize, settings: &Settings) -> io::Result<(Self, Vec<JoinHandle<()>>)> {
+    pub fn start(count: usize, settings: &Settings, supervisor: &Supervisor) -> io::Result<Self> {
         let mut senders = Vec::with_capacity(count);
-        let mut handles = Vec::with_capacity(count);
         for number in 0..count.max(1) {
             let (commands, waiting) = bounded(COMMANDS_MAX);
             let (run_places, taken_places) = bounded(RUN_PLACES);
             let thread = FanOutThread::new(waiting, taken_places, settings.clone());
-            handles.push(threads::spawn(&format!("fan-out-{number}"), threads::Stack::Normal, move || thread.run())?);
+            supervisor.spawn(&format!("fan-out-{number}"), Stack::Normal, move || {
+                thread.run();
+                Ok(())
+            })?;
             senders.push(ToThread { commands, run_places });
         }
-        Ok((FanOut { threads: senders.into() }, handles))
+        Ok(FanOut { threads: senders.into() })
     }
 
     /// A fan-out without threads: a test takes what is sent to each of them.

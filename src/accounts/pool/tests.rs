@@ -1,5 +1,7 @@
 //! A pool of threads whose store hangs, fails or panics, in whatever way the test switches on.
 
+use std::thread;
+
 use super::*;
 use crate::accounts::testing::until;
 
@@ -65,13 +67,13 @@ fn start(threads: usize, max_abandoned: usize) -> (Fake, Pool<Fake>) {
 fn start_patient(threads: usize, max_abandoned: usize, call_timeout: Duration) -> (Fake, Pool<Fake>) {
     let fake = Fake::default();
     let settings = PoolSettings {
-        name: "ich-test",
+        name: "test",
         threads,
         max_abandoned,
         call_timeout,
         connect_timeout: Duration::from_millis(300),
     };
-    let pool = Pool::start(fake.clone(), settings).unwrap();
+    let pool = Pool::start(fake.clone(), settings, &Supervisor::default()).unwrap();
     until(|| pool.is_ready());
     (fake, pool)
 }

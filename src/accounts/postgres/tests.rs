@@ -39,7 +39,7 @@ fn a_url_that_makes_no_sense_is_refused_without_quoting_it() {
         "postgres://u:hunter22@h/d?sslrootcert=%zz",
         "postgres://u:hunter22@h/d?sslmode=verify-full&sslrootcert=/nowhere/ca.pem",
     ] {
-        let Err(StoreError::Unusable(message)) = open(bad) else { panic!("{bad} was taken") };
+        let Err(StoreError::Unusable(message)) = open(bad, &Supervisor::default()) else { panic!("{bad} was taken") };
         assert!(message.contains("ICH_DATABASE_URL") && !message.contains("hunter22"), "{message}");
     }
 }

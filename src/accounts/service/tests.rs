@@ -1,6 +1,7 @@
 //! Registration and login, on a store in memory: who gets which answer, and what a full queue does.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::thread;
 
 use super::super::store::StoredAccount;
 use super::*;
@@ -60,8 +61,14 @@ const ADDRESS: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
 
 fn accounts(threads: usize) -> (Arc<FakeStore>, Accounts) {
     let store = Arc::new(FakeStore::default());
-    let accounts =
-        Accounts::new(Arc::clone(&store) as Arc<dyn AccountStore>, AccountLimits::new(0, 0), threads, || {}).unwrap();
+    let accounts = Accounts::new(
+        Arc::clone(&store) as Arc<dyn AccountStore>,
+        AccountLimits::new(0, 0),
+        threads,
+        || {},
+        &Supervisor::default(),
+    )
+    .unwrap();
     (store, accounts)
 }
 
@@ -178,7 +185,8 @@ fn a_full_queue_and_a_hanging_store_are_busy_in_time() {
 fn what_is_limited_costs_no_hash() {
     let store = Arc::new(FakeStore::default());
     let limits = AccountLimits::new(2, 1);
-    let accounts = Accounts::new(Arc::clone(&store) as Arc<dyn AccountStore>, limits, 1, || {}).unwrap();
+    let accounts =
+        Accounts::new(Arc::clone(&store) as Arc<dyn AccountStore>, limits, 1, || {}, &Supervisor::default()).unwrap();
     let register = |name: &str| accounts.create_user(ADDRESS, user(&format!("{name}@b"), name, "12345678"));
     assert!(matches!(
         accounts.create_user(ADDRESS, user("bob@b", "bob", "short")),
@@ -233,7 +241,16 @@ fn every_thread_is_prepared_and_ends() {
         PREPARED.fetch_add(1, Ordering::Relaxed);
     }
     let store = Arc::new(FakeStore::default());
-    drop(Accounts::new(Arc::clone(&store) as Arc<dyn AccountStore>, AccountLimits::new(0, 0), 3, prepare).unwrap());
+    drop(
+        Accounts::new(
+            Arc::clone(&store) as Arc<dyn AccountStore>,
+            AccountLimits::new(0, 0),
+            3,
+            prepare,
+            &Supervisor::default(),
+        )
+        .unwrap(),
+    );
     assert_eq!(PREPARED.load(Ordering::Relaxed), 3);
     assert_eq!(Arc::strong_count(&store), 1);
 }

@@ -11,8 +11,11 @@ struct Status {
     status: &'static str,
 }
 
-/// 200 while the process can answer.
-pub(crate) fn health(_: &AppState) -> Response {
+/// 200 while all threads that the server needs are alive.
+pub(crate) fn health(app: &AppState) -> Response {
+    if app.supervisor.has_failed() {
+        return ApiError::Failed.response();
+    }
     Response::json(&Status { status: "ok" })
 }
 

@@ -2,6 +2,7 @@
 //! busier the lobby, the fewer writes, and nobody waits for a timer. It never blocks on a client.
 
 use std::collections::{HashMap, HashSet};
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -89,8 +90,19 @@ impl<S: Socket> FanOutThread<S> {
         }
     }
 
-    /// Ends when every sender is gone.
+    /// Ends when every sender is gone. After a panic its clients are still told why their sessions end.
     pub(super) fn run(mut self) {
+        if let Err(payload) = catch_unwind(AssertUnwindSafe(|| self.serve())) {
+            let now = Instant::now();
+            for place in 0..self.outboxes.len() {
+                // The outbox that the panic came from may panic again.
+                let _ = catch_unwind(AssertUnwindSafe(|| self.close(place, End::Internal, now)));
+            }
+            resume_unwind(payload);
+        }
+    }
+
+    fn serve(&mut self) {
         loop {
             match self.wait() {
                 Ok(command) => self.take_round(command),
