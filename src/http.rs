@@ -1,7 +1,8 @@
 //! The HTTP side of the server: one listener, one thread per connection, one request per connection.
 //!
 //! - [`front_door`] accepts connections and enforces the limits; [`permits`] are these limits, released on drop.
-//! - [`connection`] serves one connection until it is answered or becomes a session.
+//! - [`connection`] serves one connection until it is answered or becomes a session; [`pending`] lists these connections,
+//!   so that a stop can close them.
 //! - [`request`] parses a request head, [`body`] a JSON body; [`response`] writes an answer.
 //! - [`api_error`] is the table of all error answers. [`routes`] is the table of all paths; each path has a file in
 //!   [`endpoints`]. [`endpoint`] runs a `POST` endpoint. All of them answer from one [`app_state`];
@@ -17,6 +18,7 @@ pub(crate) mod connection;
 pub(crate) mod endpoint;
 pub(crate) mod endpoints;
 pub(crate) mod front_door;
+pub(crate) mod pending;
 pub(crate) mod permits;
 pub(crate) mod readiness;
 pub(crate) mod request;

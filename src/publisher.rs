@@ -134,6 +134,9 @@ impl Publisher {
         if own.pace.has_room() {
             self.turn.notify_one();
         }
+        if self.is_draining() {
+            self.append_bye(own);
+        }
     }
 
     /// A client said something. Waits a little for room in the log's queue.
@@ -160,12 +163,27 @@ impl Publisher {
         }
     }
 
-    /// From now on no session is opened, and one that closes leaves its person in the lobby. When the last one has
-    /// closed, the last record is appended.
-    pub fn begin_drain(&self) {
+    /// From now on no session is opened.
+    pub fn announce_stop(&self) {
         self.draining.store(true, Ordering::Release);
-        lock(&self.own).instance.stop();
         self.turn.notify_all();
+    }
+
+    /// The same, and a session that closes leaves its user in the lobby. When the last session has closed, the last
+    /// record is appended at once: it wakes the log thread. False when this instance has appended nothing yet: then the
+    /// event log does not know it, and there is nothing to wait for.
+    pub fn begin_drain(&self) -> bool {
+        self.announce_stop();
+        let mut own = lock(&self.own);
+        own.instance.stop();
+        self.append_bye(&mut own);
+        !own.instance.is_stopped()
+    }
+
+    fn append_bye(&self, own: &mut Own) {
+        if let Some(bye) = own.instance.bye(clock::rfc3339(), self.started_at.elapsed()) {
+            let _ = self.append(own, bye);
+        }
     }
 
     /// How many sessions this instance has in the lobby.

@@ -21,6 +21,7 @@ use crate::event_log::{self, EventLog};
 use crate::http::app_state::AppState;
 use crate::http::connection::Door;
 use crate::http::front_door;
+use crate::http::pending::Pending;
 use crate::http::permits::Permits;
 use crate::http::readiness::Readiness;
 use crate::lobby::InstanceId;
@@ -40,6 +41,8 @@ use crate::workers::Workers;
 
 /// The share of the drain time in which the sessions are closed; the rest is for the log and the stores.
 const CLOSING_SHARE: f64 = 0.6;
+/// How long requests have to be answered during a stop.
+const ANSWER_TIME: Duration = Duration::from_secs(2);
 /// How long the sessions have to end after a failure.
 const FAILURE_CLOSING: Duration = Duration::from_secs(2);
 /// Between two looks at whether all sessions have ended.
@@ -103,6 +106,7 @@ pub struct Server {
     abandon: Arc<AtomicBool>,
     publisher: Arc<Publisher>,
     connections: Arc<Permits<IpAddr>>,
+    pending: Arc<Pending>,
     fan_out: FanOut,
     accept_thread: JoinHandle<()>,
     log_thread_end: Receiver<LogThreadEnd>,
@@ -182,8 +186,9 @@ impl Server {
         });
         let sessions =
             Sessions { publisher: publisher.clone(), fan_out: fan_out.clone(), limits: config.limits.clone(), metrics };
-        let door =
-            Arc::new(Door { site: site.clone(), sessions, workers: Workers::start("worker", cores, supervisor)? });
+        let pending = Arc::new(Pending::default());
+        let workers = Workers::start("worker", cores, supervisor)?;
+        let door = Arc::new(Door { site: site.clone(), sessions, workers, pending: pending.clone() });
         let connections_max = machine::connections_max(config.limits.connections, limits);
         let connections = Permits::new(connections_max, config.limits.connections_per_address);
         let stopping = Arc::new(AtomicBool::new(false));
@@ -204,6 +209,7 @@ impl Server {
             abandon,
             publisher,
             connections,
+            pending,
             fan_out,
             accept_thread,
             log_thread_end,
@@ -257,26 +263,13 @@ impl Server {
     #[must_use]
     pub fn stop(self) -> bool {
         let deadline = Instant::now() + self.drain;
-        let closing = self.drain.mul_f64(CLOSING_SHARE);
         info!("stopping: {} sessions, {:?} at most", self.publisher.session_count(), self.drain);
-        self.publisher.begin_drain();
+        let is_in_the_log = self.publisher.begin_drain();
         self.stopping.store(true, Ordering::Release);
         net::stop_listening(&self.listener);
-        self.fan_out.tell_all(|| Command::Drain(closing / 2));
-        let closed = wait_until(Instant::now() + closing, || self.connections.in_total() == 0);
-        if !closed {
-            warn!("{} connections did not end in time and are cut off", self.connections.in_total());
-            self.fan_out.tell_all(|| Command::CutAll);
-        }
-        let said = match self.log_thread_end.recv_deadline(deadline) {
-            Ok(end) => end == LogThreadEnd::Stopped,
-            Err(RecvTimeoutError::Timeout) => {
-                warn!("the event log did not take the last record in time: the other instances will time us out");
-                self.abandon.store(true, Ordering::Release);
-                false
-            }
-            Err(RecvTimeoutError::Disconnected) => false,
-        };
+        self.close_connections(self.drain.mul_f64(CLOSING_SHARE));
+        let said = !is_in_the_log || self.wait_for_last_record(deadline);
+        self.abandon.store(true, Ordering::Release);
         let _ = self.accept_thread.join();
         if let Ok(failure) = self.site.supervisor.failures().try_recv() {
             error!("{failure}");
@@ -284,6 +277,36 @@ impl Server {
         }
         info!("stopped");
         said
+    }
+
+    /// Ends all connections: those that idle at once, requests that are being answered after [`ANSWER_TIME`], sessions
+    /// spread over the first half of the time.
+    fn close_connections(&self, closing: Duration) {
+        let begun_at = Instant::now();
+        let have_ended = || self.connections.in_total() == 0;
+        self.pending.stop();
+        self.fan_out.tell_all(|| Command::Drain(closing / 2));
+        if wait_until(begun_at + ANSWER_TIME.min(closing), have_ended) {
+            return;
+        }
+        self.pending.close_all();
+        if wait_until(begun_at + closing, have_ended) {
+            return;
+        }
+        warn!("closing {} connections that did not end in time", self.connections.in_total());
+        self.fan_out.tell_all(|| Command::CutAll);
+        self.pending.close_all();
+    }
+
+    fn wait_for_last_record(&self, deadline: Instant) -> bool {
+        match self.log_thread_end.recv_deadline(deadline) {
+            Ok(end) => end == LogThreadEnd::Stopped,
+            Err(RecvTimeoutError::Timeout) => {
+                warn!("the event log did not take the last record in time: the other instances will time us out");
+                false
+            }
+            Err(RecvTimeoutError::Disconnected) => false,
+        }
     }
 }
 

@@ -2,7 +2,7 @@
 
 mod harness;
 
-use std::io::Write;
+use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -106,32 +106,64 @@ fn an_idle_server_stops_quickly() {
 }
 
 #[test]
-fn it_is_not_ready_any_more_and_takes_nobody_in() {
+fn it_takes_nobody_in_and_answers_requests_that_have_begun() {
     let mut server = Server::start(&[]);
     let mut ann = joined(&server, "Ann");
-    // Taken before the stop, and asked after it began.
-    let mut asks_ready = TcpStream::connect(server.address).expect("connecting");
-    let mut asks_to_join = TcpStream::connect(server.address).expect("connecting");
-    asks_ready.write_all(b"GET /ready HTTP/1.1\r\n").expect("sending");
-    asks_to_join.write_all(b"GET /join HTTP/1.1\r\n").expect("sending");
+    // Taken before the stop: one is within its head, of the other the server awaits the body.
+    let begin = |bytes: &str| {
+        let mut stream = TcpStream::connect(server.address).expect("connecting");
+        stream.write_all(bytes.as_bytes()).expect("sending");
+        stream
+    };
+    let mut within_head = begin("GET /ready HTTP/1.1\r\n");
+    let mut within_body =
+        begin("POST /login HTTP/1.1\r\nHost: test\r\nContent-Length: 9\r\nExpect: 100-continue\r\n\r\n");
+    let mut go_on = [0; 25];
+    within_body.read_exact(&mut go_on).expect("100 Continue");
     // They are taken in their order: when this one is answered, those were taken.
     assert_eq!(get(server.address, "/health").status, 200);
     server.signal(Signal::TERM);
+    let answer = read_answer(&mut within_head);
+    assert_eq!((answer.status, answer.code().as_str()), (503, "draining"), "{answer:?}");
+    assert!(answer.header("Retry-After").is_some());
+    // An email and no password: the answer says so.
+    within_body.write_all(b"email=a@b").expect("sending");
+    let answer = read_answer(&mut within_body);
+    assert_eq!(answer.status, 400, "{answer:?}");
     while ann.next_or_close().is_ok() {}
     drop(ann);
     wait_for("nobody to listen", || TcpStream::connect(server.address).is_err().then_some(()));
-
-    asks_ready.write_all(b"Host: test\r\n\r\n").expect("sending");
-    let answer = read_answer(&mut asks_ready);
-    assert_eq!((answer.status, answer.code().as_str()), (503, "draining"), "{answer:?}");
-    let authorization = format!("Authorization: Bearer {}\r\n", harness::server::token("Bob"));
-    let fields = "Host: test\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
-                  Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
-    asks_to_join.write_all(format!("{fields}{authorization}\r\n").as_bytes()).expect("sending");
-    let answer = read_answer(&mut asks_to_join);
-    assert_eq!((answer.status, answer.code().as_str()), (503, "not_ready"), "{answer:?}");
-    assert!(answer.header("Retry-After").is_some());
     assert_eq!(server.wait().code(), Some(0));
+}
+
+#[test]
+fn idle_connections_are_closed_at_once() {
+    let mut server = Server::start(&[("ICH_DRAIN_SECONDS", "60")]);
+    let mut idle: Vec<TcpStream> = (0..50).map(|_| TcpStream::connect(server.address).expect("connecting")).collect();
+    assert_eq!(get(server.address, "/health").status, 200);
+    // Without that, a stop waits for their time to send a request, 10 seconds.
+    let stopped_at = Instant::now();
+    let status = server.stop();
+    let took = stopped_at.elapsed();
+    assert_eq!(status.code(), Some(0));
+    assert!(took < SLACK, "{took:?}");
+    for stream in &mut idle {
+        assert_eq!(read_answer(stream).status, 0, "an answer without a question");
+    }
+    let log = server.log();
+    assert!(!log.contains("WARN") && !log.contains("cut off"), "{log}");
+}
+
+#[test]
+fn a_request_that_never_ends_is_closed_and_the_log_says_nothing_else() {
+    let mut server = Server::start(&[("ICH_DRAIN_SECONDS", "60")]);
+    let mut stream = TcpStream::connect(server.address).expect("connecting");
+    stream.write_all(b"POST /login HTTP/1.1\r\nHost: test\r\nContent-Length: 9\r\n\r\nab").expect("sending");
+    assert_eq!(get(server.address, "/health").status, 200);
+    let stopped_at = Instant::now();
+    assert_eq!(server.stop().code(), Some(0));
+    let took = stopped_at.elapsed();
+    assert!(took < Duration::from_secs(2) + SLACK, "{took:?}");
 }
 
 #[test]

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use super::api_error::ApiError;
 use super::app_state::AppState;
 use super::endpoints::join::Joined;
+use super::pending::{Pending, PendingConnection};
 use super::permits::Permit;
 use super::request::{self, BadHead, HEAD_BYTES_MAX};
 use super::response::Response;
@@ -34,29 +35,36 @@ pub struct Door {
     pub sessions: Sessions,
     /// For deep work.
     pub workers: Workers,
+    /// The connections that are not sessions.
+    pub pending: Arc<Pending>,
 }
 
 /// Why there is no request to answer.
 enum NoRequest {
     /// Refused, with this answer.
     Refused(Response),
-    /// The peer went.
+    /// The connection ended.
     Gone,
+    /// The connection ended within a request.
+    Unfinished,
 }
 
 /// Serves one connection. `permit` is its place; it is given back at the end.
-pub fn serve(door: &Door, mut stream: TcpStream, address: IpAddr, permit: Permit<IpAddr>) {
-    let handled = handle(door, &mut stream, address);
+pub fn serve(door: &Door, stream: TcpStream, address: IpAddr, permit: Permit<IpAddr>) {
+    let connection = door.pending.add(stream);
+    let handled = handle(door, &connection, address);
     match handled {
         Ok(Handled::Answer(response)) | Err(NoRequest::Refused(response)) => {
             door.site.metrics.answered(response.status);
-            send_answer(&mut stream, &response);
+            send_answer(connection.stream(), &response);
         }
         Ok(Handled::Joined { joined, after_head }) => {
             door.site.metrics.answered(101);
-            open_session(door, stream, *joined, after_head);
+            if let Some(stream) = connection.into_stream() {
+                open_session(door, stream, *joined, after_head);
+            }
         }
-        Err(NoRequest::Gone) => {}
+        Err(NoRequest::Gone | NoRequest::Unfinished) => {}
     }
     drop(permit);
 }
@@ -66,9 +74,11 @@ enum Handled {
     Joined { joined: Box<Joined>, after_head: Vec<u8> },
 }
 
-fn handle(door: &Door, stream: &mut TcpStream, address: IpAddr) -> Result<Handled, NoRequest> {
+fn handle(door: &Door, connection: &PendingConnection, address: IpAddr) -> Result<Handled, NoRequest> {
     let mut deadline = Instant::now() + REQUEST_DEADLINE;
-    let (head, after_head) = read_head(stream, deadline)?;
+    let mut stream = connection.stream();
+    let (head, after_head) = read_head(stream, deadline).map_err(|none| unless_stopping(door, none))?;
+    connection.has_request();
     let app = door.site.clone();
     let step = door.workers.run(move || routes::next_step(&app, &head));
     let (handler, body_bytes, expects_continue) = match step {
@@ -81,15 +91,15 @@ fn handle(door: &Door, stream: &mut TcpStream, address: IpAddr) -> Result<Handle
     if expects_continue && after_head.is_empty() && stream.write_all(CONTINUE).is_err() {
         return Err(NoRequest::Gone);
     }
-    let body = read_body(stream, after_head, body_bytes, deadline)?;
+    let body = read_body(stream, after_head, body_bytes, deadline).map_err(|none| unless_stopping(door, none))?;
     Ok(Handled::Answer(handler(&door.site, &door.workers, body, address)))
 }
 
 /// Reads to the end of the head: the head, and what came behind it.
-fn read_head(stream: &mut TcpStream, deadline: Instant) -> Result<(Vec<u8>, Vec<u8>), NoRequest> {
+fn read_head(stream: &TcpStream, deadline: Instant) -> Result<(Vec<u8>, Vec<u8>), NoRequest> {
     let mut bytes = Vec::with_capacity(512);
     loop {
-        read_some(stream, &mut bytes, deadline)?;
+        read_part(stream, &mut bytes, deadline)?;
         // A TLS hello, the blank lines of a confused client: no method begins like that.
         if bytes.first().is_some_and(|byte| !byte.is_ascii_alphabetic()) {
             return Err(refused(BadHead::Malformed("this is not HTTP/1.1 (TLS is for a proxy before this server)")));
@@ -116,16 +126,32 @@ fn refused(bad: BadHead) -> NoRequest {
     NoRequest::Refused(bad.into())
 }
 
-fn read_body(stream: &mut TcpStream, mut body: Vec<u8>, bytes: usize, deadline: Instant) -> Result<Vec<u8>, NoRequest> {
+fn read_body(stream: &TcpStream, mut body: Vec<u8>, bytes: usize, deadline: Instant) -> Result<Vec<u8>, NoRequest> {
     while body.len() < bytes {
-        read_some(stream, &mut body, deadline)?;
+        read_part(stream, &mut body, deadline)?;
     }
     body.truncate(bytes);
     Ok(body)
 }
 
+/// The same within a request: there is somebody to answer.
+fn read_part(stream: &TcpStream, bytes: &mut Vec<u8>, deadline: Instant) -> Result<(), NoRequest> {
+    read_some(stream, bytes, deadline).map_err(|none| match none {
+        NoRequest::Gone if !bytes.is_empty() => NoRequest::Unfinished,
+        other => other,
+    })
+}
+
+/// A request that a stop has interrupted gets an answer all the same.
+fn unless_stopping(door: &Door, none: NoRequest) -> NoRequest {
+    match none {
+        NoRequest::Unfinished if door.pending.is_stopping() => NoRequest::Refused(ApiError::Draining.response()),
+        other => other,
+    }
+}
+
 /// Adds what the peer sent next, at most a kilobyte.
-fn read_some(stream: &mut TcpStream, bytes: &mut Vec<u8>, deadline: Instant) -> Result<(), NoRequest> {
+fn read_some(mut stream: &TcpStream, bytes: &mut Vec<u8>, deadline: Instant) -> Result<(), NoRequest> {
     let too_late = || NoRequest::Refused(ApiError::TooLate.response());
     let mut buffer = [0; 1024];
     loop {
@@ -147,7 +173,7 @@ fn read_some(stream: &mut TcpStream, bytes: &mut Vec<u8>, deadline: Instant) -> 
     }
 }
 
-fn send_answer(stream: &mut TcpStream, response: &Response) {
+fn send_answer(mut stream: &TcpStream, response: &Response) {
     let sent = stream.set_write_timeout(Some(ANSWER_DEADLINE)).and_then(|()| stream.write_all(&response.to_bytes()));
     if sent.is_err() || stream.shutdown(Shutdown::Write).is_err() {
         return;

@@ -315,10 +315,25 @@ impl Instance {
 
     /// From now on: no new sessions, `left` no more, and `bye` as the last record, once the last session was closed
     /// with [`Instance::close_session`]. A `bye` that is undelivered is tried again: the deadline is the caller's.
+    ///
+    /// An instance that has appended nothing is stopped at once: nobody knows of it.
     pub fn stop(&mut self) {
         if self.phase == Phase::Serving {
-            self.phase = Phase::Draining;
+            self.phase = if self.next_seq == 1 { Phase::Stopped } else { Phase::Draining };
         }
+    }
+
+    /// The `bye`, as soon as the last session has closed after [`Instance::stop`]: for a caller that cannot wait for the
+    /// next tick. It is returned once; what else is due comes out of [`Instance::tick`].
+    pub fn bye(&mut self, at: Arc<str>, now: Duration) -> Option<Record> {
+        if self.phase != Phase::Draining || !self.sessions.is_empty() {
+            return None;
+        }
+        self.clock.advance(now);
+        let bye = self.record(at, Body::Bye { last: false });
+        self.phase = Phase::Bye { last: false, outstanding: Some(bye.seq) };
+        self.bye_not_before = self.clock.now() + INTERVAL;
+        Some(bye)
     }
 
     /// True when nothing of this instance is left to be waited for after [`Instance::stop`].

@@ -310,6 +310,31 @@ fn the_last_one_to_stop_removes_all() {
 }
 
 #[test]
+fn the_bye_of_an_idle_instance_does_not_wait_for_a_tick() {
+    let mut bench = Bench::ready();
+    let joined = bench.open(1);
+    bench.deliver(&[joined]);
+    assert_eq!(bench.instance.bye(Bench::at(), bench.now), None, "it serves");
+    bench.instance.stop();
+    assert_eq!(bench.instance.bye(Bench::at(), bench.now), None, "a session is open");
+    bench.instance.close_session(SessionId(1), Bench::at());
+    let bye = bench.instance.bye(Bench::at(), bench.now).expect("a record");
+    assert_eq!(bye.body, Body::Bye { last: false });
+    assert_eq!(bench.instance.bye(Bench::at(), bench.now), None, "it is in flight");
+    bench.deliver(&[bye]);
+    bench.run(1);
+    assert!(bench.instance.is_stopped());
+}
+
+#[test]
+fn an_instance_that_appended_nothing_stops_at_once() {
+    let mut bench = Bench::new();
+    bench.instance.stop();
+    assert!(bench.instance.is_stopped());
+    assert_eq!(bench.run(3), []);
+}
+
+#[test]
 fn an_undelivered_bye_is_tried_again() {
     let mut bench = Bench::ready();
     bench.instance.stop();
