@@ -12,6 +12,7 @@ pub mod event_log;
 pub mod http;
 pub mod lobby;
 pub mod log_thread;
+mod log_throttle;
 pub mod logging;
 pub mod machine;
 pub mod metrics;

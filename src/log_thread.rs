@@ -18,6 +18,7 @@ use crate::clock;
 use crate::event_log::{Entry, EventLog, ReadError, Span};
 use crate::lobby::bootstrap::{FIRST_SPAN_RECORDS, WIDEN_TIMES};
 use crate::lobby::{Body, Bootstrap, Event, Health, InstanceId, Lobby, Record, SessionId};
+use crate::log_throttle::LogThrottle;
 use crate::metrics::Metrics;
 use crate::publisher::Publisher;
 use crate::random;
@@ -34,6 +35,8 @@ const RUN_BYTES: usize = 8 * 1024;
 const POLL_WAIT: Duration = Duration::from_secs(1);
 /// Between two attempts to reach a log that does not answer.
 const RETRY_WAIT: Duration = Duration::from_secs(1);
+/// How often that wait checks whether the log was abandoned.
+const ABANDON_CHECK: Duration = Duration::from_millis(50);
 
 /// The thread's own things.
 pub struct LogThread {
@@ -53,6 +56,7 @@ pub struct LogThread {
     events: Vec<Event>,
     entries: Vec<Entry>,
     health: Health,
+    read_errors: LogThrottle,
 }
 
 /// Why the thread ended.
@@ -73,12 +77,13 @@ impl LogThread {
     /// `abandon`: ends the thread, whatever it waits for, within about a second.
     #[must_use]
     pub fn new(
-        log: EventLog,
+        mut log: EventLog,
         publisher: Arc<Publisher>,
         fan_out: FanOut,
         metrics: Arc<Metrics>,
         abandon: Arc<AtomicBool>,
     ) -> Self {
+        log.reader.give_up_when(abandon.clone());
         LogThread {
             me: publisher.id(),
             log,
@@ -94,6 +99,7 @@ impl LogThread {
             events: Vec::new(),
             entries: Vec::new(),
             health: Health::Starting,
+            read_errors: LogThrottle::default(),
         }
     }
 
@@ -186,12 +192,22 @@ impl LogThread {
     fn wait_out(&self, error: &ReadError) -> Result<(), LogThreadEnd> {
         match error {
             ReadError::Unusable(text) => return Err(LogThreadEnd::Unusable(text.clone())),
-            ReadError::Unavailable(_) | ReadError::Truncated(_) => warn!("{error}; trying again"),
+            ReadError::Unavailable(_) | ReadError::Truncated(_) => {
+                let text = error.to_string();
+                if let Some(more) = self.read_errors.may_log(&text, Instant::now())
+                    && !self.abandon.load(Ordering::Acquire)
+                {
+                    warn!("{text}; trying again{more}");
+                }
+            }
         }
-        if self.abandon.load(Ordering::Acquire) {
-            return Err(LogThreadEnd::Abandoned);
+        let until = Instant::now() + RETRY_WAIT;
+        while Instant::now() < until {
+            if self.abandon.load(Ordering::Acquire) {
+                return Err(LogThreadEnd::Abandoned);
+            }
+            std::thread::sleep(ABANDON_CHECK);
         }
-        std::thread::sleep(RETRY_WAIT);
         Ok(())
     }
 

@@ -23,6 +23,9 @@ const ROOM_LOOK: Duration = Duration::from_millis(5);
 /// How long a newcomer waits for his turn in a crowd, at most: then he joins it all the same.
 const TURN_WAIT: Duration = Duration::from_secs(5);
 
+/// What a roster record has besides its sessions, at most.
+const ROSTER_OVERHEAD_BYTES: usize = 256;
+
 /// Why a message was not taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub enum SayError {
@@ -231,6 +234,8 @@ impl Publisher {
     pub(crate) fn tick(&self, lobby: &Lobby) -> Ticked {
         let mut own = lock(&self.own);
         let now = self.started_at.elapsed();
+        let record_bytes_max = self.appender.record_bytes_max();
+        own.instance.limit_roster_bytes(ROSTER_BYTES_MAX.min(record_bytes_max.saturating_sub(ROSTER_OVERHEAD_BYTES)));
         for record in own.instance.tick(lobby, &clock::rfc3339(), now) {
             let _ = self.append(&mut own, record);
         }

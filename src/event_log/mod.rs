@@ -19,7 +19,7 @@ pub mod kafka_settings;
 pub mod memory;
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::Receiver;
@@ -84,12 +84,24 @@ pub trait Appender: Send + Sync {
     /// The record was not taken: see [`AppendError`].
     fn append(&self, record: Record) -> Result<(), AppendError>;
 
+    /// The size of the largest record that the log takes, encoded by [`codec`]. May change while the log is open.
+    fn record_bytes_max(&self) -> usize {
+        usize::MAX
+    }
+
     /// Waits until everything appended so far is in the log or was handed back, or the deadline has come.
     fn flush(&self, deadline: Instant);
 }
 
 /// The reading end. Owned by the log thread.
 pub trait Reader: Send {
+    /// Makes the reader give up waiting within about 100 ms once `flag` is true: [`Reader::rewind`] then fails with
+    /// [`ReadError::Unavailable`], and [`Reader::poll`] returns what it has. A reader that never waits for another
+    /// process may ignore it.
+    fn give_up_when(&mut self, flag: Arc<AtomicBool>) {
+        drop(flag);
+    }
+
     /// Moves to `records` before the present end of the log, or to its start if that is nearer.
     ///
     /// # Errors

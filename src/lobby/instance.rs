@@ -109,6 +109,11 @@ impl Instance {
         }
     }
 
+    /// From now on each part of a roster has at most this many bytes of sessions, or one session.
+    pub fn limit_roster_bytes(&mut self, bytes_max: usize) {
+        self.roster_bytes_max = bytes_max;
+    }
+
     /// This incarnation's id.
     #[must_use]
     pub fn id(&self) -> InstanceId {

@@ -118,6 +118,18 @@ impl Server {
         line.split_whitespace().nth(1).and_then(|number| number.parse().ok()).expect("a number")
     }
 
+    /// The CPU time that the process has used so far.
+    pub fn cpu_time(&self) -> Duration {
+        /// Clock ticks per second in `/proc`: 100 on every Linux that this runs on (`getconf CLK_TCK`).
+        const TICKS_PER_SECOND: u64 = 100;
+        let stat = fs::read_to_string(format!("/proc/{}/stat", self.child.id())).expect("its status");
+        // The name, in parentheses, is the second field; `utime` and `stime` are the fields 14 and 15.
+        let after_name = stat.rsplit_once(')').expect("a name in parentheses").1;
+        let ticks: u64 =
+            after_name.split_whitespace().skip(11).take(2).map(|field| field.parse::<u64>().expect("a number")).sum();
+        Duration::from_millis(ticks * 1000 / TICKS_PER_SECOND)
+    }
+
     /// How many descriptors it has open.
     pub fn descriptors(&self) -> usize {
         fs::read_dir(format!("/proc/{}/fd", self.child.id())).expect("its descriptors").count()

@@ -1,9 +1,11 @@
-//! The appending end: one producer, and another one when it has failed for good.
+//! The appending end: one producer, which is replaced when it has failed for good, and when the topic takes smaller or
+//! larger batches than was known: librdkafka fixes the size of a batch when a producer is made.
 //!
-//! Any thread appends. The producer has a polling thread of its own, which hands back what could not be delivered;
+//! Any thread appends. The producer has a polling thread of its own, which reports what could not be delivered;
 //! replacing a producer takes one more for a moment. None of them is ever waited for in [`Appender::append`].
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, TryLockError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -14,7 +16,9 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
 use rdkafka::message::DeliveryResult;
 use rdkafka::producer::{BaseRecord, Producer, ProducerContext, PurgeConfig, ThreadedProducer};
 
-use super::{DropWithin, Ears, Hearsay, KafkaSettings, OpenError, PARTITION, client_config, refused};
+use super::topic_settings::{BATCH_BYTES_MAX, TopicSettings, record_bytes_max};
+use super::topic_watch::RefusalReports;
+use super::{DropWithin, Ears, Hearsay, KafkaSettings, OpenError, PARTITION, PRODUCER, client_config, refused};
 use crate::event_log::{AppendError, Appender, codec};
 use crate::lobby::Record;
 use crate::threads::lock;
@@ -29,6 +33,8 @@ const DELIVERY_TIMEOUT_MS: u64 = 30_000;
 const RENEWAL_INTERVAL: Duration = Duration::from_secs(2);
 /// How long a purged producer is given to hand back its records.
 const PURGE_TIMEOUT: Duration = Duration::from_millis(250);
+/// How long a producer that is replaced because of its batch size may take to deliver what it has.
+const REPLACE_TIMEOUT: Duration = Duration::from_secs(1);
 
 fn producer_config(settings: &KafkaSettings) -> ClientConfig {
     let mut config = client_config(settings);
@@ -46,6 +52,7 @@ fn producer_config(settings: &KafkaSettings) -> ClientConfig {
 struct Deliveries {
     ears: Ears,
     handed_back: Sender<Record>,
+    refusals: RefusalReports,
 }
 
 impl ClientContext for Deliveries {
@@ -63,9 +70,14 @@ impl ProducerContext for Deliveries {
 
     fn delivery(&self, result: &DeliveryResult<'_>, record: Box<Record>) {
         if let Err((error, _)) = result {
-            if let Some(more) = self.ears.hearsay.trouble.may_say(Instant::now()) {
-                log::warn!("Kafka did not take a record: {error}{more}");
+            // A setting of the topic may be the cause: too small a limit, or compaction.
+            if matches!(
+                error.rdkafka_error_code(),
+                Some(Code::MessageSizeTooLarge | Code::InvalidRecord | Code::InvalidMessage | Code::PolicyViolation)
+            ) {
+                self.refusals.report();
             }
+            self.ears.hearsay.warn(&format!("Kafka did not take a record for the topic {}: {error}", self.ears.topic));
             // Nobody listens any more only when the log is being dropped.
             let _ = self.handed_back.send(*record);
         }
@@ -75,7 +87,7 @@ impl ProducerContext for Deliveries {
 type LiveProducer = DropWithin<ThreadedProducer<Deliveries>>;
 
 /// The present producer, and how to make the next one.
-struct Writer {
+pub(super) struct Writer {
     topic: String,
     config: ClientConfig,
     hearsay: Arc<Hearsay>,
@@ -83,6 +95,9 @@ struct Writer {
     /// The other end of `handed_back`, for its length: it is unbounded, as a report must not wait, and
     /// `append` refuses while [`QUEUE_RECORDS`] lie in it. So at most twice that many records are held here.
     undelivered: Receiver<Record>,
+    refusals: RefusalReports,
+    /// Of the present producer, and of the next.
+    batch_bytes_max: AtomicUsize,
     producer: RwLock<Arc<LiveProducer>>,
     renewal: Mutex<Renewal>,
 }
@@ -93,14 +108,67 @@ struct Renewal {
 }
 
 impl Writer {
-    fn new_producer(
-        config: &ClientConfig,
-        hearsay: &Arc<Hearsay>,
-        handed_back: &Sender<Record>,
-    ) -> Result<LiveProducer, KafkaError> {
-        let ears = Ears { client: "producer", hearsay: Arc::clone(hearsay) };
-        let producer = config.create_with_context(Deliveries { ears, handed_back: handed_back.clone() })?;
-        Ok(DropWithin(Some(producer)))
+    /// Failed deliveries go to `handed_back`, of which `undelivered` is the other end; what the topic refuses is reported
+    /// to `refusals`.
+    pub(super) fn open(
+        settings: &KafkaSettings,
+        hearsay: Arc<Hearsay>,
+        handed_back: Sender<Record>,
+        undelivered: Receiver<Record>,
+        refusals: RefusalReports,
+    ) -> Result<Arc<Self>, OpenError> {
+        let config = producer_config(settings);
+        let ears = Ears { client: PRODUCER, topic: settings.topic.clone(), hearsay: Arc::clone(&hearsay) };
+        let deliveries = Deliveries { ears, handed_back: handed_back.clone(), refusals: refusals.clone() };
+        let producer = new_producer(&config, BATCH_BYTES_MAX, deliveries).map_err(refused)?;
+        Ok(Arc::new(Writer {
+            topic: settings.topic.clone(),
+            config,
+            hearsay,
+            handed_back,
+            undelivered,
+            refusals,
+            batch_bytes_max: AtomicUsize::new(BATCH_BYTES_MAX),
+            producer: RwLock::new(Arc::new(producer)),
+            renewal: Mutex::new(Renewal { running: false, last: None }),
+        }))
+    }
+
+    /// Logs this unless it was logged within the last minute.
+    pub(super) fn warn(&self, text: &str) {
+        self.hearsay.warn(text);
+    }
+
+    /// Keeps batches below the limit of the topic from now on. Delivers first what was appended before, as far as Kafka
+    /// takes it within a second; the rest is reported undelivered. Called by the log thread, before it reads, and by the
+    /// thread that watches the topic.
+    pub(super) fn adapt_to(&self, settings: &TopicSettings) {
+        let bytes = settings.batch_bytes_max();
+        if self.batch_bytes_max.swap(bytes, Ordering::AcqRel) == bytes {
+            return;
+        }
+        match settings.warning(&self.topic) {
+            Some(warning) => self.warn(&warning),
+            None => log::info!("the topic {} takes batches of up to {bytes} bytes", self.topic),
+        }
+        let new = match self.next_producer() {
+            Ok(new) => Arc::new(new),
+            Err(error) => return log::error!("no new Kafka producer could be made: {error}"),
+        };
+        // Held while the old producer delivers, so that no later record gets ahead of its records.
+        let mut present = self.producer.write().unwrap_or_else(PoisonError::into_inner);
+        let is_delivered = present.flush(REPLACE_TIMEOUT).is_ok();
+        let old = std::mem::replace(&mut *present, new);
+        drop(present);
+        if !is_delivered {
+            hand_back_the_rest(&old);
+        }
+    }
+
+    fn next_producer(&self) -> Result<LiveProducer, KafkaError> {
+        let ears = Ears { client: PRODUCER, topic: self.topic.clone(), hearsay: Arc::clone(&self.hearsay) };
+        let deliveries = Deliveries { ears, handed_back: self.handed_back.clone(), refusals: self.refusals.clone() };
+        new_producer(&self.config, self.batch_bytes_max.load(Ordering::Acquire), deliveries)
     }
 
     fn renewal(&self) -> MutexGuard<'_, Renewal> {
@@ -123,7 +191,7 @@ impl Writer {
     }
 
     fn replace_producer(&self) {
-        let new = match Self::new_producer(&self.config, &self.hearsay, &self.handed_back) {
+        let new = match self.next_producer() {
             Ok(new) => Arc::new(new),
             Err(error) => return log::error!("no new Kafka producer could be made: {error}"),
         };
@@ -131,9 +199,21 @@ impl Writer {
         let old = std::mem::replace(&mut *present, new);
         drop(present);
         let reason = old.client().fatal_error().map_or_else(String::new, |(_, reason)| reason);
-        log::warn!("the Kafka producer failed for good and was replaced: {reason}");
+        self.warn(&format!("the Kafka producer failed for good and was replaced: {reason}"));
         hand_back_the_rest(&old);
     }
+}
+
+fn new_producer(
+    config: &ClientConfig,
+    batch_bytes_max: usize,
+    deliveries: Deliveries,
+) -> Result<LiveProducer, KafkaError> {
+    let bytes = batch_bytes_max.to_string();
+    let mut config = config.clone();
+    // The first bounds a single record, the second a batch of several.
+    config.set("message.max.bytes", &bytes).set("batch.size", &bytes);
+    Ok(DropWithin(Some(config.create_with_context(deliveries)?)))
 }
 
 /// Gives up what `producer` still holds: it comes back as undelivered.
@@ -145,29 +225,7 @@ fn hand_back_the_rest(producer: &ThreadedProducer<Deliveries>) {
 }
 
 /// The [`Appender`] in Kafka.
-pub(super) struct KafkaAppender(Arc<Writer>);
-
-impl KafkaAppender {
-    /// Failed deliveries go to `handed_back`, of which `undelivered` is the other end.
-    pub(super) fn open(
-        settings: &KafkaSettings,
-        hearsay: Arc<Hearsay>,
-        handed_back: Sender<Record>,
-        undelivered: Receiver<Record>,
-    ) -> Result<Self, OpenError> {
-        let config = producer_config(settings);
-        let producer = Writer::new_producer(&config, &hearsay, &handed_back).map_err(refused)?;
-        Ok(KafkaAppender(Arc::new(Writer {
-            topic: settings.topic.clone(),
-            config,
-            hearsay,
-            handed_back,
-            undelivered,
-            producer: RwLock::new(Arc::new(producer)),
-            renewal: Mutex::new(Renewal { running: false, last: None }),
-        })))
-    }
-}
+pub(super) struct KafkaAppender(pub(super) Arc<Writer>);
 
 impl Appender for KafkaAppender {
     fn append(&self, record: Record) -> Result<(), AppendError> {
@@ -182,22 +240,35 @@ impl Appender for KafkaAppender {
         let message: BaseRecord<'_, (), [u8], _> =
             BaseRecord::with_opaque_to(&writer.topic, Box::new(record)).partition(PARTITION).payload(&bytes);
         // Held for as long as it takes to put one record into a queue.
-        let producer = writer.producer.read().unwrap_or_else(PoisonError::into_inner);
+        let producer = match writer.producer.try_read() {
+            Ok(producer) => producer,
+            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+            // The producer is being replaced.
+            Err(TryLockError::WouldBlock) => return Err(AppendError::Full),
+        };
         let Err((error, _)) = producer.send(message) else { return Ok(()) };
         drop(producer);
         match error.rdkafka_error_code() {
             Some(Code::QueueFull) => Err(AppendError::Full),
-            Some(Code::MessageSizeTooLarge) => Err(AppendError::TooLarge),
+            Some(Code::MessageSizeTooLarge) => {
+                // The topic may take more by now than when it was asked.
+                if writer.batch_bytes_max.load(Ordering::Acquire) < BATCH_BYTES_MAX {
+                    writer.refusals.report();
+                }
+                Err(AppendError::TooLarge)
+            }
             code => {
                 if code == Some(Code::Fatal) {
                     writer.renew();
                 }
-                if let Some(more) = writer.hearsay.trouble.may_say(Instant::now()) {
-                    log::warn!("Kafka takes no records: {error}{more}");
-                }
+                writer.warn(&format!("Kafka takes no records: {error}"));
                 Err(AppendError::Unavailable)
             }
         }
+    }
+
+    fn record_bytes_max(&self) -> usize {
+        record_bytes_max(self.0.batch_bytes_max.load(Ordering::Acquire))
     }
 
     /// What has not arrived by then is given up shortly before, so that it is handed back by then.

@@ -1,0 +1,79 @@
+//! [`LogThrottle`]: logs a lasting condition once a minute instead of each time it is noticed.
+//!
+//! Shared by threads; holds its lock only for a look-up.
+
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
+
+use crate::threads::lock;
+
+/// How often a line is repeated while its condition lasts.
+const INTERVAL: Duration = Duration::from_secs(60);
+/// How many conditions are remembered; the one logged longest ago is forgotten first.
+const KEYS_MAX: usize = 32;
+
+/// Allows one line per key and interval, and counts the lines that it suppresses.
+#[derive(Default)]
+pub(crate) struct LogThrottle {
+    conditions: Mutex<Vec<Condition>>,
+}
+
+struct Condition {
+    key: String,
+    logged_at: Instant,
+    suppressed: u64,
+}
+
+impl LogThrottle {
+    /// `Some` when a line about `key` may be logged at `now`. The text goes at the end of the line: it is empty, or says
+    /// how many lines about `key` were suppressed.
+    pub(crate) fn may_log(&self, key: &str, now: Instant) -> Option<String> {
+        let mut conditions = lock(&self.conditions);
+        let Some(known) = conditions.iter_mut().find(|condition| condition.key == key) else {
+            if conditions.len() >= KEYS_MAX {
+                let oldest = (0..KEYS_MAX).min_by_key(|index| conditions[*index].logged_at);
+                oldest.map(|index| conditions.swap_remove(index));
+            }
+            conditions.push(Condition { key: key.to_owned(), logged_at: now, suppressed: 0 });
+            return Some(String::new());
+        };
+        if now.saturating_duration_since(known.logged_at) < INTERVAL {
+            known.suppressed += 1;
+            return None;
+        }
+        known.logged_at = now;
+        match std::mem::take(&mut known.suppressed) {
+            0 => Some(String::new()),
+            suppressed => Some(format!(" ({suppressed} more in the last minute)")),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_line_per_interval_and_the_others_counted() {
+        let throttle = LogThrottle::default();
+        let start = Instant::now();
+        let at = |seconds| throttle.may_log("a", start + Duration::from_secs(seconds));
+        assert_eq!(at(0).as_deref(), Some(""));
+        assert_eq!(at(1), None);
+        assert_eq!(at(59), None);
+        assert_eq!(at(60).as_deref(), Some(" (2 more in the last minute)"));
+        assert_eq!(at(120).as_deref(), Some(""));
+    }
+
+    #[test]
+    fn another_condition_is_logged_at_once_and_their_number_is_bounded() {
+        let throttle = LogThrottle::default();
+        let start = Instant::now();
+        for number in 0..1000 {
+            assert!(throttle.may_log(&format!("condition {number}"), start + Duration::from_millis(number)).is_some());
+        }
+        assert_eq!(lock(&throttle.conditions).len(), KEYS_MAX);
+        assert_eq!(throttle.may_log("condition 999", start + Duration::from_secs(2)), None);
+        assert!(throttle.may_log("condition 0", start + Duration::from_secs(2)).is_some());
+    }
+}
