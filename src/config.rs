@@ -94,7 +94,9 @@ pub struct Config {
     pub ping_interval: Duration,
     /// How long it has to answer.
     pub pong_timeout: Duration,
-    /// From the signal to the exit, at most.
+    /// How long the server goes on after the signal, not ready, before it stops.
+    pub drain_delay: Duration,
+    /// From then to the exit, at most.
     pub drain: Duration,
     /// Which lines are logged.
     pub log: LogFilter,
@@ -181,6 +183,7 @@ impl Config {
             },
             ping_interval: Duration::from_secs(settings.number("ICH_PING_INTERVAL_SECONDS", 1, 3600)),
             pong_timeout: Duration::from_secs(settings.number("ICH_PONG_TIMEOUT_SECONDS", 1, 3600)),
+            drain_delay: Duration::from_secs(settings.number("ICH_DRAIN_DELAY_SECONDS", 0, 600)),
             drain: Duration::from_secs(settings.number("ICH_DRAIN_SECONDS", 1, 600)),
             log: settings.log_filter(),
             log_format: settings.log_format(),

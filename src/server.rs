@@ -100,6 +100,7 @@ pub struct Server {
     address: SocketAddr,
     description: String,
     site: Arc<AppState>,
+    drain_delay: Duration,
     drain: Duration,
     listener: Arc<TcpListener>,
     stopping: Arc<AtomicBool>,
@@ -203,6 +204,7 @@ impl Server {
             address,
             description,
             site,
+            drain_delay: config.drain_delay,
             drain: config.drain,
             listener,
             stopping,
@@ -258,10 +260,11 @@ impl Server {
         }
     }
 
-    /// Stops: no new connections; the sessions are told and closed; the last record; the end. Takes no longer than the
-    /// drain time. False when the event log did not take the last record within it, or a thread failed meanwhile.
+    /// Stops: not ready, and after the delay no new connections; the sessions are told and closed; the last record; the
+    /// end. Takes no longer than the delay and the drain time together. False when the event log did not take the last record within it, or a thread failed meanwhile.
     #[must_use]
     pub fn stop(self) -> bool {
+        let failure = self.await_load_balancers();
         let deadline = Instant::now() + self.drain;
         info!("stopping: {} sessions, {:?} at most", self.publisher.session_count(), self.drain);
         let is_in_the_log = self.publisher.begin_drain();
@@ -271,12 +274,22 @@ impl Server {
         let said = !is_in_the_log || self.wait_for_last_record(deadline);
         self.abandon.store(true, Ordering::Release);
         let _ = self.accept_thread.join();
-        if let Ok(failure) = self.site.supervisor.failures().try_recv() {
+        if let Some(failure) = failure.or_else(|| self.site.supervisor.failures().try_recv().ok()) {
             error!("{failure}");
             return false;
         }
         info!("stopped");
         said
+    }
+
+    /// Goes on for the delay, but is not ready and takes no joins. A failure ends it early.
+    fn await_load_balancers(&self) -> Option<Failure> {
+        self.publisher.announce_stop();
+        if self.drain_delay.is_zero() {
+            return None;
+        }
+        info!("not ready: stopping in {:?}, so that load balancers notice", self.drain_delay);
+        self.failed().recv_timeout(self.drain_delay).ok()
     }
 
     /// Ends all connections: those that idle at once, requests that are being answered after [`ANSWER_TIME`], sessions

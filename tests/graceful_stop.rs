@@ -137,6 +137,31 @@ fn it_takes_nobody_in_and_answers_requests_that_have_begun() {
 }
 
 #[test]
+fn load_balancers_have_time_to_notice() {
+    let mut server = Server::start(&[("ICH_DRAIN_DELAY_SECONDS", "5")]);
+    let (mut ann, bob) = (joined(&server, "Ann"), joined(&server, "Bob"));
+    server.signal(Signal::TERM);
+    let answer = wait_for("the end of readiness", || Some(get(server.address, "/ready")).filter(|it| it.status != 200));
+    assert_eq!((answer.status, answer.code().as_str()), (503, "draining"), "{answer:?}");
+    // The port answers, the chat goes on, and who leaves has left.
+    assert_eq!(get(server.address, "/health").status, 200);
+    assert_eq!(Client::try_join(server.address, &harness::server::token("Cid")).err(), Some(503));
+    ann.say("still here");
+    ann.wait_for("chat_message", &json!({"from_user": "Ann", "text": "still here"}));
+    bob.leave();
+    ann.wait_for("user_left", &json!({"username": "Bob"}));
+    let close = loop {
+        if let Err(close) = ann.next_or_close() {
+            break close;
+        }
+    };
+    assert_eq!(close.expect("a close frame").code, CloseCode::Restart);
+    drop(ann);
+    assert_eq!(server.wait().code(), Some(0));
+    assert!(TcpStream::connect(server.address).is_err());
+}
+
+#[test]
 fn idle_connections_are_closed_at_once() {
     let mut server = Server::start(&[("ICH_DRAIN_SECONDS", "60")]);
     let mut idle: Vec<TcpStream> = (0..50).map(|_| TcpStream::connect(server.address).expect("connecting")).collect();

@@ -61,7 +61,12 @@ pub const SETTINGS: &[Setting] = &[
     setting("ICH_OUTBOX_BYTES", "1048576", "bytes that a slow client may be behind before it is cut"),
     setting("ICH_PING_INTERVAL_SECONDS", "25", "how often a client is pinged"),
     setting("ICH_PONG_TIMEOUT_SECONDS", "10", "how long it has to answer"),
-    setting("ICH_DRAIN_SECONDS", "10", "from SIGTERM to exit, at most"),
+    setting(
+        "ICH_DRAIN_DELAY_SECONDS",
+        "0",
+        "how long the server goes on after SIGTERM, not ready, until load balancers have noticed",
+    ),
+    setting("ICH_DRAIN_SECONDS", "10", "from then to the exit, at most"),
     setting("ICH_LOG", "info", "error, warn, info, debug, trace or off; module=level,... too"),
     setting("ICH_LOG_FORMAT", "text", "text or json"),
 ];
