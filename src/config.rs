@@ -20,6 +20,7 @@ pub use self::log_filter::LogFilter;
 use self::reader::Reader;
 pub use self::table::{SETTINGS, Setting};
 use crate::event_log::kafka_settings::KafkaSettings;
+use crate::limits::OUTBOX_BYTES_MIN;
 
 /// A value that must not be printed.
 #[derive(Clone, PartialEq, Eq)]
@@ -179,7 +180,7 @@ impl Config {
                 registrations_per_minute: settings.count("ICH_MAX_REGISTRATIONS_PER_MINUTE", 0, 1_000_000),
                 text_chars: settings.size("ICH_MAX_TEXT_CHARS", 1, 100_000),
                 frame_bytes: settings.size("ICH_MAX_FRAME_BYTES", 256, 524_288),
-                outbox_bytes: settings.size("ICH_OUTBOX_BYTES", 65_536, 1 << 30),
+                outbox_bytes: settings.size("ICH_OUTBOX_BYTES", OUTBOX_BYTES_MIN as u64, 1 << 30),
             },
             ping_interval: Duration::from_secs(settings.number("ICH_PING_INTERVAL_SECONDS", 1, 3600)),
             pong_timeout: Duration::from_secs(settings.number("ICH_PONG_TIMEOUT_SECONDS", 1, 3600)),

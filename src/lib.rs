@@ -10,6 +10,7 @@ pub mod clock;
 pub mod config;
 pub mod event_log;
 pub mod http;
+pub mod limits;
 pub mod lobby;
 pub mod log_thread;
 mod log_throttle;

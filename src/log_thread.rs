@@ -3,7 +3,7 @@
 //!
 //! It must never wait for a client, a store or a lock that is held across I/O.
 
-mod run_builder;
+mod batch_builder;
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -13,24 +13,21 @@ use std::time::{Duration, Instant};
 use log::{error, info, warn};
 use thiserror::Error;
 
-use self::run_builder::{RunBuilder, users_online};
+use self::batch_builder::{BatchBuilder, users_online};
 use crate::clock;
 use crate::event_log::{Entry, EventLog, ReadError, Span};
+use crate::limits::{BATCH_BYTES, POLL_RECORDS_MAX};
 use crate::lobby::bootstrap::{FIRST_SPAN_RECORDS, WIDEN_TIMES};
 use crate::lobby::{Body, Bootstrap, Event, Health, InstanceId, Lobby, Record, SessionId};
 use crate::log_throttle::LogThrottle;
 use crate::metrics::Metrics;
-use crate::publisher::Publisher;
+use crate::publisher::PublisherDriver;
 use crate::random;
 use crate::session::end::End;
 use crate::session::fan_out::{Command, FanOut};
 use crate::session::online_list::OnlineList;
 use crate::session::protocol;
 
-/// How many records are applied before the fan-out gets them.
-const BATCH_RECORDS: usize = 1024;
-/// How many bytes of events go to the fan-out at once: a fan-out thread's rounds are counted in whole runs.
-const RUN_BYTES: usize = 8 * 1024;
 /// The longest wait for a record: the instance's clock has to tick too.
 const POLL_WAIT: Duration = Duration::from_secs(1);
 /// Between two attempts to reach a log that does not answer.
@@ -41,7 +38,7 @@ const ABANDON_CHECK: Duration = Duration::from_millis(50);
 /// The thread's own things.
 pub struct LogThread {
     log: EventLog,
-    publisher: Arc<Publisher>,
+    driver: PublisherDriver,
     fan_out: FanOut,
     metrics: Arc<Metrics>,
     abandon: Arc<AtomicBool>,
@@ -52,7 +49,7 @@ pub struct LogThread {
     bootstrap: Option<Bootstrap>,
     /// Sessions of this instance that get events.
     live: HashSet<SessionId>,
-    run: RunBuilder,
+    batch: BatchBuilder,
     events: Vec<Event>,
     entries: Vec<Entry>,
     health: Health,
@@ -78,17 +75,17 @@ impl LogThread {
     #[must_use]
     pub fn new(
         mut log: EventLog,
-        publisher: Arc<Publisher>,
+        driver: PublisherDriver,
         fan_out: FanOut,
         metrics: Arc<Metrics>,
         abandon: Arc<AtomicBool>,
     ) -> Self {
         log.reader.give_up_when(abandon.clone());
         LogThread {
-            me: publisher.id(),
+            me: driver.id(),
             log,
-            publisher,
-            run: RunBuilder::new(fan_out.thread_count()),
+            driver,
+            batch: BatchBuilder::new(fan_out.thread_count()),
             fan_out,
             metrics,
             abandon,
@@ -110,12 +107,12 @@ impl LogThread {
             Ok(never) => match never {},
             // Stopped as asked: all sessions are closed, and nothing is wrong.
             Err(LogThreadEnd::Stopped) => {
-                self.publisher.set_health(Health::Down);
+                self.driver.set_health(Health::Down);
                 LogThreadEnd::Stopped
             }
             Err(end) => {
-                self.publisher.set_health(Health::Down);
-                self.fan_out.tell_all(|| Command::CloseAll(End::LogUnavailable));
+                self.driver.set_health(Health::Down);
+                self.fan_out.send_to_all(|| Command::CloseAll(End::LogUnavailable));
                 end
             }
         }
@@ -132,7 +129,7 @@ impl LogThread {
                 self.on_read_error(error)?;
             }
             self.report_undelivered();
-            let ticked = self.publisher.tick(&self.lobby);
+            let ticked = self.driver.tick(&self.lobby);
             if ticked.is_stopped {
                 return Err(LogThreadEnd::Stopped);
             }
@@ -172,7 +169,7 @@ impl LogThread {
                 return Err(LogThreadEnd::Abandoned);
             }
             self.entries.clear();
-            if let Err(error) = self.log.reader.poll(POLL_WAIT, BATCH_RECORDS, &mut self.entries) {
+            if let Err(error) = self.log.reader.poll(POLL_WAIT, POLL_RECORDS_MAX, &mut self.entries) {
                 return self.wait_out(&error).map(|()| None);
             }
             for entry in &self.entries {
@@ -222,7 +219,7 @@ impl LogThread {
     fn poll(&mut self, wait: Duration) -> Result<(), ReadError> {
         let mut entries = std::mem::take(&mut self.entries);
         entries.clear();
-        let polled = self.log.reader.poll(wait, BATCH_RECORDS, &mut entries);
+        let polled = self.log.reader.poll(wait, POLL_RECORDS_MAX, &mut entries);
         for entry in &entries {
             self.apply(&entry.record);
         }
@@ -259,12 +256,12 @@ impl LogThread {
                 Event::UserLeft { user } => self.online.remove(user),
                 Event::Said { .. } => {}
             }
-            self.run.put(&event, &record.at);
+            self.batch.put(&event, &record.at);
         }
         if own {
-            self.publisher.on_own_record(record, &self.lobby);
+            self.driver.on_own_record(record, &self.lobby);
         }
-        if self.run.len_bytes() >= RUN_BYTES {
+        if self.batch.len_bytes() >= BATCH_BYTES {
             self.flush();
         }
     }
@@ -289,12 +286,12 @@ impl LogThread {
 
     fn admit_session(&mut self, session: SessionId, record: &Record, before: &[Arc<[u8]>]) {
         if self.live.insert(session) {
-            self.run.admit(self.fan_out.thread_of(session), session, users_online(&record.at, before));
+            self.batch.admit(self.fan_out.thread_of(session), session, users_online(&record.at, before));
         }
     }
 
     fn flush(&mut self) {
-        self.run.flush(&self.fan_out);
+        self.batch.flush(&self.fan_out);
     }
 
     /// Sends an error to each sender whose message the log reported undelivered. The sessions of an earlier
@@ -304,7 +301,7 @@ impl LogThread {
             if record.from != self.me {
                 continue;
             }
-            self.publisher.on_undelivered(&record);
+            self.driver.on_undelivered(&record);
             if let Body::Said { session, id, .. } = record.body {
                 self.answer_unavailable(session, id);
             }
@@ -313,7 +310,7 @@ impl LogThread {
 
     fn answer_unavailable(&self, session: SessionId, id: Option<Arc<str>>) {
         let frame = protocol::error_frame(&protocol::unavailable(id), &clock::rfc3339());
-        self.fan_out.tell(session, Command::Own { session, frame });
+        self.fan_out.send(session, Command::Direct { session, frame });
     }
 
     fn on_read_error(&mut self, error: ReadError) -> Result<(), LogThreadEnd> {
@@ -323,10 +320,10 @@ impl LogThread {
             ReadError::Truncated(_) => {
                 error!("{error}: closing all sessions and reading the log anew");
                 self.set_health(Health::Starting);
-                self.fan_out.tell_all(|| Command::CloseAll(End::LogUnavailable));
+                self.fan_out.send_to_all(|| Command::CloseAll(End::LogUnavailable));
                 self.live.clear();
                 self.me = InstanceId(random::u64().map_err(|error| LogThreadEnd::Unusable(error.to_string()))?);
-                self.publisher.reincarnate(self.me);
+                self.driver.reincarnate(self.me);
                 self.build_state()
             }
         }
@@ -342,11 +339,11 @@ impl LogThread {
             Health::Stalled => warn!("nothing comes back from the event log"),
             Health::Down => {
                 warn!("the event log does not answer: closing all sessions");
-                self.fan_out.tell_all(|| Command::CloseAll(End::LogUnavailable));
+                self.fan_out.send_to_all(|| Command::CloseAll(End::LogUnavailable));
             }
         }
         self.health = health;
-        self.publisher.set_health(health);
+        self.driver.set_health(health);
     }
 }
 

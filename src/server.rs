@@ -29,7 +29,7 @@ use crate::log_thread::{LogThread, LogThreadEnd};
 use crate::machine::{self, limits::Limits};
 use crate::metrics::Metrics;
 use crate::net;
-use crate::publisher::Publisher;
+use crate::publisher::{self, Publisher};
 use crate::random;
 use crate::session::end::End;
 use crate::session::fan_out::{Command, FanOut, Settings};
@@ -164,9 +164,9 @@ impl Server {
         let health = HealthTimes { ping_interval: config.ping_interval, pong_timeout: config.pong_timeout };
         let settings = Settings { outbox_bytes_max: config.limits.outbox_bytes, health, metrics: metrics.clone() };
         let fan_out = FanOut::start(cores.min(FAN_OUT_THREADS_MAX), &settings, supervisor)?;
-        let publisher = Arc::new(Publisher::new(InstanceId(random::u64()?), log.appender.clone()));
+        let (publisher, driver) = publisher::open(InstanceId(random::u64()?), log.appender.clone());
         let abandon = Arc::new(AtomicBool::new(false));
-        let log_thread = LogThread::new(log, publisher.clone(), fan_out.clone(), metrics.clone(), abandon.clone());
+        let log_thread = LogThread::new(log, driver, fan_out.clone(), metrics.clone(), abandon.clone());
         let (end_sender, log_thread_end) = bounded(1);
         supervisor.spawn("log-reader", Stack::Normal, move || {
             let end = log_thread.run();
@@ -254,7 +254,7 @@ impl Server {
     /// `/health` says it.
     pub fn close_after_failure(self) {
         self.publisher.begin_drain();
-        self.fan_out.tell_all(|| Command::CloseAll(End::Internal));
+        self.fan_out.send_to_all(|| Command::CloseAll(End::Internal));
         if !wait_until(Instant::now() + FAILURE_CLOSING, || self.publisher.session_count() == 0) {
             warn!("{} sessions could not be closed in time", self.publisher.session_count());
         }
@@ -298,7 +298,7 @@ impl Server {
         let begun_at = Instant::now();
         let have_ended = || self.connections.in_total() == 0;
         self.pending.stop();
-        self.fan_out.tell_all(|| Command::Drain(closing / 2));
+        self.fan_out.send_to_all(|| Command::Drain(closing / 2));
         if wait_until(begun_at + ANSWER_TIME.min(closing), have_ended) {
             return;
         }
@@ -307,7 +307,7 @@ impl Server {
             return;
         }
         warn!("closing {} connections that did not end in time", self.connections.in_total());
-        self.fan_out.tell_all(|| Command::CutAll);
+        self.fan_out.send_to_all(|| Command::DisconnectAll);
         self.pending.close_all();
     }
 

@@ -214,7 +214,7 @@ impl OtherInstance {
     /// Keeps the lease until `done`. It sends fewer heartbeats than the server, whose lease it would end otherwise.
     fn stay(mut self, done: &AtomicBool) {
         for n in 1.. {
-            self.append(Body::Beat { n });
+            self.append(Body::Heartbeat { n });
             let next = Instant::now() + Duration::from_secs(2);
             while Instant::now() < next {
                 if done.load(Ordering::Relaxed) {

@@ -40,7 +40,7 @@ fn record(seq: u64) -> Record {
     let body = if seq % RECORDS_PER_ROSTER == 1 {
         Body::Roster { part: 0, parts: 1, sessions: Vec::new() }
     } else if seq.is_multiple_of(RECORDS_PER_HEARTBEAT) {
-        Body::Beat { n: seq / RECORDS_PER_HEARTBEAT }
+        Body::Heartbeat { n: seq / RECORDS_PER_HEARTBEAT }
     } else {
         Body::Said { session: SessionId(1), text: "x".repeat(100).into(), id: None }
     };

@@ -69,7 +69,7 @@ mod tests {
         let entry = crate::lobby::RosterEntry { session: SessionId(1), user: user.clone() };
         for body in [
             Body::Roster { part: 0, parts: 1, sessions: vec![entry] },
-            Body::Beat { n: 3 },
+            Body::Heartbeat { n: 3 },
             Body::Joined { session: SessionId(1), user },
             Body::Left { session: SessionId(1) },
             Body::Said { session: SessionId(1), text: "hé".into(), id: None },
@@ -108,6 +108,6 @@ mod tests {
     #[test]
     fn unknown_fields_of_a_later_minor_version_are_ignored() {
         let bytes = br#"{"v":1,"from":"2a","seq":1,"at":"x","type":"beat","n":1,"new":true}"#;
-        assert_eq!(decode(bytes).unwrap().body, Body::Beat { n: 1 });
+        assert_eq!(decode(bytes).unwrap().body, Body::Heartbeat { n: 1 });
     }
 }

@@ -12,7 +12,7 @@
 use std::collections::BTreeMap;
 
 use super::record::{Body, InstanceId, Record};
-use super::state::{LEASE_BEATS, Lobby};
+use super::state::{LEASE_HEARTBEATS, Lobby};
 
 /// How many records before the end are read at first.
 pub const FIRST_SPAN_RECORDS: u64 = 4096;
@@ -22,18 +22,18 @@ pub const WIDEN_TIMES: u64 = 4;
 /// The beats of one instance that a span needs. Two more than the lease, because a producer's retry can put a record
 /// twice into the log, the first time before the span: such a beat seems new to one who did not read the first. Two
 /// beats later, all that it was counted against have either been heard again or are being lost to real beats.
-const BEATS_NEEDED: u32 = LEASE_BEATS + 2;
+const HEARTBEATS_NEEDED: u32 = LEASE_HEARTBEATS + 2;
 
 /// Watches one span of the log being replayed into an empty [`Lobby`].
 #[derive(Debug, Clone)]
 pub struct Bootstrap {
     from_the_beginning: bool,
-    beats: BTreeMap<InstanceId, Beats>,
+    heartbeats: BTreeMap<InstanceId, Heartbeats>,
     is_long_enough: bool,
 }
 
 #[derive(Debug, Clone, Default)]
-struct Beats {
+struct Heartbeats {
     last_n: u64,
     count: u32,
 }
@@ -42,17 +42,17 @@ impl Bootstrap {
     /// A new span. `from_the_beginning`: it starts at the first record there ever was.
     #[must_use]
     pub fn new(from_the_beginning: bool) -> Self {
-        Bootstrap { from_the_beginning, beats: BTreeMap::new(), is_long_enough: false }
+        Bootstrap { from_the_beginning, heartbeats: BTreeMap::new(), is_long_enough: false }
     }
 
     /// The next record of the span, after it was applied to the lobby.
     pub fn on_record(&mut self, record: &Record) {
-        let Body::Beat { n } = record.body else { return };
-        let beats = self.beats.entry(record.from).or_default();
-        if n > beats.last_n {
-            beats.last_n = n;
-            beats.count += 1;
-            self.is_long_enough |= beats.count >= BEATS_NEEDED;
+        let Body::Heartbeat { n } = record.body else { return };
+        let heartbeats = self.heartbeats.entry(record.from).or_default();
+        if n > heartbeats.last_n {
+            heartbeats.last_n = n;
+            heartbeats.count += 1;
+            self.is_long_enough |= heartbeats.count >= HEARTBEATS_NEEDED;
         }
     }
 

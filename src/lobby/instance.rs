@@ -14,7 +14,7 @@ use std::time::Duration;
 use super::awake::AwakeClock;
 use super::record::{Body, InstanceId, Record, SessionId, User};
 use super::roster::{self, Sessions};
-use super::state::{LEASE_BEATS, Lobby};
+use super::state::{LEASE_HEARTBEATS, Lobby};
 
 /// The most that one record of a roster takes on the log, in production. Kafka takes 1 MB a record by default.
 pub const ROSTER_BYTES_MAX: usize = 256 * 1024;
@@ -24,7 +24,7 @@ const INTERVAL: Duration = Duration::from_secs(1);
 const STALLED_AFTER: Duration = Duration::from_secs(3);
 const DOWN_AFTER: Duration = Duration::from_secs(30);
 /// A roster goes out with every so many beats, whatever has been said before: it heals what nobody noticed.
-const BEATS_PER_ROSTER: u64 = LEASE_BEATS as u64;
+const HEARTBEATS_PER_ROSTER: u64 = LEASE_HEARTBEATS as u64;
 
 /// Whether this instance can serve, as its own beats tell.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,7 +49,7 @@ enum Phase {
     /// A `bye` is to be appended, or, with the `seq` of it, to come back.
     Bye {
         last: bool,
-        outstanding: Option<u64>,
+        in_flight: Option<u64>,
     },
     Stopped,
 }
@@ -65,14 +65,14 @@ pub struct Instance {
     phase: Phase,
 
     /// The parts of the roster that is on its way.
-    roster_outstanding: BTreeSet<u64>,
+    roster_in_flight: BTreeSet<u64>,
     is_roster_due: bool,
     roster_not_before: Duration,
 
-    beats: u64,
+    heartbeats: u64,
     /// The number of the beat that is on its way, and when it was sent.
-    beat_outstanding: Option<(u64, Duration)>,
-    beat_not_before: Duration,
+    heartbeat_in_flight: Option<(u64, Duration)>,
+    heartbeat_not_before: Duration,
     /// When the first beat was sent of those that are not answered by any that came back.
     unanswered_since: Option<Duration>,
     bye_not_before: Duration,
@@ -80,7 +80,7 @@ pub struct Instance {
     /// As of the last call that showed the lobby.
     is_member: bool,
     has_been_member: bool,
-    has_heard_beat: bool,
+    has_read_heartbeat: bool,
 }
 
 impl Instance {
@@ -95,17 +95,17 @@ impl Instance {
             next_seq: 1,
             sessions: Sessions::new(),
             phase: Phase::Serving,
-            roster_outstanding: BTreeSet::new(),
+            roster_in_flight: BTreeSet::new(),
             is_roster_due: true,
             roster_not_before: Duration::ZERO,
-            beats: 0,
-            beat_outstanding: None,
-            beat_not_before: Duration::ZERO,
+            heartbeats: 0,
+            heartbeat_in_flight: None,
+            heartbeat_not_before: Duration::ZERO,
             unanswered_since: None,
             bye_not_before: Duration::ZERO,
             is_member: false,
             has_been_member: false,
-            has_heard_beat: false,
+            has_read_heartbeat: false,
         }
     }
 
@@ -153,31 +153,31 @@ impl Instance {
         self.look_at(lobby);
         match record.body {
             Body::Roster { .. } => {
-                self.roster_outstanding.remove(&record.seq);
+                self.roster_in_flight.remove(&record.seq);
             }
-            Body::Beat { .. } => self.on_beat_back(record.seq),
-            Body::Bye { last } => self.on_bye_back(last, lobby),
+            Body::Heartbeat { .. } => self.on_heartbeat_read(record.seq),
+            Body::Bye { last } => self.on_bye_read(last, lobby),
             Body::Joined { .. } | Body::Left { .. } | Body::Said { .. } => {}
         }
     }
 
-    fn on_beat_back(&mut self, seq: u64) {
-        self.has_heard_beat = true;
-        if self.beat_outstanding.is_some_and(|(outstanding, _)| outstanding == seq) {
-            self.beat_outstanding = None;
+    fn on_heartbeat_read(&mut self, seq: u64) {
+        self.has_read_heartbeat = true;
+        if self.heartbeat_in_flight.is_some_and(|(in_flight, _)| in_flight == seq) {
+            self.heartbeat_in_flight = None;
         }
         // One that had been handed back as undelivered, and yet was in the log, answers for the time before it only.
-        self.unanswered_since = self.beat_outstanding.map(|(_, sent)| sent);
+        self.unanswered_since = self.heartbeat_in_flight.map(|(_, sent)| sent);
     }
 
-    fn on_bye_back(&mut self, last: bool, lobby: &Lobby) {
+    fn on_bye_read(&mut self, last: bool, lobby: &Lobby) {
         let Phase::Bye { last: awaited, .. } = self.phase else { return };
         if last {
             self.phase = Phase::Stopped;
         } else if !awaited {
             // Of several that stop at once, only the one whose `bye` is last in the log sees this.
             let is_alone = lobby.every_member_said_bye();
-            self.phase = if is_alone { Phase::Bye { last: true, outstanding: None } } else { Phase::Stopped };
+            self.phase = if is_alone { Phase::Bye { last: true, in_flight: None } } else { Phase::Stopped };
             self.bye_not_before = Duration::ZERO;
         }
     }
@@ -190,20 +190,20 @@ impl Instance {
         }
         match record.body {
             Body::Roster { .. } => {
-                self.roster_outstanding.remove(&record.seq);
+                self.roster_in_flight.remove(&record.seq);
                 self.is_roster_due = true;
             }
             Body::Joined { .. } | Body::Left { .. } => self.is_roster_due = true,
-            Body::Beat { .. } => {
-                if self.beat_outstanding.is_some_and(|(outstanding, _)| outstanding == record.seq) {
-                    self.beat_outstanding = None;
+            Body::Heartbeat { .. } => {
+                if self.heartbeat_in_flight.is_some_and(|(in_flight, _)| in_flight == record.seq) {
+                    self.heartbeat_in_flight = None;
                 }
             }
             Body::Bye { .. } => {
-                if let Phase::Bye { outstanding, .. } = &mut self.phase
-                    && *outstanding == Some(record.seq)
+                if let Phase::Bye { in_flight, .. } = &mut self.phase
+                    && *in_flight == Some(record.seq)
                 {
-                    *outstanding = None;
+                    *in_flight = None;
                 }
             }
             // Its client is told; the state has nothing to heal.
@@ -222,12 +222,12 @@ impl Instance {
         let is_due = |at: Option<Duration>| at.is_some_and(|at| now >= at);
         let mut records = Vec::new();
         if self.is_drained() {
-            self.phase = Phase::Bye { last: false, outstanding: None };
+            self.phase = Phase::Bye { last: false, in_flight: None };
         }
         let is_heartbeat_due = is_due(self.heartbeat_at());
         if is_heartbeat_due {
-            self.beats += 1;
-            self.is_roster_due |= self.beats.is_multiple_of(BEATS_PER_ROSTER);
+            self.heartbeats += 1;
+            self.is_roster_due |= self.heartbeats.is_multiple_of(HEARTBEATS_PER_ROSTER);
         }
         if is_due(self.roster_at()) {
             self.append_roster(at, &mut records);
@@ -250,18 +250,18 @@ impl Instance {
     /// roster is due: it would report as gone the users whose sessions were closed without a `left`.
     fn roster_at(&self) -> Option<Duration> {
         let is_due = self.phase == Phase::Serving && (self.is_roster_due || !self.is_member);
-        (is_due && self.roster_outstanding.is_empty()).then_some(self.roster_not_before)
+        (is_due && self.roster_in_flight.is_empty()).then_some(self.roster_not_before)
     }
 
     /// When a heartbeat has to be appended; none while one is in flight, and after the last session was closed.
     fn heartbeat_at(&self) -> Option<Duration> {
         let is_alive = matches!(self.phase, Phase::Serving | Phase::Draining);
-        (is_alive && self.beat_outstanding.is_none()).then_some(self.beat_not_before)
+        (is_alive && self.heartbeat_in_flight.is_none()).then_some(self.heartbeat_not_before)
     }
 
     /// When a `bye` has to be appended; none while one is in flight, and before the last session was closed.
     fn bye_at(&self) -> Option<Duration> {
-        matches!(self.phase, Phase::Bye { outstanding: None, .. }).then_some(self.bye_not_before)
+        matches!(self.phase, Phase::Bye { in_flight: None, .. }).then_some(self.bye_not_before)
     }
 
     /// Whether the next tick begins with the `bye`.
@@ -276,15 +276,15 @@ impl Instance {
         let parts = u32::try_from(entries.len()).unwrap_or(u32::MAX);
         for (part, sessions) in (0..).zip(entries) {
             let record = self.record(at.clone(), Body::Roster { part, parts, sessions });
-            self.roster_outstanding.insert(record.seq);
+            self.roster_in_flight.insert(record.seq);
             records.push(record);
         }
     }
 
     fn append_heartbeat(&mut self, at: &Arc<str>, records: &mut Vec<Record>) {
-        let record = self.record(at.clone(), Body::Beat { n: self.beats });
-        self.beat_outstanding = Some((record.seq, self.clock.now()));
-        self.beat_not_before = self.clock.now() + INTERVAL;
+        let record = self.record(at.clone(), Body::Heartbeat { n: self.heartbeats });
+        self.heartbeat_in_flight = Some((record.seq, self.clock.now()));
+        self.heartbeat_not_before = self.clock.now() + INTERVAL;
         self.unanswered_since.get_or_insert(self.clock.now());
         records.push(record);
     }
@@ -292,7 +292,7 @@ impl Instance {
     fn append_bye(&mut self, at: &Arc<str>, records: &mut Vec<Record>) {
         let Phase::Bye { last, .. } = self.phase else { return };
         let bye = self.record(at.clone(), Body::Bye { last });
-        self.phase = Phase::Bye { last, outstanding: Some(bye.seq) };
+        self.phase = Phase::Bye { last, in_flight: Some(bye.seq) };
         self.bye_not_before = self.clock.now() + INTERVAL;
         records.push(bye);
     }
@@ -307,7 +307,7 @@ impl Instance {
     #[must_use]
     pub fn health(&self, now: Duration) -> Health {
         let silence = self.unanswered_since.map_or(Duration::ZERO, |since| self.clock.at(now).saturating_sub(since));
-        if !(self.has_been_member && self.has_heard_beat) {
+        if !(self.has_been_member && self.has_read_heartbeat) {
             Health::Starting
         } else if silence > DOWN_AFTER {
             Health::Down
@@ -336,7 +336,7 @@ impl Instance {
         }
         self.clock.advance(now);
         let bye = self.record(at, Body::Bye { last: false });
-        self.phase = Phase::Bye { last: false, outstanding: Some(bye.seq) };
+        self.phase = Phase::Bye { last: false, in_flight: Some(bye.seq) };
         self.bye_not_before = self.clock.now() + INTERVAL;
         Some(bye)
     }

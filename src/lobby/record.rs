@@ -87,7 +87,8 @@ pub enum Body {
         sessions: Vec<RosterEntry>,
     },
     /// The sender is alive, and reads what it appends: its `n`-th beat.
-    Beat {
+    #[serde(rename = "beat")]
+    Heartbeat {
         /// 1 for the first beat of this instance.
         n: u64,
     },

@@ -16,7 +16,7 @@ use super::record::{Body, InstanceId, Record, SessionId, User};
 use super::roster::{self, Collecting, Sessions};
 
 /// An instance is lost when another one has beaten this many times since it was last heard.
-pub const LEASE_BEATS: u32 = 10;
+pub const LEASE_HEARTBEATS: u32 = 10;
 
 /// What people see of a record.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -93,7 +93,7 @@ impl Lobby {
                     self.replace_sessions(from, sessions, events);
                 }
             }
-            Body::Beat { .. } => self.tick_others(from, events),
+            Body::Heartbeat { .. } => self.tick_others(from, events),
             Body::Joined { session, user } => self.join(from, *session, user, events),
             Body::Left { session } => self.leave(from, *session, events),
             Body::Said { session, text, id } => {
@@ -139,9 +139,9 @@ impl Lobby {
     fn tick_others(&mut self, from: InstanceId, events: &mut Vec<Event>) {
         let mut lost = Vec::new();
         for (id, instance) in self.instances.iter_mut().filter(|(id, _)| **id != from) {
-            let beats = instance.silence.entry(from).or_insert(0);
-            *beats += 1;
-            if *beats >= LEASE_BEATS {
+            let heartbeats = instance.silence.entry(from).or_insert(0);
+            *heartbeats += 1;
+            if *heartbeats >= LEASE_HEARTBEATS {
                 lost.push(*id);
             }
         }

@@ -38,8 +38,8 @@ pub fn said(session: u64, text: &str) -> Body {
     Body::Said { session: SessionId(session), text: text.into(), id: None }
 }
 
-pub fn beat(n: u64) -> Body {
-    Body::Beat { n }
+pub fn heartbeat(n: u64) -> Body {
+    Body::Heartbeat { n }
 }
 
 /// A log being written and read at once: gives each record its number, and shows what people see of it.
@@ -64,8 +64,8 @@ impl Story {
     }
 
     /// So many beats of one instance; the events of all of them.
-    pub fn beats(&mut self, from: InstanceId, count: u64) -> Vec<String> {
-        (0..count).flat_map(|n| self.tell(from, beat(n + 1))).collect()
+    pub fn heartbeats(&mut self, from: InstanceId, count: u64) -> Vec<String> {
+        (0..count).flat_map(|n| self.tell(from, heartbeat(n + 1))).collect()
     }
 
     pub fn online(&self) -> Vec<&str> {

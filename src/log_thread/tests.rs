@@ -8,6 +8,7 @@ use crossbeam_channel::{Sender, unbounded};
 use super::*;
 use crate::event_log::{AppendError, Appender, Reader};
 use crate::lobby::User;
+use crate::publisher::{self, Publisher};
 use crate::session::fan_out::DetachedThread;
 use crate::threads::lock;
 
@@ -70,10 +71,10 @@ impl Bench {
             undelivered: waiting,
             skipped: Arc::default(),
         };
-        let publisher = Arc::new(Publisher::new(ME, Arc::new(log.clone())));
+        let (publisher, driver) = publisher::open(ME, Arc::new(log.clone()));
         let (fan_out, mut detached) = FanOut::detached(1);
         let metrics = Arc::new(Metrics::new(Arc::default()));
-        let mut thread = LogThread::new(event_log, publisher.clone(), fan_out, metrics, Arc::default());
+        let mut thread = LogThread::new(event_log, driver, fan_out, metrics, Arc::default());
         thread.build_state().unwrap();
         let mut bench = Bench { thread, publisher, log, undelivered, fan_out: detached.remove(0) };
         bench.run_until("it is ready", |bench| bench.publisher.is_ready());
@@ -84,7 +85,7 @@ impl Bench {
     fn step(&mut self) {
         self.thread.poll(Duration::ZERO).unwrap();
         self.thread.report_undelivered();
-        let ticked = self.publisher.tick(&self.thread.lobby);
+        let ticked = self.thread.driver.tick(&self.thread.lobby);
         self.thread.set_health(ticked.health);
     }
 
@@ -108,7 +109,7 @@ impl Bench {
     /// The direct frames that were sent to the fan-out since the last call, by session.
     fn direct_frames(&self) -> Vec<(SessionId, String)> {
         let direct = |command| match command {
-            Command::Own { session, frame } => Some((session, String::from_utf8_lossy(&frame).into_owned())),
+            Command::Direct { session, frame } => Some((session, String::from_utf8_lossy(&frame).into_owned())),
             _ => None,
         };
         self.fan_out.commands.try_iter().filter_map(direct).collect()

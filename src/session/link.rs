@@ -47,7 +47,7 @@ impl<S: Socket> Link<S> {
     }
 
     /// Ends both directions at once: a blocked read returns.
-    pub fn cut(&self) {
+    pub fn disconnect(&self) {
         // It fails only when the connection is gone already.
         let _ = self.socket.shutdown(Shutdown::Both);
     }

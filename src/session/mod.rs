@@ -3,7 +3,7 @@
 //! Who does what, on which thread:
 //! - [`reader`]: the connection's own thread reads frames and appends to the log. It never writes to the socket.
 //! - [`fan_out`]: a few threads own the [`outbox`]es and do all the writing; they never block.
-//! - [`socket`]: what both need of the connection; in tests one in memory takes its place.
+//! - [`socket`]: what both need of the connection; in tests one in memory takes its index.
 //! - [`wire`]: websocket frames as bytes. [`protocol`]: what is in them. [`online_list`]: the list of names, encoded.
 //! - [`end`]: why a session ends, with its close code, log level and metric label.
 

@@ -16,7 +16,7 @@ const BLOCK_NAMES: usize = 128;
 #[derive(Debug, Default)]
 pub struct OnlineList {
     users: Vec<User>,
-    places: HashMap<User, usize>,
+    indices: HashMap<User, usize>,
     /// Block `b` has `users[b * BLOCK_NAMES..]`; none: changed since it was encoded.
     blocks: Vec<Option<Arc<[u8]>>>,
 }
@@ -24,22 +24,22 @@ pub struct OnlineList {
 impl OnlineList {
     /// Adds a person; one who is there already stays as he is.
     pub fn insert(&mut self, user: &User) {
-        if self.places.contains_key(user) {
+        if self.indices.contains_key(user) {
             return;
         }
-        let place = self.users.len();
-        self.places.insert(user.clone(), place);
+        let index = self.users.len();
+        self.indices.insert(user.clone(), index);
         self.users.push(user.clone());
-        self.touch(place);
+        self.touch(index);
     }
 
-    /// Takes a person out. The last one moves to his place, so that all blocks but the last stay full.
+    /// Takes a person out. The last one moves to his index, so that all blocks but the last stay full.
     pub fn remove(&mut self, user: &User) {
-        let Some(place) = self.places.remove(user) else { return };
-        self.users.swap_remove(place);
-        if let Some(moved) = self.users.get(place) {
-            self.places.insert(moved.clone(), place);
-            self.touch(place);
+        let Some(index) = self.indices.remove(user) else { return };
+        self.users.swap_remove(index);
+        if let Some(moved) = self.users.get(index) {
+            self.indices.insert(moved.clone(), index);
+            self.touch(index);
         }
         let last = self.users.len();
         self.blocks.truncate(last.div_ceil(BLOCK_NAMES));
@@ -71,8 +71,8 @@ impl OnlineList {
             .collect()
     }
 
-    fn touch(&mut self, place: usize) {
-        let number = place / BLOCK_NAMES;
+    fn touch(&mut self, index: usize) {
+        let number = index / BLOCK_NAMES;
         if number == self.blocks.len() {
             self.blocks.push(None);
         } else if let Some(block) = self.blocks.get_mut(number) {
@@ -83,8 +83,8 @@ impl OnlineList {
 
 fn encode(users: &[User], block: usize) -> Arc<[u8]> {
     let mut bytes = Vec::with_capacity(BLOCK_NAMES * 16);
-    for (place, user) in users.iter().enumerate().skip(block * BLOCK_NAMES).take(BLOCK_NAMES) {
-        if place > 0 {
+    for (index, user) in users.iter().enumerate().skip(block * BLOCK_NAMES).take(BLOCK_NAMES) {
+        if index > 0 {
             bytes.push(b',');
         }
         protocol::put_name(&user.username, &mut bytes);

@@ -14,19 +14,12 @@ use super::end::End;
 use super::link::Link;
 use super::socket::Socket;
 use super::wire;
+use crate::limits::{LIST_BYTES_PER_SECOND_MIN, LIST_GRACE, RETRY_PAUSE_FIRST, RETRY_PAUSE_MAX};
 
 /// How many parts one write takes at most (Linux allows 1,024).
 const PARTS_PER_WRITE: usize = 256;
-/// The pause before a socket that was full is tried again: the first, and the longest.
-const RETRY_FIRST: Duration = Duration::from_millis(2);
-const RETRY_LONGEST: Duration = Duration::from_millis(64);
 /// How long a peer has to take the close frame and to answer it.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
-/// A client has to read its list at this rate, or faster, and may begin so much later. (A slow mobile line carries
-/// some 5 KiB a second.) Without a bound, a client that reads a byte now and then would keep an old list in memory.
-const LIST_BYTES_PER_SECOND_MIN: u64 = 1024;
-const LIST_GRACE: Duration = Duration::from_secs(60);
-
 /// Bytes to be sent: whole frames, or one part of a frame that is shared in parts.
 #[derive(Debug, Clone)]
 pub struct Piece {
@@ -126,7 +119,7 @@ impl<S: Socket> Outbox<S> {
             list_deadline: now,
             direct: Vec::new(),
             origin: 0,
-            retry_pause: RETRY_FIRST,
+            retry_pause: RETRY_PAUSE_FIRST,
             retry_at: now,
             progress_at: now,
             ping_at,
@@ -266,7 +259,7 @@ impl<S: Socket> Outbox<S> {
         self.queued_bytes = 0;
         self.list_bytes = 0;
         self.direct = Vec::new();
-        self.link.cut();
+        self.link.disconnect();
     }
 
     /// What is due by time alone: pings, their answers, the token, the end of a close. To be called about once a
@@ -335,7 +328,7 @@ impl<S: Socket> Outbox<S> {
         }
         // The room that a burst made is given back.
         self.queue = VecDeque::new();
-        self.retry_pause = RETRY_FIRST;
+        self.retry_pause = RETRY_PAUSE_FIRST;
         if let Ping::Queued(since) = self.ping {
             self.ping = if self.link.heard_at() >= since { Ping::None } else { Ping::Sent(now) };
         }
@@ -360,7 +353,7 @@ impl<S: Socket> Outbox<S> {
     }
 
     fn pause(&mut self, progress: bool, now: Instant) {
-        self.retry_pause = if progress { RETRY_FIRST } else { (self.retry_pause * 2).min(RETRY_LONGEST) };
+        self.retry_pause = if progress { RETRY_PAUSE_FIRST } else { (self.retry_pause * 2).min(RETRY_PAUSE_MAX) };
         self.retry_at = now + self.retry_pause;
     }
 

@@ -7,15 +7,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use super::wire;
+use crate::limits::{ERROR_TEXT_CHARS_MAX, MESSAGE_ID_CHARS_MAX};
 use crate::lobby::Event;
-
-/// Characters of the id that a client may give a message.
-pub const MESSAGE_ID_CHARS_MAX: usize = 64;
-
-/// Characters of the text of an error. The JSON library quotes what it did not expect, whatever its length.
-const ERROR_TEXT_CHARS_MAX: usize = 256;
-/// The longest `error` frame. A character takes six bytes at most: a control character, escaped.
-pub const ERROR_FRAME_BYTES_MAX: usize = 256 + 6 * (ERROR_TEXT_CHARS_MAX + MESSAGE_ID_CHARS_MAX);
 
 /// A message that a client asks to be said.
 #[derive(Debug, PartialEq, Eq)]
@@ -204,6 +197,7 @@ fn put_json(value: &impl Serialize, out: &mut Vec<u8>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::limits::ERROR_FRAME_BYTES_MAX;
     use crate::lobby::User;
 
     const AT: &str = "2026-11-23T10:00:00.000000001+01:00";

@@ -56,14 +56,14 @@ pub struct NewSession<S = TcpStream> {
 pub fn run<S: Socket>(shared: &Sessions<S>, new: NewSession<S>) {
     let NewSession { link, user, token_expires_at, after_head } = new;
     let opened = Command::Open { link: link.clone(), token_expires_at };
-    if !shared.fan_out.tell(link.session, opened) {
+    if !shared.fan_out.send(link.session, opened) {
         return;
     }
     let username = user.username.clone();
     shared.metrics.session_opened();
     let open = OpenSession { shared, link: &link };
     let end = match shared.publisher.open_session(link.session, user) {
-        Ok(()) => Conversation::new(shared, &link, after_head).hold(),
+        Ok(()) => Conversation::new(shared, &link, after_head).run(),
         Err(_) => End::LogUnavailable,
     };
     let end = link.end(end);
@@ -83,12 +83,12 @@ impl<S: Socket> Drop for OpenSession<'_, S> {
     fn drop(&mut self) {
         let end = self.link.end(End::Internal);
         if end == End::Internal {
-            self.shared.fan_out.tell(self.link.session, close(self.link, end));
+            self.shared.fan_out.send(self.link.session, close(self.link, end));
         }
         self.shared.publisher.close_session(self.link.session);
         // The fan-out cuts the connection, behind the last frame: cut here, a close frame that waits there would be lost.
-        if !self.shared.fan_out.tell(self.link.session, Command::Forget(self.link.session)) {
-            self.link.cut();
+        if !self.shared.fan_out.send(self.link.session, Command::Forget(self.link.session)) {
+            self.link.disconnect();
         }
         self.shared.metrics.session_ended(end);
     }
@@ -101,7 +101,7 @@ fn finish<S: Socket>(shared: &Sessions<S>, link: &Link<S>, end: End) {
         End::Disconnected | End::PingTimeout | End::TokenExpired | End::TooSlow | End::Restarting => {}
         End::ClosedByClient => {}
         End::ProtocolError | End::NotUtf8 | End::TooBig | End::TooFast | End::Internal | End::LogUnavailable => {
-            shared.fan_out.tell(link.session, close(link, end));
+            shared.fan_out.send(link.session, close(link, end));
         }
     }
     if end != End::Disconnected {
@@ -154,7 +154,7 @@ impl<'a, S: Socket> Conversation<'a, S> {
     }
 
     /// Until the client goes, or has to.
-    fn hold(mut self) -> End {
+    fn run(mut self) -> End {
         loop {
             let received = match self.receiver.receive() {
                 Ok(received) => received,
@@ -164,11 +164,11 @@ impl<'a, S: Socket> Conversation<'a, S> {
             let go_on = match received {
                 Received::Text(frame) => self.message(|this| this.text(&frame)),
                 Received::Binary(_) => self.message(|this| this.answer(&protocol::binary_refused())),
-                Received::Ping(payload) => self.control(|this| this.own_frame(wire::pong(&payload))),
+                Received::Ping(payload) => self.control(|this| this.send_direct(wire::pong(&payload))),
                 Received::Pong => self.control(|_| ()),
                 Received::Close(code) => {
                     let frame = wire::close_reply(code);
-                    self.shared.fan_out.tell(self.link.session, Command::Close { session: self.link.session, frame });
+                    self.shared.fan_out.send(self.link.session, Command::Close { session: self.link.session, frame });
                     return End::ClosedByClient;
                 }
             };
@@ -214,10 +214,10 @@ impl<'a, S: Socket> Conversation<'a, S> {
     }
 
     fn answer(&mut self, error: &ClientError) {
-        self.own_frame(protocol::error_frame(error, &clock::rfc3339()));
+        self.send_direct(protocol::error_frame(error, &clock::rfc3339()));
     }
 
-    fn own_frame(&mut self, frame: Vec<u8>) {
-        self.shared.fan_out.tell(self.link.session, Command::Own { session: self.link.session, frame });
+    fn send_direct(&mut self, frame: Vec<u8>) {
+        self.shared.fan_out.send(self.link.session, Command::Direct { session: self.link.session, frame });
     }
 }

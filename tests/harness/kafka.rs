@@ -5,7 +5,7 @@
 //! this process closes: also when a test process is killed.
 
 use std::future::Future;
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Write};
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::pin::pin;

@@ -291,7 +291,7 @@ mod tests {
     use crate::lobby::{Body, InstanceId};
 
     fn record(seq: u64) -> Record {
-        Record { from: InstanceId(1), seq, at: "x".into(), body: Body::Beat { n: seq } }
+        Record { from: InstanceId(1), seq, at: "x".into(), body: Body::Heartbeat { n: seq } }
     }
 
     /// A real broker fails a producer for good too seldom to be waited for; this imitation does so when told.

@@ -93,7 +93,7 @@ impl Bench {
     }
 
     fn lose(&mut self) {
-        (0..10).for_each(|_| self.apply_other(Body::Beat { n: 1 }));
+        (0..10).for_each(|_| self.apply_other(Body::Heartbeat { n: 1 }));
     }
 }
 
@@ -101,8 +101,8 @@ fn is_roster(record: &Record) -> bool {
     matches!(record.body, Body::Roster { .. })
 }
 
-fn is_beat(record: &Record) -> bool {
-    matches!(record.body, Body::Beat { .. })
+fn is_heartbeat(record: &Record) -> bool {
+    matches!(record.body, Body::Heartbeat { .. })
 }
 
 fn roster_of(records: &[Record]) -> Vec<u64> {
@@ -118,7 +118,7 @@ fn it_starts_with_an_empty_roster_and_a_beat_and_is_ready_when_both_came_back() 
     let mut bench = Bench::new();
     let first = bench.tick();
     assert_eq!(first[0].body, roster_body(&[]));
-    assert_eq!(first[1].body, Body::Beat { n: 1 });
+    assert_eq!(first[1].body, Body::Heartbeat { n: 1 });
     assert_eq!((first[0].seq, first[1].seq, first.len()), (1, 2, 2));
     assert_eq!(bench.health(), Health::Starting);
     bench.deliver(&first[..1]);
@@ -131,13 +131,13 @@ fn it_starts_with_an_empty_roster_and_a_beat_and_is_ready_when_both_came_back() 
 fn a_beat_is_sent_a_second_after_the_last_one_and_only_when_that_came_back() {
     let mut bench = Bench::ready();
     let first: Vec<Record> = bench.tick();
-    assert!(first.iter().all(is_beat) && first.len() == 1);
+    assert!(first.iter().all(is_heartbeat) && first.len() == 1);
     bench.deliver(&first);
     bench.wait_ms(999);
     assert_eq!(bench.tick(), []);
     bench.wait_ms(1);
     let second = bench.tick();
-    assert!(second.iter().all(is_beat) && second.len() == 1);
+    assert!(second.iter().all(is_heartbeat) && second.len() == 1);
     bench.wait_ms(1_400);
     assert_eq!(bench.tick(), []);
     bench.deliver(&second);
@@ -148,9 +148,9 @@ fn a_beat_is_sent_a_second_after_the_last_one_and_only_when_that_came_back() {
 fn an_undelivered_beat_is_followed_by_the_next_one_and_the_silence_goes_on() {
     let mut bench = Bench::ready();
     for _ in 0..5 {
-        let beats: Vec<Record> = bench.tick();
-        assert_eq!(beats.len(), 1);
-        bench.instance.on_undelivered(&beats[0]);
+        let heartbeats: Vec<Record> = bench.tick();
+        assert_eq!(heartbeats.len(), 1);
+        bench.instance.on_undelivered(&heartbeats[0]);
         bench.wait_ms(1_000);
     }
     assert_eq!(bench.health(), Health::Stalled);
@@ -277,7 +277,7 @@ fn a_stop_drains_without_left_and_ends_with_bye() {
     bench.deliver(&[joined, other]);
     bench.instance.stop();
     assert_eq!(bench.instance.open_session(SessionId(2), user("Cid"), Bench::at()), None);
-    assert!(bench.run(3).iter().all(is_beat), "it goes on beating while a session is open");
+    assert!(bench.run(3).iter().all(is_heartbeat), "it goes on beating while a session is open");
     assert_eq!(bench.instance.close_session(SessionId(1), Bench::at()), None);
     assert_eq!(bench.instance.next_tick(bench.now), Duration::ZERO);
     let bye = bench.tick();
@@ -360,7 +360,12 @@ fn a_draining_instance_waits_between_two_ticks() {
     for _ in 0..12 {
         let records = bench.tick();
         bench.deliver(&records);
-        assert_ne!(bench.instance.next_tick(bench.now), Duration::ZERO, "after heartbeat {}", bench.instance.beats);
+        assert_ne!(
+            bench.instance.next_tick(bench.now),
+            Duration::ZERO,
+            "after heartbeat {}",
+            bench.instance.heartbeats
+        );
         bench.wait_ms(1_000);
     }
 }
@@ -383,7 +388,7 @@ fn a_record_of_an_earlier_incarnation_that_is_undelivered_changes_nothing() {
     let mut bench = Bench::new();
     let first = bench.tick();
     let before = format!("{:?}", bench.instance);
-    let bodies = [roster_body(&[]), joined_body(1, "Ann"), Body::Beat { n: 1 }, Body::Bye { last: false }];
+    let bodies = [roster_body(&[]), joined_body(1, "Ann"), Body::Heartbeat { n: 1 }, Body::Bye { last: false }];
     for record in first.iter().map(|record| record.seq).flat_map(|seq| bodies.clone().map(|body| (seq, body))) {
         let (seq, body) = record;
         bench.instance.on_undelivered(&Record { from: Y, seq, at: Bench::at(), body });

@@ -8,7 +8,8 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError};
 
-use super::{Command, Run, Settings};
+use super::{Batch, Command, Settings};
+use crate::limits::{COALESCING_DELAY_MAX, PRESENCE_COALESCING_DELAY_MAX, ROUND_BYTES_MAX, ROUND_DIRECT_BYTES_MAX};
 use crate::lobby::SessionId;
 use crate::session::end::End;
 use crate::session::link::Link;
@@ -16,18 +17,7 @@ use crate::session::outbox::Outbox;
 use crate::session::socket::Socket;
 use crate::session::wire;
 
-/// How much goes to each socket in one round. What comes next waits until all have got this.
-const ROUND_BYTES_MAX: usize = 32 * 1024;
-/// When the direct frames of one client reach this in a round, the round ends, so that the socket gets them before they
-/// count as something that the client did not read.
-const ROUND_DIRECT_BYTES_MAX: usize = 32 * 1024;
-/// A thread rests for as long as its round took, this long at most. When much is said, rounds would follow each other
-/// without a pause, each with one message more: resting makes them half as many. When little is said, the rest is over
-/// before the next message comes.
-const REST_MAX: Duration = Duration::from_millis(10);
-/// The same after a round in which people came or went: when thousands come at once, their own threads have to run too.
-const PRESENCE_REST_MAX: Duration = Duration::from_millis(50);
-/// Between two looks at what is due by time.
+/// The time between two ticks: pings, deadlines, expired tokens.
 const TICK: Duration = Duration::from_secs(1);
 /// The same while the server drains.
 const DRAIN_TICK: Duration = Duration::from_millis(20);
@@ -42,21 +32,21 @@ struct Drain {
 
 pub(super) struct FanOutThread<S> {
     commands: Receiver<Command<S>>,
-    taken_places: Receiver<()>,
+    used_credits: Receiver<()>,
     settings: Settings,
     outboxes: Vec<Outbox<S>>,
-    places: HashMap<SessionId, usize>,
+    indices: HashMap<SessionId, usize>,
     /// Those with something queued that their socket did not take.
     lagging: HashSet<SessionId>,
-    runs: Vec<Arc<[u8]>>,
-    run_bytes: usize,
-    run_events: u64,
+    batches: Vec<Arc<[u8]>>,
+    round_bytes: usize,
+    round_events: u64,
     /// The most bytes of direct frames that this round has for one client.
     round_direct_bytes: usize,
     /// Whether people come or go in this round.
     has_presence: bool,
     /// No round begins before.
-    rest_until: Instant,
+    coalesce_until: Instant,
     /// Sessions that have something of their own to send in this round.
     touched: Vec<SessionId>,
     /// Sessions whose last frame follows this round.
@@ -68,20 +58,20 @@ pub(super) struct FanOutThread<S> {
 }
 
 impl<S: Socket> FanOutThread<S> {
-    pub(super) fn new(commands: Receiver<Command<S>>, taken_places: Receiver<()>, settings: Settings) -> Self {
+    pub(super) fn new(commands: Receiver<Command<S>>, used_credits: Receiver<()>, settings: Settings) -> Self {
         FanOutThread {
             commands,
-            taken_places,
+            used_credits,
             settings,
             outboxes: Vec::new(),
-            places: HashMap::new(),
+            indices: HashMap::new(),
             lagging: HashSet::new(),
-            runs: Vec::new(),
-            run_bytes: 0,
-            run_events: 0,
+            batches: Vec::new(),
+            round_bytes: 0,
+            round_events: 0,
             round_direct_bytes: 0,
             has_presence: false,
-            rest_until: Instant::now(),
+            coalesce_until: Instant::now(),
             touched: Vec::new(),
             closing: Vec::new(),
             forgotten: Vec::new(),
@@ -129,19 +119,20 @@ impl<S: Socket> FanOutThread<S> {
     /// sends.
     fn take_round(&mut self, first: Command<S>) {
         self.take(first);
-        while self.run_bytes < ROUND_BYTES_MAX && self.round_direct_bytes < ROUND_DIRECT_BYTES_MAX {
-            let Ok(command) = self.commands.recv_deadline(self.rest_until) else { break };
+        while self.round_bytes < ROUND_BYTES_MAX && self.round_direct_bytes < ROUND_DIRECT_BYTES_MAX {
+            let Ok(command) = self.commands.recv_deadline(self.coalesce_until) else { break };
             self.take(command);
         }
         let begun_at = Instant::now();
         self.send_round();
-        let rest_max = if std::mem::take(&mut self.has_presence) { PRESENCE_REST_MAX } else { REST_MAX };
+        let delay_max =
+            if std::mem::take(&mut self.has_presence) { PRESENCE_COALESCING_DELAY_MAX } else { COALESCING_DELAY_MAX };
         let now = Instant::now();
-        self.rest_until = now + (now - begun_at).min(rest_max);
+        self.coalesce_until = now + (now - begun_at).min(delay_max);
         for (session, frame) in std::mem::take(&mut self.closing) {
-            if let Some(&place) = self.places.get(&session) {
-                self.outboxes[place].close(&frame, now);
-                self.note_lagging(place);
+            if let Some(&index) = self.indices.get(&session) {
+                self.outboxes[index].close(&frame, now);
+                self.note_lagging(index);
             }
         }
         std::mem::take(&mut self.forgotten).into_iter().for_each(|session| self.forget(session));
@@ -151,15 +142,15 @@ impl<S: Socket> FanOutThread<S> {
         let now = Instant::now();
         match command {
             Command::Open { link, token_expires_at } => self.open(link, token_expires_at, now),
-            Command::Events(run) => self.take_run(run, now),
-            Command::Own { session, frame } => self.add_direct(session, &frame, now),
+            Command::Events(batch) => self.take_batch(batch, now),
+            Command::Direct { session, frame } => self.add_direct(session, &frame, now),
             Command::Close { session, frame } => self.closing.push((session, frame)),
             Command::Forget(session) => self.forgotten.push(session),
             Command::CloseAll(end) => {
                 self.send_round();
-                (0..self.outboxes.len()).for_each(|place| self.close(place, end, now));
+                (0..self.outboxes.len()).for_each(|index| self.close(index, end, now));
             }
-            Command::CutAll => self.outboxes.iter_mut().for_each(Outbox::gone),
+            Command::DisconnectAll => self.outboxes.iter_mut().for_each(Outbox::gone),
             Command::Drain(within) => {
                 let least = self.outboxes.len() as f64 / within.as_secs_f64().max(0.1);
                 let per_second = least.max(DRAIN_SESSIONS_PER_SECOND);
@@ -173,73 +164,73 @@ impl<S: Socket> FanOutThread<S> {
         // Pings are spread over the interval by the session's number.
         let spread = self.settings.health.ping_interval.mul_f64((link.session.0 * 37 % 100) as f64 / 100.0);
         let ping_at = now + self.settings.health.ping_interval / 2 + spread / 2;
-        self.places.insert(link.session, self.outboxes.len());
+        self.indices.insert(link.session, self.outboxes.len());
         self.outboxes.push(Outbox::new(link, token_expires_at, ping_at, now));
     }
 
     fn add_direct(&mut self, session: SessionId, frame: &[u8], now: Instant) {
-        let Some(&place) = self.places.get(&session) else { return };
-        let Some(outbox) = self.outboxes.get_mut(place) else { return };
+        let Some(&index) = self.indices.get(&session) else { return };
+        let Some(outbox) = self.outboxes.get_mut(index) else { return };
         if let Err(end) = outbox.add_direct(frame, self.settings.outbox_bytes_max) {
-            self.close(place, end, now);
+            self.close(index, end, now);
         } else if outbox.is_live() {
             self.round_direct_bytes = self.round_direct_bytes.max(outbox.direct_bytes());
             self.touched.push(session);
         }
     }
 
-    fn take_run(&mut self, run: Run, now: Instant) {
+    fn take_batch(&mut self, batch: Batch, now: Instant) {
         // Its places are there: they were taken before the run was sent.
-        for _ in 0..run.places() {
-            let _ = self.taken_places.try_recv();
+        for _ in 0..batch.credits() {
+            let _ = self.used_credits.try_recv();
         }
-        let base = self.run_bytes;
-        for admission in run.admissions {
+        let base = self.round_bytes;
+        for admission in batch.admissions {
             if let Some(outbox) = self.outbox_mut(admission.session) {
                 outbox.admit(admission.list, base + admission.origin, now);
                 self.touched.push(admission.session);
             }
         }
-        self.has_presence |= run.has_presence;
-        if !run.frames.is_empty() {
-            self.run_bytes += run.frames.len();
-            self.run_events += run.events;
-            self.runs.push(run.frames);
+        self.has_presence |= batch.has_presence;
+        if !batch.frames.is_empty() {
+            self.round_bytes += batch.frames.len();
+            self.round_events += batch.events;
+            self.batches.push(batch.frames);
         }
     }
 
     /// Sends what was taken: to everybody when there are events, else to those who have something of their own.
     fn send_round(&mut self) {
-        let round: Arc<[u8]> = match self.runs.as_slice() {
+        let round: Arc<[u8]> = match self.batches.as_slice() {
             [] => Arc::from([]),
             [single] => single.clone(),
             several => several.concat().into(),
         };
-        self.runs.clear();
-        self.run_bytes = 0;
+        self.batches.clear();
+        self.round_bytes = 0;
         self.round_direct_bytes = 0;
-        let events = std::mem::take(&mut self.run_events);
+        let events = std::mem::take(&mut self.round_events);
         let touched = std::mem::take(&mut self.touched);
         let now = Instant::now();
         if round.is_empty() {
             for session in touched {
-                if let Some(&place) = self.places.get(&session) {
-                    self.send_to(place, &round, now);
+                if let Some(&index) = self.indices.get(&session) {
+                    self.send_to(index, &round, now);
                 }
             }
             return;
         }
-        let receivers = (0..self.outboxes.len()).filter(|place| self.send_to(*place, &round, now)).count();
+        let receivers = (0..self.outboxes.len()).filter(|index| self.send_to(*index, &round, now)).count();
         self.settings.metrics.delivered(events * receivers as u64);
     }
 
     /// Whether this one gets events.
-    fn send_to(&mut self, place: usize, round: &Arc<[u8]>, now: Instant) -> bool {
-        let Some(outbox) = self.outboxes.get_mut(place) else { return false };
+    fn send_to(&mut self, index: usize, round: &Arc<[u8]>, now: Instant) -> bool {
+        let Some(outbox) = self.outboxes.get_mut(index) else { return false };
         let is_live = outbox.is_live();
         match outbox.send_round(round, self.settings.outbox_bytes_max, now) {
-            Ok(()) => self.note_lagging(place),
-            Err(end) => self.close(place, end, now),
+            Ok(()) => self.note_lagging(index),
+            Err(end) => self.close(index, end, now),
         }
         is_live
     }
@@ -247,8 +238,8 @@ impl<S: Socket> FanOutThread<S> {
     fn retry_lagging(&mut self, now: Instant) {
         let mut lagging = std::mem::take(&mut self.lagging);
         lagging.retain(|session| {
-            let Some(&place) = self.places.get(session) else { return false };
-            let Some(outbox) = self.outboxes.get_mut(place) else { return false };
+            let Some(&index) = self.indices.get(session) else { return false };
+            let Some(outbox) = self.outboxes.get_mut(index) else { return false };
             if outbox.retry_at().is_some_and(|at| now >= at) && outbox.retry(now).is_err() {
                 outbox.link.end(End::Disconnected);
                 outbox.gone();
@@ -259,11 +250,11 @@ impl<S: Socket> FanOutThread<S> {
     }
 
     fn tick(&mut self, now: Instant) {
-        for place in 0..self.outboxes.len() {
+        for index in 0..self.outboxes.len() {
             let health = self.settings.health;
-            match self.outboxes[place].tick(&health, now) {
-                Ok(()) => self.note_lagging(place),
-                Err(end) => self.close(place, end, now),
+            match self.outboxes[index].tick(&health, now) {
+                Ok(()) => self.note_lagging(index),
+                Err(end) => self.close(index, end, now),
             }
         }
         self.tick_at = now + if self.drain.is_some() { DRAIN_TICK } else { TICK };
@@ -275,12 +266,12 @@ impl<S: Socket> FanOutThread<S> {
         let Some(drain) = &mut self.drain else { return };
         let due = ((now - drain.started_at).as_secs_f64() * drain.per_second).ceil() as usize;
         let mut closed = drain.closed;
-        for place in 0..self.outboxes.len() {
+        for index in 0..self.outboxes.len() {
             if closed >= due {
                 break;
             }
-            if self.outboxes[place].is_open() {
-                self.close(place, End::Restarting, now);
+            if self.outboxes[index].is_open() {
+                self.close(index, End::Restarting, now);
                 closed += 1;
             }
         }
@@ -289,38 +280,38 @@ impl<S: Socket> FanOutThread<S> {
         }
     }
 
-    fn close(&mut self, place: usize, end: End, now: Instant) {
-        let Some(outbox) = self.outboxes.get_mut(place) else { return };
+    fn close(&mut self, index: usize, end: End, now: Instant) {
+        let Some(outbox) = self.outboxes.get_mut(index) else { return };
         outbox.link.end(end);
         match end {
             End::Disconnected => outbox.gone(),
             End::TooSlow => outbox.close_behind(end, now),
             _ => outbox.close(&wire::close(end.row().code, end.row().words), now),
         }
-        self.note_lagging(place);
+        self.note_lagging(index);
     }
 
     /// To be called after whatever may have written: what the socket did not take has to be tried again.
-    fn note_lagging(&mut self, place: usize) {
-        if let Some(outbox) = self.outboxes.get(place).filter(|outbox| outbox.retry_at().is_some()) {
+    fn note_lagging(&mut self, index: usize) {
+        if let Some(outbox) = self.outboxes.get(index).filter(|outbox| outbox.retry_at().is_some()) {
             self.lagging.insert(outbox.link.session);
         }
     }
 
     fn forget(&mut self, session: SessionId) {
-        let Some(place) = self.places.remove(&session) else { return };
-        self.outboxes.swap_remove(place).link.cut();
-        if let Some(moved) = self.outboxes.get(place) {
-            self.places.insert(moved.link.session, place);
+        let Some(index) = self.indices.remove(&session) else { return };
+        self.outboxes.swap_remove(index).link.disconnect();
+        if let Some(moved) = self.outboxes.get(index) {
+            self.indices.insert(moved.link.session, index);
         }
     }
 
     fn outbox(&self, session: SessionId) -> Option<&Outbox<S>> {
-        self.outboxes.get(*self.places.get(&session)?)
+        self.outboxes.get(*self.indices.get(&session)?)
     }
 
     fn outbox_mut(&mut self, session: SessionId) -> Option<&mut Outbox<S>> {
-        self.outboxes.get_mut(*self.places.get(&session)?)
+        self.outboxes.get_mut(*self.indices.get(&session)?)
     }
 }
 

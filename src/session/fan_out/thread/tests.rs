@@ -21,11 +21,11 @@ struct Bench {
 impl Bench {
     fn new() -> Self {
         let (commands, waiting) = unbounded();
-        let (_, taken_places) = unbounded();
+        let (_, used_credits) = unbounded();
         let health = HealthTimes { ping_interval: PING_INTERVAL, pong_timeout: Duration::from_secs(10) };
         let metrics = Arc::new(Metrics::new(Arc::default()));
         let settings = Settings { outbox_bytes_max: OUTBOX_BYTES_MAX, health, metrics };
-        Bench { thread: FanOutThread::new(waiting, taken_places, settings), commands }
+        Bench { thread: FanOutThread::new(waiting, used_credits, settings), commands }
     }
 
     /// A session that waits for its list.
@@ -68,7 +68,7 @@ fn events(frames: &[u8], admitted: &[(u64, Vec<Piece>)]) -> Command<FakeSocket> 
     let admission =
         |(session, list): &(u64, Vec<Piece>)| Admission { session: SessionId(*session), list: list.clone(), origin: 0 };
     let admissions = admitted.iter().map(admission).collect();
-    Command::Events(Run { frames: frames.into(), events: 1, has_presence: false, admissions })
+    Command::Events(Batch { frames: frames.into(), events: 1, has_presence: false, admissions })
 }
 
 /// A list frame with a payload of this length, in several parts.
@@ -82,7 +82,7 @@ fn list(bytes: usize) -> Vec<Piece> {
 }
 
 fn direct(session: u64, frame: Vec<u8>) -> Command<FakeSocket> {
-    Command::Own { session: SessionId(session), frame }
+    Command::Direct { session: SessionId(session), frame }
 }
 
 /// Error frames, each one different.

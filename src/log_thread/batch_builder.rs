@@ -1,15 +1,15 @@
-//! [`RunBuilder`]: what the fan-out gets next, gathered by the log thread event by event.
+//! [`BatchBuilder`]: what the fan-out gets next, gathered by the log thread event by event.
 
 use std::sync::Arc;
 
 use crate::lobby::{Event, SessionId};
-use crate::session::fan_out::{Admission, Command, FanOut, Run};
+use crate::session::fan_out::{Admission, Batch, Command, FanOut};
 use crate::session::outbox::Piece;
 use crate::session::protocol;
 use crate::session::wire;
 
 /// Gathers what the fan-out gets next.
-pub(super) struct RunBuilder {
+pub(super) struct BatchBuilder {
     frames: Vec<u8>,
     events: u64,
     has_presence: bool,
@@ -17,9 +17,9 @@ pub(super) struct RunBuilder {
     admissions: Vec<Vec<Admission>>,
 }
 
-impl RunBuilder {
+impl BatchBuilder {
     pub(super) fn new(threads: usize) -> Self {
-        RunBuilder {
+        BatchBuilder {
             frames: Vec::new(),
             events: 0,
             has_presence: false,
@@ -56,8 +56,8 @@ impl RunBuilder {
         self.frames.clear();
         let (events, has_presence) = (std::mem::take(&mut self.events), std::mem::take(&mut self.has_presence));
         for (thread, admissions) in self.admissions.iter_mut().enumerate() {
-            let run = Run { frames: frames.clone(), events, has_presence, admissions: std::mem::take(admissions) };
-            fan_out.tell_thread(thread, Command::Events(run));
+            let batch = Batch { frames: frames.clone(), events, has_presence, admissions: std::mem::take(admissions) };
+            fan_out.send_to_thread(thread, Command::Events(batch));
         }
     }
 }
