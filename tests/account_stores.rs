@@ -3,6 +3,7 @@
 
 mod harness;
 
+use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -12,7 +13,7 @@ use std::{fs, thread};
 use harness::postgres::{Database, Server, database, silent_listener};
 use ich::accounts::rules::{email_key, username_key};
 use ich::accounts::{
-    AccountError, AccountStore, Accounts, CreateError, NewAccount, NewUser, StoreError, postgres, sqlite,
+    AccountError, AccountLimits, AccountStore, Accounts, CreateError, NewAccount, NewUser, StoreError, postgres, sqlite,
 };
 use ich::supervisor::Supervisor;
 
@@ -171,18 +172,24 @@ fn texts_are_kept_as_they_are(place: &dyn Place) {
     assert_eq!(store.find_by_email_key(&email_key(&email)).unwrap().unwrap().account.username, username);
 }
 
+/// Of every client here.
+const ADDRESS: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+
 fn people_register_and_log_in(place: &dyn Place) {
-    let accounts = Accounts::new(place.open(), 2, || {}, &Supervisor::default()).unwrap();
+    let accounts = Accounts::new(place.open(), AccountLimits::new(0, 0), 2, || {}, &Supervisor::default()).unwrap();
     let bob = accounts
-        .create_user(NewUser {
-            email: "Bob@example.com".to_owned(),
-            username: "Bob".to_owned(),
-            password: "correct horse".to_owned(),
-        })
+        .create_user(
+            ADDRESS,
+            NewUser {
+                email: "Bob@example.com".to_owned(),
+                username: "Bob".to_owned(),
+                password: "correct horse".to_owned(),
+            },
+        )
         .unwrap();
-    assert_eq!(accounts.log_in("bob@EXAMPLE.com", "correct horse"), Ok(bob));
-    assert_eq!(accounts.log_in("bob@example.com", "correct hors"), Err(AccountError::WrongCredentials));
-    assert_eq!(accounts.log_in("eve@example.com", "correct horse"), Err(AccountError::WrongCredentials));
+    assert_eq!(accounts.log_in(ADDRESS, "bob@EXAMPLE.com", "correct horse"), Ok(bob));
+    assert_eq!(accounts.log_in(ADDRESS, "bob@example.com", "correct hors"), Err(AccountError::WrongCredentials));
+    assert_eq!(accounts.log_in(ADDRESS, "eve@example.com", "correct horse"), Err(AccountError::WrongCredentials));
 }
 
 /// Fails in time, whatever is asked.
