@@ -166,7 +166,7 @@ impl Config {
             database_url: settings.database_url(),
             kafka: settings.kafka(),
             jwt_secret: settings.jwt_secret(),
-            jwt_public_key_file: settings.optional("ICH_JWT_PUBLIC_KEY_FILE").map(PathBuf::from),
+            jwt_public_key_file: settings.jwt_public_key_file(),
             jwt_issuer: settings.text("ICH_JWT_ISSUER"),
             token_ttl: Duration::from_secs(3600 * settings.number("ICH_TOKEN_TTL_HOURS", 1, 24 * 366)),
             allowed_origins: settings.origins(),

@@ -187,12 +187,20 @@ fn nor_in_what_is_said_about_bad_settings() {
 #[test]
 fn nor_when_the_database_cannot_be_used() {
     let folder = Folder(new_dir());
-    for url in ["postgres://me:hunter2@here:port/db", "postgres://me:hunter2@127.0.0.1/db?sslmode=sometimes"] {
+    for url in [
+        "postgres://me:hunter2@here:port/db",
+        "postgres://me:hunter2@127.0.0.1/db?sslmode=sometimes",
+        "postgres://me:hunter2@127.0.0.1/db?pgbouncer=true",
+        "postgres://me:pass@hunter2@127.0.0.1/db",
+        "postgres://me:hunter2@127.0.0.1/db?sslmode=verify-full&sslrootcert=/no/such/file",
+    ] {
         let settings = [("ICH_DATABASE_URL", url), ("ICH_LOG", "trace")];
-        let output = command(&folder.0, &settings).output().unwrap();
-        assert_eq!(output.status.code(), Some(1));
-        let said = String::from_utf8(output.stderr).unwrap();
-        assert!(said.contains("ICH_DATABASE_URL") && !said.contains("hunter2"), "{said}");
+        for arguments in [&["check"][..], &[]] {
+            let output = command(&folder.0, &settings).args(arguments).output().unwrap();
+            let said = String::from_utf8(output.stderr).unwrap();
+            assert_eq!(output.status.code(), Some(2), "{url}: {said}");
+            assert!(said.contains("ICH_DATABASE_URL") && !said.contains("hunter2"), "{said}");
+        }
     }
 }
 

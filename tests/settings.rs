@@ -362,3 +362,16 @@ fn kafka_settings_that_do_not_go_together_are_faults() {
         assert!(output.status.success(), "{list}: {}", text(&output.stderr));
     }
 }
+
+#[test]
+fn files_that_cannot_be_used_are_faults() {
+    let folder = Folder::new();
+    fs::write(folder.0.join("text.pem"), "no key and no certificate").unwrap();
+    let kafka = [("ICH_KAFKA_BROKERS", "127.0.0.1:9092"), ("ICH_KAFKA_SECURITY_PROTOCOL", "ssl")];
+    for file in ["missing.pem", "text.pem"] {
+        let said = refused(&folder, b"", &[kafka[0], kafka[1], ("ICH_KAFKA_CA_FILE", file)]);
+        assert!(said.contains(&format!("ICH_KAFKA_CA_FILE={file}")), "{said}");
+        let said = refused(&folder, b"", &[("ICH_JWT_SECRET", ""), ("ICH_JWT_PUBLIC_KEY_FILE", file)]);
+        assert!(said.contains(&format!("ICH_JWT_PUBLIC_KEY_FILE={file}")), "{said}");
+    }
+}

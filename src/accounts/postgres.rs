@@ -83,6 +83,14 @@ pub fn open(url: &str, supervisor: &Supervisor) -> Result<PostgresStore, StoreEr
     Ok(PostgresStore { pool })
 }
 
+/// Finds what is wrong with the URL and its certificates without connecting: as [`open`] would.
+///
+/// # Errors
+/// What is wrong; the text has no part of the URL.
+pub fn check_url(url: &str) -> Result<(), String> {
+    Database::new(url).map(drop)
+}
+
 impl AccountStore for PostgresStore {
     fn create(&self, account: &NewAccount) -> Result<i64, CreateError> {
         match self.call(Request::Create(account.clone()))? {
@@ -280,6 +288,11 @@ impl Database {
              special characters in the password percent-encoded (@ as %40), and parameters as in libpq"
                 .to_owned()
         };
+        // The parser would take the rest of the password for the name of a host, and look it up.
+        let authority = url.split_once("://").and_then(|(_, rest)| rest.split(['/', '?']).next());
+        if authority.is_some_and(|authority| authority.matches('@').count() > 1) {
+            return Err(not_understood());
+        }
         let (url, tls) = TlsSettings::take_from(url).ok_or_else(not_understood)?;
         let mut config: Config = url.parse().map_err(|_| not_understood())?;
         config.ssl_mode(tls.mode);

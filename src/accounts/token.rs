@@ -204,6 +204,14 @@ impl Tokens {
     }
 }
 
+/// Finds out whether this PEM text is a public key that [`Tokens::new`] takes.
+///
+/// # Errors
+/// [`TokenError::UnusableKey`].
+pub fn check_public_key(pem: &str) -> Result<(), TokenError> {
+    public_key(pem).map(drop).ok_or(TokenError::UnusableKey)
+}
+
 /// The key, and the one algorithm that goes with its type.
 fn public_key(pem: &str) -> Option<(DecodingKey, Algorithm)> {
     // A private key or a certificate would be taken apart as well; neither belongs here.

@@ -2,11 +2,15 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
+
+use openssl::x509::X509;
 
 use super::kubernetes;
 use super::table::{SETTINGS, default_of};
 use super::{LogFilter, LogFormat, Secret};
+use crate::accounts::{postgres, token};
 use crate::event_log::kafka_settings::KafkaSettings;
 
 /// Takes settings out of the values and gathers what is wrong with them.
@@ -136,6 +140,8 @@ impl Reader<'_> {
         if !url.starts_with("postgres://") && !url.starts_with("postgresql://") {
             // The value may hold a password: it is not repeated.
             self.faults.push("ICH_DATABASE_URL does not begin with postgres://".into());
+        } else {
+            self.faults.extend(postgres::check_url(&url).err());
         }
         Some(Secret(url))
     }
@@ -173,7 +179,35 @@ impl Reader<'_> {
             ca_file: self.optional("ICH_KAFKA_CA_FILE"),
         };
         self.faults.extend(settings.faults());
+        if let Some(path) = &settings.ca_file {
+            self.check_certificates("ICH_KAFKA_CA_FILE", path);
+        }
         Some(settings)
+    }
+
+    /// A folder is not looked into: OpenSSL takes one too.
+    fn check_certificates(&mut self, name: &str, path: &str) {
+        if Path::new(path).is_dir() {
+            return;
+        }
+        match std::fs::read(path) {
+            Err(error) => self.fault(name, path, &format!("cannot be read: {error}")),
+            Ok(pem) if X509::stack_from_pem(&pem).is_ok_and(|certificates| !certificates.is_empty()) => {}
+            Ok(_) => self.fault(name, path, "has no certificate in the form of PEM (-----BEGIN CERTIFICATE-----)"),
+        }
+    }
+
+    /// The file of the issuer's public key, if it can be used.
+    pub(super) fn jwt_public_key_file(&mut self) -> Option<PathBuf> {
+        let name = "ICH_JWT_PUBLIC_KEY_FILE";
+        let path = self.optional(name)?;
+        let checked = std::fs::read_to_string(&path)
+            .map_err(|error| format!("cannot be read: {error}"))
+            .and_then(|pem| token::check_public_key(&pem).map_err(|error| format!("cannot be used: {error}")));
+        if let Err(what) = checked {
+            self.fault(name, &path, &what);
+        }
+        Some(PathBuf::from(path))
     }
 
     /// Without brokers they would have no effect, and the server would be a lobby of its own.
