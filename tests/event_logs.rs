@@ -3,7 +3,7 @@
 mod harness;
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -306,6 +306,28 @@ fn an_unreachable_broker_is_no_fault_when_opening_and_a_reason_when_reading() {
     let dropping = Instant::now();
     drop(log);
     assert!(dropping.elapsed() < Duration::from_secs(5), "dropping took {:?}", dropping.elapsed());
+}
+
+#[test]
+fn a_reader_that_waits_for_a_broker_gives_up_when_it_is_told() {
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let brokers = [nowhere().brokers, silent.local_addr().expect("its address").to_string()];
+    for brokers in brokers {
+        let mut log = kafka::open(&KafkaSettings { brokers, ..nowhere() }).expect("opening");
+        let give_up = Arc::new(AtomicBool::new(false));
+        log.reader.give_up_when(Arc::clone(&give_up));
+        thread::scope(|scope| {
+            let rewinding = scope.spawn(|| log.reader.rewind(10));
+            // While it waits; if it has not begun to, it gives up at once.
+            thread::sleep(Duration::from_millis(300));
+            give_up.store(true, Ordering::Release);
+            let Ok(Err(ReadError::Unavailable(reason))) = rewinding.join() else { panic!("there is no broker") };
+            // Without the flag, it ends after some seconds with a reason of the network.
+            assert_eq!(reason, "reading was given up");
+        });
+        // Polling would wait for a minute.
+        log.reader.poll(PATIENCE, 10, &mut Vec::new()).expect("polling");
+    }
 }
 
 #[test]

@@ -216,3 +216,13 @@ fn a_roster_is_split_into_what_the_topic_takes() {
     all.push("Late");
     wait_online([&late, &people[0]], &all);
 }
+
+#[test]
+fn a_topic_that_cannot_be_made_is_reported_once_a_minute() {
+    let Some(broker) = Broker::shared() else { return };
+    let cluster = Cluster::new(broker);
+    let server = cluster.launch_with(&[("ICH_KAFKA_REPLICATION_FACTOR", "3")]);
+    let line = line_with(&server, "cannot be made");
+    assert!(line.contains(&cluster.topic) && line.contains("replication factor"), "{line}");
+    waits_idle(&server, "cannot be made");
+}

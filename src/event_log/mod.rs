@@ -96,7 +96,7 @@ pub trait Appender: Send + Sync {
 /// The reading end. Owned by the log thread.
 pub trait Reader: Send {
     /// Makes the reader give up waiting within about 100 ms once `flag` is true: [`Reader::rewind`] then fails with
-    /// [`ReadError::Unavailable`], and [`Reader::poll`] returns what it has. A reader that never waits for another
+    /// [`ReadError::Unavailable`], and [`Reader::poll`] returns without waiting. A reader that never waits for another
     /// process may ignore it.
     fn give_up_when(&mut self, flag: Arc<AtomicBool>) {
         drop(flag);

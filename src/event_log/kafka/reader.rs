@@ -25,6 +25,8 @@ use crate::lobby::Record;
 
 /// How long one [`Reader::rewind`] may take.
 const REWIND_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long reading the settings of the topic may take.
+const SETTINGS_TIMEOUT: Duration = Duration::from_secs(2);
 /// How long to wait before asking again whether a topic that was just made is there.
 const TOPIC_RETRY: Duration = Duration::from_millis(50);
 fn consumer_config(settings: &KafkaSettings) -> ClientConfig {
@@ -127,7 +129,7 @@ impl KafkaReader {
         loop {
             match answer.recv_timeout(GIVE_UP_CHECK) {
                 Ok(answer) => return Ok(answer),
-                Err(_) if self.is_given_up() => return Err(ReadError::Unavailable("reading was given up".into())),
+                Err(_) if self.is_given_up() => return Err(given_up()),
                 // The consumer may wait for longer than it was told to.
                 Err(RecvTimeoutError::Timeout) if Instant::now() < deadline + GIVE_UP_CHECK => {}
                 Err(_) => return Ok(Err(KafkaError::MetadataFetch(Code::OperationTimedOut))),
@@ -185,7 +187,8 @@ impl KafkaReader {
         }
     }
 
-    /// Refuses a topic whose settings do not let the lobby work, and keeps what is written within its limits.
+    /// Refuses a topic whose settings do not let the lobby work, and keeps what is written within its limits. Goes on
+    /// without the settings if they cannot be read: when Kafka refuses a record, `topic_watch.rs` reads them again.
     fn use_settings(&self, deadline: Instant) -> Result<(), ReadError> {
         let settings = loop {
             match self.admin.settings(deadline, &self.give_up) {
@@ -195,7 +198,7 @@ impl KafkaReader {
                     Some(Code::UnknownTopicOrPartition | Code::UnknownTopic) => {
                         thread::sleep(TOPIC_RETRY.min(left_until(deadline)?));
                     }
-                    code if code.is_some_and(is_no_answer) => return Err(self.no_answer(&error)),
+                    _ if self.is_given_up() => return Err(given_up()),
                     _ => {
                         self.writer.warn(&format!(
                             "the settings of the Kafka topic {} cannot be read ({error}), so they are not checked: grant \
@@ -271,7 +274,7 @@ impl KafkaReader {
         // The consumer may have heard of its brokers, and failed to reach them, before it was asked for them.
         let at_fault = reason.split_once(": ").map(|(address, _)| address).filter(|address| {
             let port = address.rsplit_once(':').map(|(_, port)| port.parse::<u16>());
-            matches!(port, Some(Ok(_))) && !self.is_in_settings(address)
+            matches!(port, Some(Ok(_))) && !address.contains(' ') && !self.is_in_settings(address)
         });
         let advertised = match at_fault {
             Some(address) if self.advertised.is_empty() => address.to_owned(),
@@ -338,6 +341,10 @@ impl KafkaReader {
     }
 }
 
+fn given_up() -> ReadError {
+    ReadError::Unavailable("reading was given up".into())
+}
+
 fn new_consumer(config: &ClientConfig, topic: &str, hearsay: &Arc<Hearsay>) -> Result<LiveConsumer, KafkaError> {
     let ears = Ears { client: CONSUMER, topic: topic.to_owned(), hearsay: Arc::clone(hearsay) };
     Ok(Arc::new(DropWithin(Some(config.create_with_context(ears)?))))
@@ -386,8 +393,8 @@ impl Reader for KafkaReader {
         }
         self.consumer.unassign().map_err(|error| self.unavailable(&error))?;
         self.have_topic(deadline)?;
-        self.use_settings(deadline)?;
         let (low, end) = self.bounds(deadline)?;
+        self.use_settings(deadline.min(Instant::now() + SETTINGS_TIMEOUT))?;
         let start = low.max(end.saturating_sub(records));
         let mut assignment = TopicPartitionList::with_capacity(1);
         assignment
@@ -411,12 +418,12 @@ impl Reader for KafkaReader {
         let before = entries.len();
         // Counts what is skipped, too: a log full of rubbish must not keep this thread here.
         let mut seen = before;
-        while seen < max {
+        while seen < max && !self.is_given_up() {
             let is_first = entries.len() == before;
             let left = deadline.saturating_duration_since(Instant::now());
             let wait = if is_first { left.min(GIVE_UP_CHECK) } else { Duration::ZERO };
             let failed = match self.consumer.poll(wait) {
-                None if is_first && Instant::now() < deadline && !self.is_given_up() => continue,
+                None if is_first && Instant::now() < deadline => continue,
                 None => break,
                 Some(Ok(message)) => {
                     seen += 1;
