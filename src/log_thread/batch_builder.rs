@@ -76,3 +76,85 @@ pub(super) fn users_online(sent_at: &str, names: &[Arc<[u8]>]) -> Vec<Piece> {
     pieces.push(Piece::part(protocol::USERS_ONLINE_TAIL.into(), true));
     pieces
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::lobby::User;
+    use crate::session::testing::frames;
+
+    const AT: &str = "2026-11-23T10:00:00.000000001+01:00";
+
+    #[derive(Debug, Clone)]
+    enum Step {
+        Put { name: String },
+        Say { name: String },
+        Admit { session: u64 },
+        Flush,
+    }
+
+    fn steps() -> impl Strategy<Value = Vec<Step>> {
+        let step = prop_oneof![
+            3 => ".{0,200}".prop_map(|name| Step::Put { name }),
+            2 => ".{0,200}".prop_map(|name| Step::Say { name }),
+            2 => (0u64..9).prop_map(|session| Step::Admit { session }),
+            1 => Just(Step::Flush),
+        ];
+        prop::collection::vec(step, 0..40)
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+        /// Whatever is put in comes out on each thread, once and in order, and an admission at the boundary of a frame.
+        #[test]
+        fn every_thread_gets_every_event_and_each_admission_once(steps in steps()) {
+            let (fan_out, threads) = FanOut::detached(2);
+            let mut builder = BatchBuilder::new(2);
+            let mut expected = Vec::new();
+            // By thread: the session, and the events before it.
+            let mut admitted = [Vec::new(), Vec::new()];
+            for step in steps {
+                let user = |name: &str| User { id: name.into(), username: name.into() };
+                let event = match step {
+                    Step::Put { name } => Event::UserJoined { user: user(&name) },
+                    Step::Say { name } => Event::Said { user: user(&name), text: "hi".into(), id: None },
+                    Step::Admit { session } => {
+                        let thread = fan_out.thread_of(SessionId(session));
+                        admitted[thread].push((SessionId(session), expected.len()));
+                        builder.admit(thread, SessionId(session), users_online(AT, &[]));
+                        continue;
+                    }
+                    Step::Flush => {
+                        builder.flush(&fan_out);
+                        prop_assert_eq!(builder.len_bytes(), 0);
+                        continue;
+                    }
+                };
+                builder.put(&event, AT);
+                let mut frame = Vec::new();
+                protocol::put_event(&event, AT, &mut frame);
+                expected.push(frame);
+            }
+            builder.flush(&fan_out);
+            for (thread, admitted) in threads.iter().zip(admitted) {
+                let (mut events, mut got_admitted) = (Vec::new(), Vec::new());
+                for command in thread.commands.try_iter() {
+                    let Command::Events(batch) = command else { panic!("not a batch") };
+                    let (whole, rest) = frames(&batch.frames);
+                    prop_assert_eq!((whole.len() as u64, rest), (batch.events, 0));
+                    prop_assert!(!batch.frames.is_empty() || !batch.admissions.is_empty() || threads.len() > 1);
+                    for admission in &batch.admissions {
+                        let (before, rest) = frames(&batch.frames[..admission.origin]);
+                        prop_assert_eq!(rest, 0, "its events begin inside a frame");
+                        got_admitted.push((admission.session, events.len() + before.len()));
+                    }
+                    events.extend(whole);
+                }
+                prop_assert!(events == expected);
+                prop_assert_eq!(got_admitted, admitted);
+            }
+        }
+    }
+}

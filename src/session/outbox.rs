@@ -49,7 +49,8 @@ impl Piece {
         Piece { sent: 0, bytes, kind: PieceKind::Part { is_last } }
     }
 
-    fn rest(&self) -> &[u8] {
+    /// What the socket has not taken yet.
+    pub(crate) fn rest(&self) -> &[u8] {
         self.bytes.get(self.sent..).unwrap_or_default()
     }
 }

@@ -221,3 +221,6 @@ impl<'a, S: Socket> Conversation<'a, S> {
         self.shared.fan_out.send(self.link.session, Command::Direct { session: self.link.session, frame });
     }
 }
+
+#[cfg(test)]
+mod tests;
