@@ -1,5 +1,5 @@
-//! The log thread: it polls the event log, folds what comes into the lobby, encodes each event once and hands it to the
-//! fan-out. It owns the state; nobody else changes it.
+//! The log thread: polls the event log, applies each record to the lobby, encodes each event once and sends the events
+//! to the fan-out in batches. It owns the lobby: no other thread reads or changes it.
 //!
 //! It must never wait for a client, a store or a lock that is held across I/O.
 
@@ -28,14 +28,14 @@ use crate::session::fan_out::{Command, FanOut};
 use crate::session::online_list::OnlineList;
 use crate::session::protocol;
 
-/// The longest wait for a record: the instance's clock has to tick too.
+/// The longest wait for a record. The instance needs a tick at least once a second.
 const POLL_WAIT: Duration = Duration::from_secs(1);
-/// Between two attempts to reach a log that does not answer.
+/// The pause between two attempts to reach a log that does not answer.
 const RETRY_WAIT: Duration = Duration::from_secs(1);
 /// How often that wait checks whether the log was abandoned.
 const ABANDON_CHECK: Duration = Duration::from_millis(50);
 
-/// The thread's own things.
+/// The log thread and its state.
 pub struct LogThread {
     log: EventLog,
     driver: PublisherDriver,
@@ -45,9 +45,9 @@ pub struct LogThread {
     me: InstanceId,
     lobby: Lobby,
     online: OnlineList,
-    /// Whether what was read of the log is enough to know who is there.
+    /// Until the state is exact: tells whether enough of the log was read.
     bootstrap: Option<Bootstrap>,
-    /// Sessions of this instance that get events.
+    /// Sessions of this instance that became live: they get events.
     live: HashSet<SessionId>,
     batch: BatchBuilder,
     events: Vec<Event>,
@@ -59,7 +59,7 @@ pub struct LogThread {
 /// Why the thread ended.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum LogThreadEnd {
-    /// The instance has said `bye`, and all has come back.
+    /// The `bye` of this instance was read: nothing of it is in flight.
     #[error("the event log was left as asked")]
     Stopped,
     /// It was told to give up.
@@ -229,11 +229,11 @@ impl LogThread {
         polled
     }
 
-    /// Applies one record, and notes what its people and ours get to see.
+    /// Applies one record and adds its events, and the sessions that it makes live, to the batch.
     fn apply(&mut self, record: &Record) {
         let own = record.from == self.me;
         let admits = own && matches!(record.body, Body::Joined { .. } | Body::Roster { .. });
-        // The state just before: what a session that is admitted by this record gets to see first.
+        // The list before this record: the first frame of a session that this record makes live.
         let before = if admits { self.online.snapshot() } else { Vec::new() };
         self.lobby.apply(record, &mut self.events);
         if let Some(bootstrap) = &mut self.bootstrap {
@@ -244,7 +244,8 @@ impl LogThread {
         }
         match &record.body {
             Body::Left { session } if own => drop(self.live.remove(session)),
-            // Void: this instance was lost while it was under way. (Not one that is there twice: its author is there.)
+            // Ignored by the lobby: this instance was lost while the message was in flight. (A duplicate is ignored
+            // too, but its author's session is known.)
             Body::Said { session, id, .. } if own && self.lobby.user_of(self.me, *session).is_none() => {
                 self.answer_unavailable(*session, id.clone());
             }
@@ -266,8 +267,8 @@ impl LogThread {
         }
     }
 
-    /// Makes the sessions live that are in the lobby by this record: `before` is sent to them, and everything from this
-    /// record's own events on.
+    /// Makes the sessions live that this record added to the lobby. Each gets `before`, the list as it was before this
+    /// record, and then all events, beginning with those of this record.
     fn admit(&mut self, record: &Record, before: &[Arc<[u8]>]) {
         if !self.lobby.is_member(self.me) {
             return;

@@ -1,4 +1,4 @@
-//! [`BatchBuilder`]: what the fan-out gets next, gathered by the log thread event by event.
+//! [`BatchBuilder`]: collects the events of the records that the log thread applies into the next batch for the fan-out.
 
 use std::sync::Arc;
 
@@ -8,7 +8,7 @@ use crate::session::outbox::Piece;
 use crate::session::protocol;
 use crate::session::wire;
 
-/// Gathers what the fan-out gets next.
+/// The next batch. Its frames are the same for all fan-out threads; each thread gets the admissions of its sessions.
 pub(super) struct BatchBuilder {
     frames: Vec<u8>,
     events: u64,
@@ -27,19 +27,19 @@ impl BatchBuilder {
         }
     }
 
-    /// How long its frames are.
+    /// The length of its frames.
     pub(super) fn len_bytes(&self) -> usize {
         self.frames.len()
     }
 
-    /// Adds an event, for everybody.
+    /// Adds an event for all live sessions.
     pub(super) fn put(&mut self, event: &Event, sent_at: &str) {
         protocol::put_event(event, sent_at, &mut self.frames);
         self.events += 1;
         self.has_presence |= !matches!(event, Event::Said { .. });
     }
 
-    /// The session's events begin where the run ends now.
+    /// Makes a session live: it gets the events that are added from now on.
     pub(super) fn admit(&mut self, thread: usize, session: SessionId, list: Vec<Piece>) {
         let origin = self.frames.len();
         if let Some(admissions) = self.admissions.get_mut(thread) {
@@ -47,7 +47,7 @@ impl BatchBuilder {
         }
     }
 
-    /// Hands what was gathered to the fan-out threads, and begins anew.
+    /// Sends the batch to the fan-out threads and begins an empty one. Does nothing if the batch is empty.
     pub(super) fn flush(&mut self, fan_out: &FanOut) {
         if self.frames.is_empty() && self.admissions.iter().all(Vec::is_empty) {
             return;
@@ -62,7 +62,7 @@ impl BatchBuilder {
     }
 }
 
-/// The `users_online` frame of this list, in parts that sessions share.
+/// The `users_online` frame of this list, in parts. Sessions share the parts with the names.
 pub(super) fn users_online(sent_at: &str, names: &[Arc<[u8]>]) -> Vec<Piece> {
     let head = protocol::users_online_head(sent_at);
     let names_bytes: usize = names.iter().map(|part| part.len()).sum();

@@ -1,4 +1,4 @@
-//! Why a session ends: one table with the close code, the words, the log level and the metric label of each reason.
+//! Why a session ends: one table with the close code, the text, the log level and the metric label of each reason.
 //!
 //! Close codes are those of RFC 6455, section 7.4.1, and of the IANA registry after it (1012, 1013).
 
@@ -13,17 +13,17 @@ pub enum End {
     Disconnected,
     /// No answer to a ping.
     PingTimeout,
-    /// Not a websocket conversation.
+    /// An invalid websocket frame.
     ProtocolError,
     /// A text that is not UTF-8.
     NotUtf8,
     /// A frame or message beyond the bound.
     TooBig,
-    /// More messages or control frames than allowed, and again after it was told.
+    /// Too many messages after an error frame said so, or too many control frames.
     TooFast,
-    /// The token's time is over.
+    /// The token expired.
     TokenExpired,
-    /// It did not read what was sent to it.
+    /// The client did not read what was sent to it.
     TooSlow,
     /// The server stops.
     Restarting,
@@ -36,13 +36,13 @@ pub enum End {
 /// The row of one reason.
 #[derive(Debug, Clone, Copy)]
 pub struct Row {
-    /// What the close frame says; in reply to the client's close frame, his own code is echoed instead.
+    /// The code of the close frame. The reply to a client's close frame has the client's code instead.
     pub code: u16,
-    /// What the close frame says in words: at most 123 bytes.
-    pub words: &'static str,
-    /// How loud it is in the log.
+    /// The text of the close frame: at most 123 bytes.
+    pub text: &'static str,
+    /// The level of the log line.
     pub level: Level,
-    /// What it is called in the metrics.
+    /// The value of the label `reason` in the metrics.
     pub label: &'static str,
 }
 
@@ -66,7 +66,7 @@ impl End {
     /// The row of this reason.
     #[must_use]
     pub const fn row(self) -> Row {
-        let (code, words, level, label) = match self {
+        let (code, text, level, label) = match self {
             End::ClosedByClient => (1000, "", Level::Debug, "closed_by_client"),
             End::Disconnected => (1000, "", Level::Debug, "disconnected"),
             End::PingTimeout => (1001, "no answer to a ping", Level::Debug, "ping_timeout"),
@@ -80,7 +80,7 @@ impl End {
             End::LogUnavailable => (1013, "the lobby is unavailable: try again later", Level::Debug, "log_unavailable"),
             End::Internal => (1011, "a defect of the server", Level::Error, "internal"),
         };
-        Row { code, words, level, label }
+        Row { code, text, level, label }
     }
 }
 
@@ -92,7 +92,7 @@ mod tests {
     fn every_reason_fits_a_control_frame_and_has_a_label_of_its_own() {
         let mut labels: Vec<_> = End::ALL.iter().map(|end| end.row().label).collect();
         // RFC 6455, section 5.5: 125 bytes, two of which are the code.
-        assert!(End::ALL.iter().all(|end| end.row().words.len() <= 123));
+        assert!(End::ALL.iter().all(|end| end.row().text.len() <= 123));
         labels.sort_unstable();
         labels.dedup();
         assert_eq!(labels.len(), End::ALL.len());

@@ -1,9 +1,9 @@
 //! Sessions: what happens on a connection after its handshake.
 //!
-//! Who does what, on which thread:
+//! The parts, and their threads:
 //! - [`reader`]: the connection's own thread reads frames and appends to the log. It never writes to the socket.
 //! - [`fan_out`]: a few threads own the [`outbox`]es and do all the writing; they never block.
-//! - [`socket`]: what both need of the connection; in tests one in memory takes its index.
+//! - [`socket`]: what both need of the connection; tests have one in memory.
 //! - [`wire`]: websocket frames as bytes. [`protocol`]: what is in them. [`online_list`]: the list of names, encoded.
 //! - [`end`]: why a session ends, with its close code, log level and metric label.
 

@@ -1,7 +1,6 @@
-//! [`Outbox`]: what still has to go out to one client, and where that conversation stands. Owned by one fan-out
-//! thread; it never blocks, and never holds more than its bound.
+//! [`Outbox`]: the outgoing side of one session. Owned by one fan-out thread. It never blocks, and its queue is bounded.
 //!
-//! It writes straight to the socket. Only what the socket does not take is queued, and tried again after a pause that
+//! It writes directly to the socket. Only bytes that the socket does not take are queued, and retried after a pause that
 //! grows: a client that reads slowly costs a system call now and then, and no thread.
 
 use std::collections::VecDeque;
@@ -16,9 +15,9 @@ use super::socket::Socket;
 use super::wire;
 use crate::limits::{LIST_BYTES_PER_SECOND_MIN, LIST_GRACE, RETRY_PAUSE_FIRST, RETRY_PAUSE_MAX};
 
-/// How many parts one write takes at most (Linux allows 1,024).
+/// The most parts of one write. Linux allows 1,024.
 const PARTS_PER_WRITE: usize = 256;
-/// How long a peer has to take the close frame and to answer it.
+/// The time that a client has to read the close frame and to answer it.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 /// Bytes to be sent: whole frames, or one part of a frame that is shared in parts.
 #[derive(Debug, Clone)]
@@ -55,16 +54,16 @@ impl Piece {
     }
 }
 
-/// Where a session stands.
+/// The stage of a session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Stage {
-    /// Its `joined` has not come back yet: it gets no events.
+    /// Its `joined` was not read back yet: it gets no events.
     Waiting,
     /// It gets every event.
     Live,
-    /// Its close frame is sent or queued: nothing comes after it. Cut at `deadline`.
+    /// Its close frame is sent or queued, and nothing follows it. At `deadline` the connection is closed.
     Closing { deadline: Instant },
-    /// The connection is gone; the session thread will say so.
+    /// The connection is closed. The session thread notices at its next read and removes the outbox.
     Gone,
 }
 
@@ -73,7 +72,7 @@ enum Stage {
 pub struct Outbox<S = TcpStream> {
     /// The connection.
     pub link: Arc<Link<S>>,
-    /// When the token's time is over.
+    /// When the token expires, and the session ends.
     token_expires_at: Instant,
     stage: Stage,
     queue: VecDeque<Piece>,
@@ -86,11 +85,11 @@ pub struct Outbox<S = TcpStream> {
     list_deadline: Instant,
     /// Direct frames (pongs, errors), to go out behind the events of this round.
     direct: Vec<u8>,
-    /// Where its events begin in this round.
+    /// The offset in the frames of this round at which the events of this session begin.
     origin: usize,
     retry_pause: Duration,
     retry_at: Instant,
-    /// When the socket took something last, or there was nothing to take.
+    /// When the socket last took bytes, or the queue was empty.
     progress_at: Instant,
     ping_at: Instant,
     ping: Ping,
@@ -107,7 +106,7 @@ enum Ping {
 }
 
 impl<S: Socket> Outbox<S> {
-    /// For a connection whose handshake is done. `ping_at`: when it is pinged first.
+    /// For a connection whose handshake is done. The first ping is sent at `ping_at`.
     #[must_use]
     pub fn new(link: Arc<Link<S>>, token_expires_at: Instant, ping_at: Instant, now: Instant) -> Self {
         Outbox {
@@ -128,7 +127,7 @@ impl<S: Socket> Outbox<S> {
         }
     }
 
-    /// Whether it still takes part: not closing, not gone.
+    /// Whether the session is neither closing nor closed.
     #[must_use]
     pub fn is_open(&self) -> bool {
         matches!(self.stage, Stage::Waiting | Stage::Live)
@@ -146,7 +145,7 @@ impl<S: Socket> Outbox<S> {
         (!self.queue.is_empty() && self.stage != Stage::Gone).then_some(self.retry_at)
     }
 
-    /// The session is in the lobby: `list` is sent first, then this round's events from `origin` on.
+    /// Makes the session live: it gets `list`, then the events of this round from the offset `origin` on.
     pub fn admit(&mut self, list: Vec<Piece>, origin: usize, now: Instant) {
         if self.stage == Stage::Waiting {
             self.stage = Stage::Live;
@@ -200,7 +199,7 @@ impl<S: Socket> Outbox<S> {
             let direct = std::mem::take(&mut self.direct);
             self.enqueue(Piece::frames(direct.into(), 0), now);
         }
-        // A client that lags is tried at its own time, not in every round.
+        // The socket of a lagging client is retried after its pause, not in every round.
         if nothing_waits || now >= self.retry_at {
             self.work_off(now)?;
         }
@@ -223,7 +222,7 @@ impl<S: Socket> Outbox<S> {
         Ok(())
     }
 
-    /// Tries again what is queued.
+    /// Writes the queue again.
     ///
     /// # Errors
     /// The connection is gone.
@@ -231,7 +230,7 @@ impl<S: Socket> Outbox<S> {
         if self.queue.is_empty() || self.stage == Stage::Gone { Ok(()) } else { self.work_off(now) }
     }
 
-    /// Asks for the end: `frame` is the close frame, the last thing that is sent. Ignored when it is closing already.
+    /// Queues the close frame `frame` as the last frame. Does nothing if the session is closing already.
     pub fn close(&mut self, frame: &[u8], now: Instant) {
         if !self.is_open() {
             return;
@@ -245,15 +244,15 @@ impl<S: Socket> Outbox<S> {
         }
     }
 
-    /// Closes a client that is too far behind: what is queued is dropped, but for the frame that it has a part of, so
-    /// that the close frame can be understood if it reads again.
+    /// Closes a client that is too far behind. Queued frames are dropped, except the one of which the socket took a
+    /// part, so that the client can parse the close frame if it reads again.
     pub fn close_behind(&mut self, end: End, now: Instant) {
         self.drop_unsent_frames();
         self.direct.clear();
-        self.close(&wire::close(end.row().code, end.row().words), now);
+        self.close(&wire::close(end.row().code, end.row().text), now);
     }
 
-    /// The connection does not work any more: the session thread gets to know by its read.
+    /// Closes the connection at once. The session thread notices it by its read.
     pub fn gone(&mut self) {
         self.stage = Stage::Gone;
         self.queue = VecDeque::new();
@@ -263,8 +262,8 @@ impl<S: Socket> Outbox<S> {
         self.link.disconnect();
     }
 
-    /// What is due by time alone: pings, their answers, the token, the end of a close. To be called about once a
-    /// second.
+    /// Does what is due by time alone: pings, missing pongs, the expiry of the token, the deadline of a close. To be
+    /// called about once a second.
     ///
     /// # Errors
     /// Why the session ends now; the caller closes it.
@@ -288,7 +287,7 @@ impl<S: Socket> Outbox<S> {
             _ => {}
         }
         if !self.queue.is_empty() {
-            // A ping would wait behind what is queued: whether it still reads shows by that.
+            // A ping would wait behind the queue. Whether the client still reads shows in the progress of the queue.
             let takes_nothing = now >= self.progress_at + health.ping_interval + health.pong_timeout;
             let is_list_late = self.list_bytes > 0 && now >= self.list_deadline;
             return if takes_nothing || is_list_late { Err(End::TooSlow) } else { Ok(()) };
@@ -327,7 +326,7 @@ impl<S: Socket> Outbox<S> {
             progress = true;
             self.progress_at = now;
         }
-        // The room that a burst made is given back.
+        // Releases the memory that a burst took.
         self.queue = VecDeque::new();
         self.retry_pause = RETRY_PAUSE_FIRST;
         if let Ping::Queued(since) = self.ping {
@@ -385,7 +384,7 @@ impl<S: Socket> Outbox<S> {
     }
 }
 
-/// How often to ping, and how long to wait.
+/// The times of pings.
 #[derive(Debug, Clone, Copy)]
 pub struct HealthTimes {
     /// Between two pings.

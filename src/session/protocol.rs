@@ -1,4 +1,4 @@
-//! What is in the frames: the contract with clients, version 1 (`doc/api.md`). Pure.
+//! The JSON in the frames: the contract with clients, version 1 (`doc/api.md`). Pure.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -10,23 +10,23 @@ use super::wire;
 use crate::limits::{ERROR_TEXT_CHARS_MAX, MESSAGE_ID_CHARS_MAX};
 use crate::lobby::Event;
 
-/// A message that a client asks to be said.
+/// A chat message of a client.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Say {
-    /// What.
+    /// The text.
     pub text: Arc<str>,
-    /// The client's own id for it, given back to everybody with the message, and to him with an error about it.
+    /// The client's id for the message. It is in the message that all clients get, and in an error about it.
     pub id: Option<Arc<str>>,
 }
 
-/// Something that is told to one client: the `error` frame.
+/// An error about something that one client sent: the `error` frame.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ClientError {
-    /// A stable word for programs.
+    /// The code, for programs. It is never changed.
     pub code: &'static str,
-    /// What to do about it, for people.
+    /// What happened and what to do, for people.
     pub text: Cow<'static, str>,
-    /// The id of the message that it is about.
+    /// The id of the message that the error is about.
     pub id: Option<Arc<str>>,
 }
 
@@ -71,7 +71,7 @@ pub fn unavailable(id: Option<Arc<str>>) -> ClientError {
     ClientError::new("unavailable", "the lobby did not take this message: send it again later").about(id)
 }
 
-/// The frame of a client as it is: unknown fields are ignored, and never built up in memory.
+/// The frame of a client. Unknown fields are ignored without being parsed into memory.
 #[derive(Deserialize)]
 struct Incoming<'a> {
     #[serde(rename = "type", borrow)]
@@ -88,10 +88,10 @@ struct IncomingText<'a> {
     text: Option<Cow<'a, str>>,
 }
 
-/// What a text frame of a client asks for.
+/// Parses a text frame of a client.
 ///
 /// # Errors
-/// The frame to answer with; the session goes on.
+/// The error to answer with; the session goes on.
 pub fn parse(frame: &str, text_chars_max: usize) -> Result<Say, ClientError> {
     let incoming: Incoming<'_> = serde_json::from_str(frame).map_err(|error| {
         ClientError::new("bad_json", format!("not a JSON object of the form that is expected: {error}"))
@@ -147,7 +147,7 @@ struct ErrorMsg<'a> {
     text: &'a str,
 }
 
-/// Adds the frame of an event to `out`: a whole websocket frame, the same for everybody.
+/// Adds the frame of an event to `out`: a whole websocket frame, the same for all clients.
 pub fn put_event(event: &Event, sent_at: &str, out: &mut Vec<u8>) {
     match event {
         Event::UserJoined { user } => {
@@ -168,7 +168,7 @@ pub fn error_frame(error: &ClientError, sent_at: &str) -> Vec<u8> {
     frame
 }
 
-/// What stands before the names in a `users_online` frame, and after them.
+/// The JSON of a `users_online` frame before the names. [`USERS_ONLINE_TAIL`] follows them.
 #[must_use]
 pub fn users_online_head(sent_at: &str) -> String {
     format!(r#"{{"type":"users_online","sent_at":"{sent_at}","msg":{{"list":["#)
@@ -177,7 +177,7 @@ pub fn users_online_head(sent_at: &str) -> String {
 /// See [`users_online_head`].
 pub const USERS_ONLINE_TAIL: &[u8] = b"]}}";
 
-/// Adds a name as JSON has it, quotes included.
+/// Adds a name as a JSON string, with its quotes.
 pub fn put_name(name: &str, out: &mut Vec<u8>) {
     put_json(&name, out);
 }

@@ -1,8 +1,8 @@
-//! A token bucket: so many at once, so many a second. Pure; the time is an argument.
+//! A token bucket: limits a rate, and allows a burst. Pure; the time is an argument.
 
 use std::time::{Duration, Instant};
 
-/// Counts what one connection does. Owned by its session thread.
+/// The messages or control frames of one connection. Owned by its session thread.
 #[derive(Debug)]
 pub struct TokenBucket {
     per_second: f64,
@@ -12,7 +12,7 @@ pub struct TokenBucket {
 }
 
 impl TokenBucket {
-    /// A full bucket; `per_second` 0: no bound.
+    /// A full bucket of `burst` tokens. With `per_second` 0 there is no limit.
     #[must_use]
     pub fn new(per_second: u32, burst: u32, now: Instant) -> Self {
         let burst = f64::from(burst);

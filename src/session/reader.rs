@@ -1,5 +1,5 @@
-//! The life of a session, on its connection's own thread: it reads frames, checks them and appends to the log. It never
-//! writes to the socket: what its client has to be told goes through the fan-out.
+//! The session thread: the thread of the connection reads frames, checks them and appends messages to the log. It never
+//! writes to the socket: all frames for its client go through the fan-out.
 
 use std::net::TcpStream;
 use std::sync::Arc;
@@ -20,35 +20,35 @@ use crate::lobby::User;
 use crate::metrics::Metrics;
 use crate::publisher::{Publisher, SayError};
 
-/// Control frames a second of one client, and at once. A browser sends none of its own; a library pings twice a minute.
+/// Control frames of one client: the rate, and the burst. A browser sends only pongs; a library pings twice a minute.
 const CONTROL_FRAMES_PER_SECOND: u32 = 10;
 const CONTROL_FRAMES_BURST: u32 = 100;
-/// How long the rest of a closing connection is read, so that the last frame is not lost to a reset.
+/// How long a closing connection is read on, so that a reset does not destroy the close frame before it is read.
 const LINGER: Duration = Duration::from_secs(2);
-/// How much of it.
+/// The most bytes that are read on.
 const LINGER_BYTES_MAX: usize = 1 << 20;
 
-/// What all sessions use.
+/// Shared by all sessions.
 pub struct Sessions<S = TcpStream> {
-    /// Where sessions are opened, closed, and say something.
+    /// Appends the records of sessions.
     pub publisher: Arc<Publisher>,
-    /// Who writes.
+    /// Writes to the sockets.
     pub fan_out: FanOut<S>,
-    /// Bounds.
+    /// The limits of the settings.
     pub limits: Limits,
-    /// Where it is counted.
+    /// Sessions and messages are counted here.
     pub metrics: Arc<Metrics>,
 }
 
-/// One session to be: the handshake is done.
+/// A session that begins: the handshake is done.
 pub struct NewSession<S = TcpStream> {
     /// The connection.
     pub link: Arc<Link<S>>,
-    /// Who, from the token.
+    /// The user that the token names.
     pub user: User,
-    /// When the token's time is over.
+    /// When the token expires, and the session ends.
     pub token_expires_at: Instant,
-    /// What came behind the head of the request.
+    /// The bytes that followed the head of the request.
     pub after_head: Vec<u8>,
 }
 
@@ -73,7 +73,7 @@ pub fn run<S: Socket>(shared: &Sessions<S>, new: NewSession<S>) {
     log!(end.row().level, "session {} of {username:?} ended: {}", link.session.0, end.row().label);
 }
 
-/// Gives back what a session has, also when its thread panics.
+/// Ends the session on drop, also when its thread panics.
 struct OpenSession<'a, S: Socket> {
     shared: &'a Sessions<S>,
     link: &'a Link<S>,
@@ -86,7 +86,7 @@ impl<S: Socket> Drop for OpenSession<'_, S> {
             self.shared.fan_out.send(self.link.session, close(self.link, end));
         }
         self.shared.publisher.close_session(self.link.session);
-        // The fan-out cuts the connection, behind the last frame: cut here, a close frame that waits there would be lost.
+        // The fan-out closes the connection behind the last frame. Closed here, a queued close frame would be lost.
         if !self.shared.fan_out.send(self.link.session, Command::Forget(self.link.session)) {
             self.link.disconnect();
         }
@@ -94,10 +94,10 @@ impl<S: Socket> Drop for OpenSession<'_, S> {
     }
 }
 
-/// Says the last word where the peer may still hear it, and waits for him to have read it.
+/// Sends the close frame where the client may still read it, and waits until the client has closed.
 fn finish<S: Socket>(shared: &Sessions<S>, link: &Link<S>, end: End) {
     match end {
-        // The reply went out already, or nobody is there, or the fan-out has said it.
+        // The close frame was sent already, or the connection is gone.
         End::Disconnected | End::PingTimeout | End::TokenExpired | End::TooSlow | End::Restarting => {}
         End::ClosedByClient => {}
         End::ProtocolError | End::NotUtf8 | End::TooBig | End::TooFast | End::Internal | End::LogUnavailable => {
@@ -110,10 +110,10 @@ fn finish<S: Socket>(shared: &Sessions<S>, link: &Link<S>, end: End) {
 }
 
 fn close<S>(link: &Link<S>, end: End) -> Command<S> {
-    Command::Close { session: link.session, frame: wire::close(end.row().code, end.row().words) }
+    Command::Close { session: link.session, frame: wire::close(end.row().code, end.row().text) }
 }
 
-/// Reads and drops until the peer is done, a while, or a lot.
+/// Reads and drops until the client closes, [`LINGER`] has passed or [`LINGER_BYTES_MAX`] are read.
 fn linger<S: Socket>(link: &Link<S>) {
     let until = Instant::now() + LINGER;
     let mut buffer = [0; 512];
@@ -129,13 +129,13 @@ fn linger<S: Socket>(link: &Link<S>) {
     }
 }
 
-/// A session that is open: what its client sends.
+/// An open session: handles what its client sends.
 struct Conversation<'a, S> {
     shared: &'a Sessions<S>,
     link: &'a Link<S>,
     receiver: Receiver<'a, S>,
     messages: TokenBucket,
-    /// Messages refused since the last one that was taken.
+    /// Messages refused since the last accepted one.
     refused: u32,
     control_frames: TokenBucket,
 }
@@ -153,7 +153,7 @@ impl<'a, S: Socket> Conversation<'a, S> {
         }
     }
 
-    /// Until the client goes, or has to.
+    /// Runs until the client closes, or the session has to end.
     fn run(mut self) -> End {
         loop {
             let received = match self.receiver.receive() {

@@ -1,7 +1,7 @@
 //! Websocket frames as bytes (RFC 6455), by `tungstenite`: the handshake's answer, frames to send, messages received.
 //!
-//! The library reads, and never writes: the replies that it makes by itself (pong, close) end in `Inbound::write`,
-//! which drops them, as everything that goes out is ordered by the fan-out and written there.
+//! The library only reads. The replies that it makes by itself (pong, close) end in `Inbound::write`, which drops them:
+//! the fan-out orders and writes all frames to a client.
 
 use std::io::{self, Read, Write};
 
@@ -15,10 +15,10 @@ use tungstenite::{Message, error::ProtocolError};
 use super::end::End;
 use super::socket::Socket;
 
-/// Bytes read at once; the buffer is there as long as the connection, so it is small.
+/// Bytes of one read. Each connection has such a buffer for its whole life, so it is small.
 const READ_BUFFER_BYTES: usize = 1024;
 
-/// The answer to a request that asks for a websocket, to be written as it is.
+/// The bytes of the answer to a websocket handshake.
 ///
 /// # Errors
 /// What is wrong with the request (RFC 6455, section 4.2.1).
@@ -49,7 +49,7 @@ pub enum HandshakeError {
     Malformed,
 }
 
-/// Adds a text frame to `out`. The same bytes serve every client, as a server's frames are not masked.
+/// Adds a text frame to `out`. All clients get the same bytes, as the frames of a server are not masked.
 pub fn put_text(payload: &[u8], out: &mut Vec<u8>) {
     put_text_header(payload.len() as u64, out);
     out.extend_from_slice(payload);
@@ -75,8 +75,8 @@ pub fn pong(payload: &[u8]) -> Vec<u8> {
 
 /// A close frame.
 #[must_use]
-pub fn close(code: u16, words: &str) -> Vec<u8> {
-    formatted(Frame::close(Some(CloseFrame { code: code.into(), reason: words.into() })))
+pub fn close(code: u16, text: &str) -> Vec<u8> {
+    formatted(Frame::close(Some(CloseFrame { code: code.into(), reason: text.into() })))
 }
 
 /// The reply to a client's close frame: its own code, or none if it gave none (RFC 6455, section 5.5.1).
@@ -96,8 +96,8 @@ fn infallible(result: Result<(), LibraryError>) {
     debug_assert!(result.is_ok());
 }
 
-/// Where the first frame that is not wholly below `position` begins: `bytes` begins with a frame of ours (unmasked),
-/// and `position` is how much of it was sent. What follows that boundary can be dropped without breaking a frame.
+/// The first boundary between frames at or after `position`. `bytes` are whole unmasked frames, of which the first
+/// `position` bytes were sent: the frames behind the boundary can be dropped without tearing one.
 #[must_use]
 pub fn frame_boundary(bytes: &[u8], position: usize) -> usize {
     let mut boundary = 0;
@@ -140,8 +140,8 @@ pub struct Receiver<'a, S> {
 }
 
 impl<'a, S: Socket> Receiver<'a, S> {
-    /// Reads from `socket`, after the bytes that came behind the handshake's head. A message, or a frame, may have
-    /// `max_bytes` at most.
+    /// Reads first `after_head`, the bytes that followed the head of the handshake, then from `socket`. A message or a
+    /// frame may have at most `max_bytes`.
     #[must_use]
     pub fn new(socket: &'a S, after_head: Vec<u8>, max_bytes: usize) -> Self {
         let config = WebSocketConfig::default()
@@ -151,7 +151,7 @@ impl<'a, S: Socket> Receiver<'a, S> {
             .max_message_size(Some(max_bytes))
             .max_frame_size(Some(max_bytes))
             .accept_unmasked_frames(false);
-        // A message in frames of one byte each costs seven bytes a byte: what is beyond is a flood of empty frames.
+        // A message in frames of one byte each takes seven bytes for a byte. More is a flood of empty frames.
         let budget_bytes = max_bytes.saturating_mul(8) + 4096;
         let inbound = Inbound { socket, budget_bytes, left_bytes: budget_bytes };
         Receiver { socket: WebSocket::from_partially_read(inbound, after_head, Role::Server, Some(config)) }
@@ -188,7 +188,7 @@ fn end_of(error: &LibraryError) -> End {
     }
 }
 
-/// The socket as the library sees it: reads count against a budget per message, writes go nowhere.
+/// The socket as the library sees it: reads count against a budget for each message, writes are dropped.
 struct Inbound<'a, S> {
     socket: &'a S,
     budget_bytes: usize,

@@ -1,5 +1,5 @@
-//! One fan-out thread. It takes all that waits in its channel, and gives each socket the whole of it in one write: the
-//! busier the lobby, the fewer writes, and nobody waits for a timer. It never blocks on a client.
+//! One fan-out thread. It works in rounds: it takes all commands that are queued, up to a bound, and writes their events
+//! to each socket in one write. The busier the lobby, the fewer writes for each event. It never blocks on a client.
 
 use std::collections::{HashMap, HashSet};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
@@ -19,9 +19,9 @@ use crate::session::wire;
 
 /// The time between two ticks: pings, deadlines, expired tokens.
 const TICK: Duration = Duration::from_secs(1);
-/// The same while the server drains.
+/// The time between two ticks while the server drains.
 const DRAIN_TICK: Duration = Duration::from_millis(20);
-/// How many sessions a draining thread closes in a second, unless the time for it asks for more.
+/// How many sessions a draining thread closes in a second, or more if the drain time is too short for that.
 const DRAIN_SESSIONS_PER_SECOND: f64 = 2000.0;
 
 struct Drain {
@@ -35,19 +35,21 @@ pub(super) struct FanOutThread<S> {
     used_credits: Receiver<()>,
     settings: Settings,
     outboxes: Vec<Outbox<S>>,
+    /// The index in `outboxes` of each session.
     indices: HashMap<SessionId, usize>,
-    /// Those with something queued that their socket did not take.
+    /// Sessions with queued bytes that their socket did not take.
     lagging: HashSet<SessionId>,
+    /// The frames of the batches of this round.
     batches: Vec<Arc<[u8]>>,
     round_bytes: usize,
     round_events: u64,
     /// The most bytes of direct frames that this round has for one client.
     round_direct_bytes: usize,
-    /// Whether people come or go in this round.
+    /// Whether this round has a join or a leave.
     has_presence: bool,
-    /// No round begins before.
+    /// The end of the coalescing delay: commands that come until then go out with the next round.
     coalesce_until: Instant,
-    /// Sessions that have something of their own to send in this round.
+    /// Sessions with a list or direct frames in this round.
     touched: Vec<SessionId>,
     /// Sessions whose last frame follows this round.
     closing: Vec<(SessionId, Vec<u8>)>,
@@ -80,7 +82,7 @@ impl<S: Socket> FanOutThread<S> {
         }
     }
 
-    /// Ends when every sender is gone. After a panic its clients are still told why their sessions end.
+    /// Runs until every sender is dropped. After a panic, it still closes its sessions with 1011.
     pub(super) fn run(mut self) {
         if let Err(payload) = catch_unwind(AssertUnwindSafe(|| self.serve())) {
             let now = Instant::now();
@@ -115,8 +117,8 @@ impl<S: Socket> FanOutThread<S> {
         self.commands.recv_deadline(retry_at.map_or(self.tick_at, |at| at.min(self.tick_at)))
     }
 
-    /// Takes this command, all that wait behind it and all that come while it rests, to the bound of a round, then
-    /// sends.
+    /// Takes this command, all that are queued behind it and all that come during the coalescing delay, up to the bound
+    /// of a round; then sends the round.
     fn take_round(&mut self, first: Command<S>) {
         self.take(first);
         while self.round_bytes < ROUND_BYTES_MAX && self.round_direct_bytes < ROUND_DIRECT_BYTES_MAX {
@@ -180,7 +182,7 @@ impl<S: Socket> FanOutThread<S> {
     }
 
     fn take_batch(&mut self, batch: Batch, now: Instant) {
-        // Its places are there: they were taken before the run was sent.
+        // As many tokens are in the channel: they were sent before the batch.
         for _ in 0..batch.credits() {
             let _ = self.used_credits.try_recv();
         }
@@ -199,7 +201,7 @@ impl<S: Socket> FanOutThread<S> {
         }
     }
 
-    /// Sends what was taken: to everybody when there are events, else to those who have something of their own.
+    /// Sends the round: to all sessions if it has events, otherwise to those with a list or direct frames.
     fn send_round(&mut self) {
         let round: Arc<[u8]> = match self.batches.as_slice() {
             [] => Arc::from([]),
@@ -224,7 +226,7 @@ impl<S: Socket> FanOutThread<S> {
         self.settings.metrics.delivered(events * receivers as u64);
     }
 
-    /// Whether this one gets events.
+    /// Sends the round to one session. True when the session is live.
     fn send_to(&mut self, index: usize, round: &Arc<[u8]>, now: Instant) -> bool {
         let Some(outbox) = self.outboxes.get_mut(index) else { return false };
         let is_live = outbox.is_live();
@@ -261,7 +263,7 @@ impl<S: Socket> FanOutThread<S> {
         self.drain_some(now);
     }
 
-    /// Closes as many sessions as the time that passed asks for.
+    /// Closes as many sessions as are due by now.
     fn drain_some(&mut self, now: Instant) {
         let Some(drain) = &mut self.drain else { return };
         let due = ((now - drain.started_at).as_secs_f64() * drain.per_second).ceil() as usize;
@@ -286,12 +288,12 @@ impl<S: Socket> FanOutThread<S> {
         match end {
             End::Disconnected => outbox.gone(),
             End::TooSlow => outbox.close_behind(end, now),
-            _ => outbox.close(&wire::close(end.row().code, end.row().words), now),
+            _ => outbox.close(&wire::close(end.row().code, end.row().text), now),
         }
         self.note_lagging(index);
     }
 
-    /// To be called after whatever may have written: what the socket did not take has to be tried again.
+    /// To be called after everything that may have written: bytes that the socket did not take have to be retried.
     fn note_lagging(&mut self, index: usize) {
         if let Some(outbox) = self.outboxes.get(index).filter(|outbox| outbox.retry_at().is_some()) {
             self.lagging.insert(outbox.link.session);

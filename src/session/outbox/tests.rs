@@ -159,7 +159,7 @@ impl Model {
             self.outbox.close_behind(end, self.now);
         } else {
             self.expected.append(&mut self.direct);
-            self.outbox.close(&wire::close(end.row().code, end.row().words), self.now);
+            self.outbox.close(&wire::close(end.row().code, end.row().text), self.now);
         }
     }
 
@@ -171,7 +171,7 @@ impl Model {
         let (mut got, _) = frames(&self.outbox.link.socket.taken());
         got.retain(|frame| frame != PING);
         if let Some(end) = self.closed
-            && got.last() == Some(&wire::close(end.row().code, end.row().words))
+            && got.last() == Some(&wire::close(end.row().code, end.row().text))
         {
             got.pop();
             assert!(end == End::TooSlow || got.len() == self.expected.len(), "a frame was lost");
@@ -193,7 +193,7 @@ impl Model {
         got.retain(|frame| frame != PING);
         match self.closed {
             None => assert!(got == self.expected, "{} of {} frames", got.len(), self.expected.len()),
-            Some(end) => assert_eq!(got.pop(), Some(wire::close(end.row().code, end.row().words))),
+            Some(end) => assert_eq!(got.pop(), Some(wire::close(end.row().code, end.row().text))),
         }
     }
 }

@@ -70,7 +70,7 @@ fn text_frame(payload: &[u8]) -> Vec<u8> {
     frame
 }
 
-/// A frame for everybody, and the sessions that become live before it.
+/// A batch with these frames, and the sessions that become live before them.
 fn events(frames: &[u8], admitted: &[(u64, Vec<Piece>)]) -> Command<FakeSocket> {
     let admission =
         |(session, list): &(u64, Vec<Piece>)| Admission { session: SessionId(*session), list: list.clone(), origin: 0 };
@@ -154,7 +154,7 @@ fn direct_frames_that_a_client_does_not_read_count_against_its_bound() {
     bench.retry();
     let (got, _) = frames(&link.socket.taken());
     assert!(got.len() < expected.len());
-    assert_eq!(got.last().unwrap(), &wire::close(1013, End::TooSlow.row().words));
+    assert_eq!(got.last().unwrap(), &wire::close(1013, End::TooSlow.row().text));
 }
 
 #[test]
@@ -167,7 +167,7 @@ fn a_client_that_is_answered_beyond_its_bound_before_its_list_is_closed_with_all
     let (got, rest) = frames(&link.socket.taken());
     assert_eq!(got[..got.len() - 1], expected[..got.len() - 1]);
     assert!(got.len() > 600, "{} frames", got.len());
-    assert_eq!((got.last().unwrap(), rest), (&wire::close(1008, End::TooFast.row().words), 0));
+    assert_eq!((got.last().unwrap(), rest), (&wire::close(1008, End::TooFast.row().text), 0));
 }
 
 #[test]
