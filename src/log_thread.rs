@@ -62,7 +62,7 @@ pub enum LogThreadEnd {
     /// The `bye` of this instance was read: nothing of it is in flight.
     #[error("the event log was left as asked")]
     Stopped,
-    /// It was told to give up.
+    /// `abandon` was set.
     #[error("the event log was given up as asked")]
     Abandoned,
     /// The log can never be used as it is: what an operator has to change.
@@ -147,8 +147,8 @@ impl LogThread {
             let Some(span) = self.replay(records)? else { continue };
             let read_all = span.end.saturating_sub(span.start) < records;
             if self.is_exact() || read_all {
-                let (people, took) = (self.online.len(), started_at.elapsed());
-                info!("read the event log from {} to {}: {people} online, {took:.1?}", span.start, span.end);
+                let (users, took) = (self.online.len(), started_at.elapsed());
+                info!("read the event log from {} to {}: {users} online, {took:.1?}", span.start, span.end);
                 return Ok(());
             }
             info!("the last {records} records of the event log do not tell who is there: reading more");

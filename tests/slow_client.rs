@@ -1,5 +1,5 @@
-//! A client that does not read, in a busy lobby: it is cut, alone, when it is as far behind as it may be, and until then
-//! costs no more memory than that.
+//! A client that does not read, in a busy lobby: it is cut, alone, when it is as far behind as it may be, and until
+//! then costs no more memory than that.
 
 mod harness;
 

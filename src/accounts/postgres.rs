@@ -60,9 +60,9 @@ pub struct PostgresStore {
 }
 
 /// Accounts in the database of this URL, `postgres://user:password@host:5432/database`, with further hosts, and with
-/// parameters as in libpq. TLS by `sslmode`: `disable`, `prefer` (the default), `require`, `verify-ca` and `verify-full`,
-/// the last two, and `require` with it, by the certificates in `sslrootcert` (a PEM file; the system's when it is missing
-/// or `system`).
+/// parameters as in libpq. TLS by `sslmode`: `disable`, `prefer` (the default), `require`, `verify-ca` and
+/// `verify-full`, the last two, and `require` with it, by the certificates in `sslrootcert` (a PEM file; the system's
+/// when it is missing or `system`).
 ///
 /// Does not wait for the database: it is connected to, and its schema brought up to date, in the background. Until then
 /// [`AccountStore::is_ready`] is false, and the log says why. `supervisor` starts the threads that hold the connections.
@@ -178,8 +178,8 @@ impl Backend for Database {
     }
 }
 
-/// After most errors the connection is made anew, as they may come from a server that stops, was replaced by a read-only
-/// one or lost its tables. Not after a limit: the next connection would run into it too.
+/// After most errors the connection is made anew, as they may come from a server that stops, was replaced by a
+/// read-only one or lost its tables. Not after a limit: the next connection would run into it too.
 fn failed(error: &postgres::Error, may_retry: bool) -> Failed {
     let limits = [SqlState::LOCK_NOT_AVAILABLE, SqlState::QUERY_CANCELED];
     let connection_works = error.code().is_some_and(|code| limits.contains(code));

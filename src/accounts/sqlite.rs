@@ -1,8 +1,8 @@
 //! Accounts in one SQLite file in the data folder: the store of a server that stands alone.
 //!
-//! Called on the threads of [`Accounts`](super::Accounts). Two connections: one writes, one reads, so that a login never
-//! waits for a registration's `fsync`. Each is lent to one thread at a time. Other processes may have
-//! the same file open.
+//! Called on the threads of [`Accounts`](super::Accounts). Two connections: one writes, one reads, so that a login
+//! never waits for a registration's `fsync`. Each is lent to one thread at a time. Other processes may have the same
+//! file open.
 
 use std::fs;
 use std::io;
@@ -52,7 +52,8 @@ pub fn open(data_dir: &Path) -> Result<SqliteStore, StoreError> {
     let deadline = Instant::now() + OPEN_TIMEOUT;
     loop {
         match open_file(&path) {
-            // Turning on WAL and recovering a crash want the file alone for a moment, and then do not wait by themselves.
+            // Turning on WAL and recovering a crash want the file alone for a moment, and then do not wait by
+            // themselves.
             Err(OpenError::Sqlite(error)) if is_locked(&error) && Instant::now() < deadline => {
                 thread::sleep(OPEN_RETRY);
             }
@@ -127,8 +128,8 @@ fn connect(path: &Path) -> Result<Connection, OpenError> {
     Ok(connection)
 }
 
-/// Runs the migrations that the file lacks, each at once with the version it leads to. The lock that writing takes keeps
-/// other processes from doing the same.
+/// Runs the migrations that the file lacks, each at once with the version it leads to. The lock that writing takes
+/// keeps other processes from doing the same.
 fn migrate(connection: &mut Connection) -> Result<(), OpenError> {
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
     let version: i64 = transaction.pragma_query_value(None, "user_version", |row| row.get(0))?;

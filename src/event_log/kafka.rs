@@ -1,8 +1,9 @@
 //! The event log in Apache Kafka: one topic with one partition, which all instances append to and read.
 //!
-//! Owns two clients of librdkafka, a producer behind [`Appender`](super::Appender) and a consumer behind [`Reader`](super::Reader); nothing else in
-//! this program touches that library. Each has threads of its own that connect, and connect again for ever; so that a
-//! cluster that is away is no error here, but a log that is silent until it is back.
+//! Owns two clients of librdkafka, a producer behind [`Appender`](super::Appender) and a consumer behind
+//! [`Reader`](super::Reader); nothing else in this program touches that library. Each has threads of its own that
+//! connect, and connect again for ever; so that a cluster that is away is no error here, but a log that is silent until
+//! it is back.
 //!
 //! - **Appending** puts the record into the producer's queue and returns. The producer is idempotent: what it sends
 //!   again after a broken connection is in the log once, and in order. What it cannot deliver within
@@ -74,7 +75,8 @@ fn client_config(settings: &KafkaSettings) -> ClientConfig {
         // A chat waits for each record: never for a fuller packet.
         .set("socket.nagle.disable", "true")
         .set("socket.keepalive.enable", "true")
-        // A broker that was stopped and holds its connections open is given up well before the producer gives up a record.
+        // A broker that was stopped and holds its connections open is given up well before the producer gives up a
+        // record.
         .set("socket.timeout.ms", "6000")
         // Less than a `rewind` may take, so that its error can say which address does not answer.
         .set("socket.connection.setup.timeout.ms", "4000")

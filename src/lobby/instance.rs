@@ -1,11 +1,11 @@
-//! [`Instance`]: what one running process has to append, and when.
+//! [`Instance`]: which records one process has to append, and when.
 //!
-//! The server owns one behind a mutex; session threads and the log thread call it. Whoever calls appends the records
-//! that come out of it in their order, **under the same lock**, for the numbers in them are given here and the order
-//! of the log must be theirs. A record that the log refuses is reported with [`Instance::on_undelivered`] (its number
-//! is used up all the same: gaps do no harm). It must never do I/O or look at a clock.
+//! The publisher owns it behind a mutex; session threads and the log thread call it. The caller appends the returned
+//! records in their order, **under the same lock**: they are numbered here, and the order of the log must be that of
+//! the numbers. If the log refuses a record, the caller calls [`Instance::on_undelivered`]; its number is not used
+//! again, and the gap does no harm. An instance must never do I/O or read a clock.
 //!
-//! `now` in these calls is the time since any fixed moment; it never goes backwards.
+//! `now` is the time since any fixed moment; it never goes backwards.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -16,37 +16,37 @@ use super::record::{Body, InstanceId, Record, SessionId, User};
 use super::roster::{self, Sessions};
 use super::state::{LEASE_HEARTBEATS, Lobby};
 
-/// The most that one record of a roster takes on the log, in production. Kafka takes 1 MB a record by default.
+/// The largest record of a roster, in bytes on the log. Kafka accepts records of 1 MB by default.
 pub const ROSTER_BYTES_MAX: usize = 256 * 1024;
 
-/// From one beat to the next, at least; and between two tries of anything else.
+/// The least time between two heartbeats, between two rosters, and between two attempts to append a `bye`.
 const INTERVAL: Duration = Duration::from_secs(1);
 const STALLED_AFTER: Duration = Duration::from_secs(3);
 const DOWN_AFTER: Duration = Duration::from_secs(30);
-/// A roster goes out with every so many beats, whatever has been said before: it heals what nobody noticed.
+/// A roster goes out with every tenth heartbeat even if nothing is known to be wrong: it repairs unnoticed differences.
 const HEARTBEATS_PER_ROSTER: u64 = LEASE_HEARTBEATS as u64;
 
-/// Whether this instance can serve, as its own beats tell.
+/// Whether this instance can serve, judged by its own heartbeats.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Health {
-    /// Its roster and first beat did not come back yet.
+    /// Its first roster and heartbeat were not read back yet.
     Starting,
-    /// It reads what it appends, and what it appends counts.
+    /// It is a member, and reads back what it appends.
     Ready,
-    /// Nothing came back for 3 s, or it has been lost and is not back yet: no new joins, and sends are answered with
-    /// an error.
+    /// No heartbeat was read back for 3 s, or it was lost and is not a member again yet: joins are refused, and
+    /// messages are answered with an error.
     Stalled,
-    /// Nothing came back for 30 s: its sessions go elsewhere.
+    /// No heartbeat was read back for 30 s: its sessions are closed, so that the clients join another instance.
     Down,
 }
 
-/// How far a graceful stop is.
+/// The phases of a graceful stop.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Phase {
     Serving,
-    /// [`Instance::stop`] was called, and sessions are still open. It goes on beating, so that their people stay.
+    /// [`Instance::stop`] was called, and sessions are still open. It still sends heartbeats, so that their users stay.
     Draining,
-    /// A `bye` is to be appended, or, with the `seq` of it, to come back.
+    /// A `bye` has to be appended; or it is in flight, with this `seq`.
     Bye {
         last: bool,
         in_flight: Option<u64>,
@@ -54,7 +54,7 @@ enum Phase {
     Stopped,
 }
 
-/// The protocol's side of one process.
+/// The records of one process: numbers them, and knows which are due.
 #[derive(Debug)]
 pub struct Instance {
     id: InstanceId,
@@ -64,28 +64,28 @@ pub struct Instance {
     sessions: Sessions,
     phase: Phase,
 
-    /// The parts of the roster that is on its way.
+    /// The `seq` of each part of the roster in flight.
     roster_in_flight: BTreeSet<u64>,
     is_roster_due: bool,
     roster_not_before: Duration,
 
     heartbeats: u64,
-    /// The number of the beat that is on its way, and when it was sent.
+    /// The `seq` of the heartbeat in flight, and when it was appended.
     heartbeat_in_flight: Option<(u64, Duration)>,
     heartbeat_not_before: Duration,
-    /// When the first beat was sent of those that are not answered by any that came back.
+    /// When the first heartbeat was appended since the last one that was read back.
     unanswered_since: Option<Duration>,
     bye_not_before: Duration,
 
-    /// As of the last call that showed the lobby.
+    /// As of the last call with the lobby.
     is_member: bool,
     has_been_member: bool,
     has_read_heartbeat: bool,
 }
 
 impl Instance {
-    /// A new incarnation. When the reader had to begin anew, a new one is made too: what the old one has on its way
-    /// may have been skipped, and would be waited for in vain.
+    /// A new incarnation. When the log has to be read anew, a new incarnation begins too: records of the old one in
+    /// flight may have been skipped, and the old one would wait for them for ever.
     #[must_use]
     pub fn new(id: InstanceId, roster_bytes_max: usize, now: Duration) -> Self {
         Instance {
@@ -109,21 +109,21 @@ impl Instance {
         }
     }
 
-    /// From now on each part of a roster has at most this many bytes of sessions, or one session.
+    /// Sets the largest size of one part of a roster, in bytes of its sessions. A part has at least one session.
     pub fn limit_roster_bytes(&mut self, bytes_max: usize) {
         self.roster_bytes_max = bytes_max;
     }
 
-    /// This incarnation's id.
+    /// The id of this incarnation.
     #[must_use]
     pub fn id(&self) -> InstanceId {
         self.id
     }
 
-    /// A session opened: the record to append; none when the instance stops. The id must be a new one.
+    /// A session opened. Returns the record to append; `None` when the instance stops. `session` must be a new id.
     ///
-    /// While the instance is no member the record is void, and the roster that follows carries the session. Either
-    /// way the session is in force once [`Lobby::sessions_of`] has it.
+    /// While the instance is not a member, the lobby ignores the record, and the next roster reports the session. In
+    /// both cases the session is effective when [`Lobby::sessions_of`] has it.
     pub fn open_session(&mut self, session: SessionId, user: User, at: Arc<str>) -> Option<Record> {
         if self.phase != Phase::Serving {
             return None;
@@ -132,25 +132,25 @@ impl Instance {
         Some(self.record(at, Body::Joined { session, user }))
     }
 
-    /// A session closed: the record to append; none when the session is not known or the instance stops.
+    /// A session closed. Returns the record to append; `None` when the session is unknown or the instance stops.
     pub fn close_session(&mut self, session: SessionId, at: Arc<str>) -> Option<Record> {
         self.sessions.remove(&session)?;
         (self.phase == Phase::Serving).then(|| self.record(at, Body::Left { session }))
     }
 
-    /// A client said something: the record to append; none when the session is not known.
+    /// A client sent a message. Returns the record to append; `None` when the session is unknown.
     ///
-    /// It can come back void, without an [`super::Event`], when the instance was lost meanwhile. The client has to be
-    /// told then, just as when it is undelivered.
+    /// If the instance is lost while the record is in flight, the lobby ignores it, and it becomes no [`super::Event`].
+    /// The client has to get an error then, as for an undelivered record.
     pub fn say(&mut self, session: SessionId, text: Arc<str>, id: Option<Arc<str>>, at: Arc<str>) -> Option<Record> {
         let is_open = self.sessions.contains_key(&session);
         is_open.then(|| self.record(at, Body::Said { session, text, id }))
     }
 
-    /// A record of this instance came back out of the log and was applied to `lobby`.
+    /// A record of this incarnation was read from the log and applied to `lobby`.
     pub fn on_own_record(&mut self, record: &Record, lobby: &Lobby, now: Duration) {
         self.clock.advance(now);
-        self.look_at(lobby);
+        self.observe(lobby);
         match record.body {
             Body::Roster { .. } => {
                 self.roster_in_flight.remove(&record.seq);
@@ -166,7 +166,7 @@ impl Instance {
         if self.heartbeat_in_flight.is_some_and(|(in_flight, _)| in_flight == seq) {
             self.heartbeat_in_flight = None;
         }
-        // One that had been handed back as undelivered, and yet was in the log, answers for the time before it only.
+        // A heartbeat that was reported undelivered but is in the log acknowledges only the time before it.
         self.unanswered_since = self.heartbeat_in_flight.map(|(_, sent)| sent);
     }
 
@@ -175,7 +175,7 @@ impl Instance {
         if last {
             self.phase = Phase::Stopped;
         } else if !awaited {
-            // Of several that stop at once, only the one whose `bye` is last in the log sees this.
+            // Of several instances that stop at once, only the one whose `bye` is the last in the log finds this.
             let is_alone = lobby.every_member_said_bye();
             self.phase = if is_alone { Phase::Bye { last: true, in_flight: None } } else { Phase::Stopped };
             self.bye_not_before = Duration::ZERO;
@@ -206,18 +206,19 @@ impl Instance {
                     *in_flight = None;
                 }
             }
-            // Its client is told; the state has nothing to heal.
+            // The caller sends an error to the client. The state is not affected.
             Body::Said { .. } => {}
         }
     }
 
-    /// What is due now, to be appended in this order. `lobby`: the state at the offset read so far.
+    /// Returns the records that are due now, to be appended in this order. `lobby` is the state at the offset that was
+    /// read so far.
     ///
-    /// Call it after every poll of the log, and at the latest when [`Instance::next_tick`] says; not while a span is
-    /// replayed, when the lobby is not of the present.
+    /// To be called after every poll of the log, and not later than [`Instance::next_tick`] says; but not during a
+    /// replay, when the lobby is a past one.
     pub fn tick(&mut self, lobby: &Lobby, at: &Arc<str>, now: Duration) -> Vec<Record> {
         self.clock.advance(now);
-        self.look_at(lobby);
+        self.observe(lobby);
         let now = self.clock.now();
         let is_due = |at: Option<Duration>| at.is_some_and(|at| now >= at);
         let mut records = Vec::new();
@@ -230,18 +231,18 @@ impl Instance {
             self.is_roster_due |= self.heartbeats.is_multiple_of(HEARTBEATS_PER_ROSTER);
         }
         if is_due(self.roster_at()) {
-            self.append_roster(at, &mut records);
+            self.add_roster(at, &mut records);
         }
         if is_heartbeat_due {
-            self.append_heartbeat(at, &mut records);
+            self.add_heartbeat(at, &mut records);
         }
         if is_due(self.bye_at()) {
-            self.append_bye(at, &mut records);
+            self.add_bye(at, &mut records);
         }
         records
     }
 
-    fn look_at(&mut self, lobby: &Lobby) {
+    fn observe(&mut self, lobby: &Lobby) {
         self.is_member = lobby.is_member(self.id);
         self.has_been_member |= self.is_member;
     }
@@ -269,7 +270,7 @@ impl Instance {
         self.phase == Phase::Draining && self.sessions.is_empty()
     }
 
-    fn append_roster(&mut self, at: &Arc<str>, records: &mut Vec<Record>) {
+    fn add_roster(&mut self, at: &Arc<str>, records: &mut Vec<Record>) {
         self.is_roster_due = false;
         self.roster_not_before = self.clock.now() + INTERVAL;
         let entries = roster::split(&self.sessions, self.roster_bytes_max);
@@ -281,7 +282,7 @@ impl Instance {
         }
     }
 
-    fn append_heartbeat(&mut self, at: &Arc<str>, records: &mut Vec<Record>) {
+    fn add_heartbeat(&mut self, at: &Arc<str>, records: &mut Vec<Record>) {
         let record = self.record(at.clone(), Body::Heartbeat { n: self.heartbeats });
         self.heartbeat_in_flight = Some((record.seq, self.clock.now()));
         self.heartbeat_not_before = self.clock.now() + INTERVAL;
@@ -289,7 +290,7 @@ impl Instance {
         records.push(record);
     }
 
-    fn append_bye(&mut self, at: &Arc<str>, records: &mut Vec<Record>) {
+    fn add_bye(&mut self, at: &Arc<str>, records: &mut Vec<Record>) {
         let Phase::Bye { last, .. } = self.phase else { return };
         let bye = self.record(at.clone(), Body::Bye { last });
         self.phase = Phase::Bye { last, in_flight: Some(bye.seq) };
@@ -303,7 +304,7 @@ impl Instance {
         Record { from: self.id, seq, at, body }
     }
 
-    /// How this instance is.
+    /// The health of this instance.
     #[must_use]
     pub fn health(&self, now: Duration) -> Health {
         let silence = self.unanswered_since.map_or(Duration::ZERO, |since| self.clock.at(now).saturating_sub(since));
@@ -318,10 +319,11 @@ impl Instance {
         }
     }
 
-    /// From now on: no new sessions, `left` no more, and `bye` as the last record, once the last session was closed
-    /// with [`Instance::close_session`]. A `bye` that is undelivered is tried again: the deadline is the caller's.
+    /// Begins the graceful stop: no session is opened, no `left` is appended, and when the last session was closed with
+    /// [`Instance::close_session`], the `bye` is due. An undelivered `bye` is appended again; the caller has the
+    /// deadline.
     ///
-    /// An instance that has appended nothing is stopped at once: nobody knows of it.
+    /// An instance that has appended nothing is stopped at once: no other instance knows of it.
     pub fn stop(&mut self) {
         if self.phase == Phase::Serving {
             self.phase = if self.next_seq == 1 { Phase::Stopped } else { Phase::Draining };
@@ -329,7 +331,7 @@ impl Instance {
     }
 
     /// The `bye`, as soon as the last session has closed after [`Instance::stop`]: for a caller that cannot wait for the
-    /// next tick. It is returned once; what else is due comes out of [`Instance::tick`].
+    /// next tick. It is returned once; [`Instance::tick`] returns everything else that is due.
     pub fn bye(&mut self, at: Arc<str>, now: Duration) -> Option<Record> {
         if self.phase != Phase::Draining || !self.sessions.is_empty() {
             return None;
@@ -341,7 +343,7 @@ impl Instance {
         Some(bye)
     }
 
-    /// True when nothing of this instance is left to be waited for after [`Instance::stop`].
+    /// True when the graceful stop is complete: the `bye` was read back, or there was nothing to append.
     #[must_use]
     pub fn is_stopped(&self) -> bool {
         self.phase == Phase::Stopped
@@ -360,7 +362,7 @@ impl Instance {
         due.map_or(INTERVAL, |at| at.saturating_sub(now).min(INTERVAL))
     }
 
-    /// The sessions that are open here, whether or not the log knows them yet.
+    /// The number of open sessions, whether or not the lobby has them already.
     #[must_use]
     pub fn session_count(&self) -> usize {
         self.sessions.len()

@@ -42,7 +42,7 @@ pub fn heartbeat(n: u64) -> Body {
     Body::Heartbeat { n }
 }
 
-/// A log being written and read at once: gives each record its number, and shows what people see of it.
+/// A log that is written and read at once: numbers each record, and shows its events.
 #[derive(Default)]
 pub struct Story {
     pub lobby: Lobby,
@@ -50,7 +50,7 @@ pub struct Story {
 }
 
 impl Story {
-    /// Appends a record and gives its events, as `+Bob`, `-Bob` and `Bob: text`.
+    /// Appends a record and returns its events, as `+Bob`, `-Bob` and `Bob: text`.
     pub fn tell(&mut self, from: InstanceId, body: Body) -> Vec<String> {
         let seq = 1 + self.log.iter().filter(|record| record.from == from).map(|record| record.seq).max().unwrap_or(0);
         self.put(record(from, seq, body))
@@ -63,7 +63,7 @@ impl Story {
         events.iter().map(show).collect()
     }
 
-    /// So many beats of one instance; the events of all of them.
+    /// Appends so many heartbeats of one instance and returns the events of all of them.
     pub fn heartbeats(&mut self, from: InstanceId, count: u64) -> Vec<String> {
         (0..count).flat_map(|n| self.tell(from, heartbeat(n + 1))).collect()
     }

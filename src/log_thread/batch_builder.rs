@@ -1,4 +1,5 @@
-//! [`BatchBuilder`]: collects the events of the records that the log thread applies into the next batch for the fan-out.
+//! [`BatchBuilder`]: collects the events of the records that the log thread applies into the next batch for the
+//! fan-out.
 
 use std::sync::Arc;
 

@@ -1,7 +1,8 @@
 //! The fan-out: a few threads, about one per core. Each owns the [`super::outbox`]es of its share of the sessions. They
 //! do all writing to clients' sockets, and never block on a client.
 //!
-//! This file is the sending side, for session threads, the log thread and the server; `thread.rs` is the receiving side.
+//! This file is the sending side, for session threads, the log thread and the server; `thread.rs` is the receiving
+//! side.
 
 mod thread;
 

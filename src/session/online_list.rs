@@ -1,5 +1,5 @@
-//! [`OnlineList`]: the names of the users online, encoded as JSON in blocks. A snapshot encodes only the blocks that have
-//! changed since the last one. Owned by the log thread; its snapshots go to the fan-out.
+//! [`OnlineList`]: the names of the users online, encoded as JSON in blocks. A snapshot encodes only the blocks that
+//! have changed since the last one. Owned by the log thread; its snapshots go to the fan-out.
 //!
 //! When 10,000 users join at once, each gets the list of a different moment: encoded anew for each, a gigabyte.
 

@@ -1,7 +1,8 @@
-//! [`Outbox`]: the outgoing side of one session. Owned by one fan-out thread. It never blocks, and its queue is bounded.
+//! [`Outbox`]: the outgoing side of one session. Owned by one fan-out thread. It never blocks, and its queue is
+//! bounded.
 //!
-//! It writes directly to the socket. Only bytes that the socket does not take are queued, and retried after a pause that
-//! grows: a client that reads slowly costs a system call now and then, and no thread.
+//! It writes directly to the socket. Only bytes that the socket does not take are queued, and retried after a pause
+//! that grows: a client that reads slowly costs a system call now and then, and no thread.
 
 use std::collections::VecDeque;
 use std::io::{self, IoSlice};

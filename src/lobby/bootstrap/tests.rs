@@ -39,7 +39,7 @@ fn somebody_must_have_outbeaten_the_lease() {
     story.heartbeats(X, 11);
     assert!(!replay(&story.log, false).1);
     story.put(record(X, 12, heartbeat(11)));
-    assert!(!replay(&story.log, false).1, "the same beat once more");
+    assert!(!replay(&story.log, false).1, "the same heartbeat once more");
     story.put(record(X, 13, heartbeat(12)));
     assert!(replay(&story.log, false).1);
 }

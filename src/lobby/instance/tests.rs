@@ -10,7 +10,7 @@ use crate::lobby::{Event, RosterEntry};
 
 const ID: InstanceId = InstanceId(1);
 
-/// An instance and its log, which delivers at once whatever is handed to it.
+/// An instance and its log, which delivers at once the records that it gets.
 struct Bench {
     instance: Instance,
     lobby: Lobby,
@@ -24,7 +24,7 @@ impl Bench {
         Bench { instance, lobby: Lobby::default(), now: Duration::ZERO, other_seq: 0 }
     }
 
-    /// One that is ready.
+    /// An instance that is ready.
     fn ready() -> Self {
         let mut bench = Bench::new();
         bench.run(2);
@@ -55,7 +55,7 @@ impl Bench {
         events
     }
 
-    /// So many seconds in which all that is appended is delivered.
+    /// Runs for so many seconds, in which all appended records are delivered.
     fn run(&mut self, seconds: u64) -> Vec<Record> {
         let mut all = Vec::new();
         for _ in 0..seconds {
@@ -67,7 +67,7 @@ impl Bench {
         all
     }
 
-    /// So many seconds in which nothing comes back.
+    /// Runs for so many seconds, in which no record is delivered.
     fn run_cut_off(&mut self, seconds: u64) -> Vec<Record> {
         let mut all = Vec::new();
         for _ in 0..seconds {
@@ -114,7 +114,7 @@ fn roster_of(records: &[Record]) -> Vec<u64> {
 }
 
 #[test]
-fn it_starts_with_an_empty_roster_and_a_beat_and_is_ready_when_both_came_back() {
+fn it_starts_with_an_empty_roster_and_a_heartbeat_and_is_ready_when_both_came_back() {
     let mut bench = Bench::new();
     let first = bench.tick();
     assert_eq!(first[0].body, roster_body(&[]));
@@ -128,7 +128,7 @@ fn it_starts_with_an_empty_roster_and_a_beat_and_is_ready_when_both_came_back() 
 }
 
 #[test]
-fn a_beat_is_sent_a_second_after_the_last_one_and_only_when_that_came_back() {
+fn a_heartbeat_is_sent_a_second_after_the_last_one_and_only_when_that_came_back() {
     let mut bench = Bench::ready();
     let first: Vec<Record> = bench.tick();
     assert!(first.iter().all(is_heartbeat) && first.len() == 1);
@@ -145,7 +145,7 @@ fn a_beat_is_sent_a_second_after_the_last_one_and_only_when_that_came_back() {
 }
 
 #[test]
-fn an_undelivered_beat_is_followed_by_the_next_one_and_the_silence_goes_on() {
+fn an_undelivered_heartbeat_is_followed_by_the_next_one_and_the_silence_goes_on() {
     let mut bench = Bench::ready();
     for _ in 0..5 {
         let heartbeats: Vec<Record> = bench.tick();
@@ -159,7 +159,7 @@ fn an_undelivered_beat_is_followed_by_the_next_one_and_the_silence_goes_on() {
 }
 
 #[test]
-fn silence_of_the_log_stalls_and_then_takes_it_down_and_one_beat_brings_it_back() {
+fn silence_of_the_log_stalls_and_then_takes_it_down_and_one_heartbeat_brings_it_back() {
     let mut bench = Bench::ready();
     let sent = bench.run_cut_off(3);
     assert_eq!((sent.len(), bench.health()), (1, Health::Ready));
@@ -182,7 +182,7 @@ fn being_stopped_is_not_the_logs_silence() {
 }
 
 #[test]
-fn every_tenth_beat_brings_a_roster() {
+fn every_tenth_heartbeat_brings_a_roster() {
     let mut bench = Bench::new();
     let records = bench.run(41);
     let rosters = records.iter().enumerate().filter(|(_, record)| is_roster(record)).count();
@@ -277,7 +277,7 @@ fn a_stop_drains_without_left_and_ends_with_bye() {
     bench.deliver(&[joined, other]);
     bench.instance.stop();
     assert_eq!(bench.instance.open_session(SessionId(2), user("Cid"), Bench::at()), None);
-    assert!(bench.run(3).iter().all(is_heartbeat), "it goes on beating while a session is open");
+    assert!(bench.run(3).iter().all(is_heartbeat), "it sends heartbeats while a session is open");
     assert_eq!(bench.instance.close_session(SessionId(1), Bench::at()), None);
     assert_eq!(bench.instance.next_tick(bench.now), Duration::ZERO);
     let bye = bench.tick();
@@ -499,7 +499,7 @@ impl History {
 }
 
 proptest! {
-    /// Whoever ticks when `next_tick` says so, and only then, misses nothing and never spins.
+    /// A loop that ticks exactly when `next_tick` says so appends everything in time and never spins.
     #[test]
     fn after_any_calls_a_tick_does_something_exactly_when_it_is_due(calls in calls()) {
         let mut history = History::new();

@@ -56,7 +56,7 @@ fn a_duplicate_is_not_applied() {
 }
 
 #[test]
-fn a_duplicate_beat_does_not_tick() {
+fn a_duplicate_heartbeat_does_not_tick() {
     let mut story = with_members();
     story.heartbeats(Y, 9);
     let last = story.log.last().unwrap().clone();
@@ -79,7 +79,7 @@ fn any_record_renews_the_lease_even_a_duplicate() {
 }
 
 #[test]
-fn an_instance_is_lost_to_ten_beats_of_one_other_not_of_several() {
+fn an_instance_is_lost_to_ten_heartbeat_of_one_other_not_of_several() {
     let mut story = with_members();
     story.heartbeats(Y, 9);
     story.tell(Y, said(1, "renews me, not X"));
@@ -196,16 +196,14 @@ fn ten_thousand_people_join_and_go_at_once() {
     story.tell(X, roster(&[]));
     let mut events = Vec::new();
     for session in 0..10_000 {
-        let person = User { id: session.to_string().into(), username: format!("Person {session}").into() };
-        story
-            .lobby
-            .apply(&record(X, session + 2, Body::Joined { session: SessionId(session), user: person }), &mut events);
+        let user = User { id: session.to_string().into(), username: format!("User {session}").into() };
+        story.lobby.apply(&record(X, session + 2, Body::Joined { session: SessionId(session), user }), &mut events);
     }
     assert_eq!(story.lobby.users_online().len(), 10_000);
     assert_eq!(story.heartbeats(Y, 10).len(), 10_000);
 }
 
-/// Records of few instances, sessions and people, with every value that must do no harm.
+/// Records of few instances, sessions and users, with every value that must do no harm.
 fn any_record() -> impl Strategy<Value = Record> {
     let name = prop_oneof![Just("Ann"), Just("Bob"), Just("Cid")];
     let sessions = proptest::collection::vec((0u64..4, name.clone()), 0..4);
@@ -224,7 +222,7 @@ fn any_record() -> impl Strategy<Value = Record> {
 }
 
 proptest! {
-    /// Whatever the log holds: nothing panics, people are counted as the sessions are, and joined and left alternate.
+    /// With any log, nothing panics, users are counted as their sessions are, and joined and left alternate.
     #[test]
     fn any_log_gives_a_state_that_its_events_describe(log in proptest::collection::vec(any_record(), 0..120)) {
         let mut lobby = Lobby::default();

@@ -1,5 +1,6 @@
-//! One fan-out thread. It works in rounds: it takes all commands that are queued, up to a bound, and writes their events
-//! to each socket in one write. The busier the lobby, the fewer writes for each event. It never blocks on a client.
+//! One fan-out thread. It works in rounds: it takes all commands that are queued, up to a bound, and writes their
+//! events to each socket in one write. The busier the lobby, the fewer writes for each event. It never blocks on a
+//! client.
 
 use std::collections::{HashMap, HashSet};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
