@@ -134,7 +134,7 @@ fn read_body(stream: &TcpStream, mut body: Vec<u8>, bytes: usize, deadline: Inst
     Ok(body)
 }
 
-/// The same within a request: there is somebody to answer.
+/// As [`read_some`]; an end of the connection after a part of a request is [`NoRequest::Unfinished`].
 fn read_part(stream: &TcpStream, bytes: &mut Vec<u8>, deadline: Instant) -> Result<(), NoRequest> {
     read_some(stream, bytes, deadline).map_err(|none| match none {
         NoRequest::Gone if !bytes.is_empty() => NoRequest::Unfinished,
