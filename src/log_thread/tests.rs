@@ -148,8 +148,11 @@ fn only_the_incarnation_that_appended_a_message_answers_for_it() {
     assert!(frames[0].0 == session && frames[0].1.contains(r#""id":"mine""#), "{frames:?}");
 }
 
-/// What the fan-out was sent since the last call: batches as (frames, admissions with list and origin).
-fn batches(bench: &Bench) -> Vec<(Vec<String>, Vec<(SessionId, String, usize)>)> {
+/// The payloads of a batch, and its admissions with list and origin.
+type Payloads = (Vec<String>, Vec<(SessionId, String, usize)>);
+
+/// The batches that the fan-out was sent since the last call.
+fn batches(bench: &Bench) -> Vec<Payloads> {
     let list = |pieces: &[Piece]| frames(&pieces.iter().flat_map(Piece::rest).copied().collect::<Vec<_>>()).0.remove(0);
     let text = |frame: &[u8]| String::from_utf8_lossy(&frame[if frame[1] < 126 { 2 } else { 4 }..]).into_owned();
     let batch = |command| match command {
