@@ -20,6 +20,7 @@ use crate::limits::{LIST_BYTES_PER_SECOND_MIN, LIST_GRACE, RETRY_PAUSE_FIRST, RE
 const PARTS_PER_WRITE: usize = 256;
 /// The time that a client has to read the close frame and to answer it.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
+
 /// Bytes to be sent: whole frames, or one part of a frame that is shared in parts.
 #[derive(Debug, Clone)]
 pub struct Piece {
