@@ -309,7 +309,7 @@ fn an_unreachable_broker_is_an_error_when_reading_and_not_when_opening() {
 }
 
 #[test]
-fn a_reader_that_waits_for_a_broker_gives_up_when_it_is_told() {
+fn a_reader_that_waits_for_a_broker_stops_when_the_flag_is_set() {
     let silent = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
     let brokers = [nowhere().brokers, silent.local_addr().expect("its address").to_string()];
     for brokers in brokers {
@@ -318,14 +318,14 @@ fn a_reader_that_waits_for_a_broker_gives_up_when_it_is_told() {
         log.reader.give_up_when(Arc::clone(&give_up));
         thread::scope(|scope| {
             let rewinding = scope.spawn(|| log.reader.rewind(10));
-            // While it waits; if it has not begun to, it gives up at once.
+            // The reader is waiting by now. If it has not started yet, it stops at once.
             thread::sleep(Duration::from_millis(300));
             give_up.store(true, Ordering::Release);
             let Ok(Err(ReadError::Unavailable(reason))) = rewinding.join() else { panic!("there is no broker") };
-            // Without the flag, it ends after some seconds with a reason of the network.
+            // Without the flag it would end after some seconds with a network error.
             assert_eq!(reason, "reading was given up");
         });
-        // Polling would wait for a minute.
+        // Polling returns at once. Without the flag it would wait for a minute.
         log.reader.poll(PATIENCE, 10, &mut Vec::new()).expect("polling");
     }
 }
