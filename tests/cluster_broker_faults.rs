@@ -197,11 +197,19 @@ fn instances_that_start_without_a_broker_become_ready_later() {
 }
 
 #[test]
-fn an_instance_without_a_broker_can_be_stopped() {
+fn an_instance_that_never_reached_the_broker_stops_with_exit_code_0() {
     let Some(broker) = Broker::own_not_started(VERSIONS[0], 1) else { return };
     let mut server = Cluster::new(&broker).launch_with(&[("ICH_DRAIN_SECONDS", "3")]);
     let status = server.stop();
-    // It could not append `bye`, so the exit code is 1.
+    assert_eq!(status.code(), Some(0), "{}", server.log());
+}
+
+#[test]
+fn an_instance_that_cannot_append_its_last_record_stops_with_exit_code_1() {
+    let Some(broker) = Broker::own(VERSIONS[0], 1) else { return };
+    let mut server = Cluster::new(&broker).start_with(&[("ICH_DRAIN_SECONDS", "3")]);
+    broker.kill(0);
+    let status = server.stop();
     assert_eq!(status.code(), Some(1), "{}", server.log());
 }
 
