@@ -1,8 +1,9 @@
-//! Socket options and non-blocking writes: the only module that configures sockets. Also decides
+//! Socket options, non-blocking writes and the lingering close: the only module that configures sockets. Also decides
 //! which addresses count as one client.
 
-use std::io::{self, IoSlice};
+use std::io::{self, ErrorKind, IoSlice};
 use std::net::{IpAddr, Ipv6Addr, SocketAddr, TcpListener, TcpStream};
+use std::time::{Duration, Instant};
 
 use rustix::io::retry_on_intr;
 use rustix::net::{
@@ -56,6 +57,33 @@ pub(crate) fn send_now(stream: &TcpStream, parts: &[IoSlice<'_>]) -> io::Result<
         several => retry_on_intr(|| sendmsg(stream, several, &mut SendAncillaryBuffer::default(), NON_BLOCKING)),
     };
     sent.map_err(io::Error::from)
+}
+
+/// Reads and discards what the peer still sends, until the peer closes the connection, `timeout` has passed, or
+/// `bytes_max` bytes were read. Called after the last write: if a socket is closed while unread bytes are in it, the
+/// kernel sends a reset, and the reset can destroy sent bytes that the peer has not read yet (RFC 9112, section 9.6).
+///
+/// `read` waits at most the given time for the next bytes.
+pub(crate) fn linger(
+    timeout: Duration,
+    bytes_max: usize,
+    mut read: impl FnMut(Duration, &mut [u8]) -> io::Result<usize>,
+) {
+    let deadline = Instant::now() + timeout;
+    let mut buffer = [0; 512];
+    let mut discarded = 0;
+    while discarded < bytes_max {
+        let left = deadline.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return;
+        }
+        match read(left, &mut buffer) {
+            Ok(0) => return,
+            Ok(bytes) => discarded += bytes,
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(_) => return,
+        }
+    }
 }
 
 /// The address that limits per address count. For IPv6 it is the network of 64 bits, because one household or host
@@ -115,6 +143,24 @@ mod tests {
                 break error;
             }
         };
-        assert_eq!(error.kind(), io::ErrorKind::WouldBlock);
+        assert_eq!(error.kind(), ErrorKind::WouldBlock);
+    }
+
+    #[test]
+    fn linger_reads_to_the_end_or_to_its_limit() {
+        let calls_until_end = |bytes_max, end_after| {
+            let mut calls = 0;
+            linger(Duration::from_secs(60), bytes_max, |_, buffer| {
+                calls += 1;
+                if calls == 1 {
+                    return Err(ErrorKind::Interrupted.into());
+                }
+                Ok(if calls > end_after { 0 } else { buffer.len() })
+            });
+            calls
+        };
+        assert_eq!(calls_until_end(usize::MAX, 3), 4);
+        assert_eq!(calls_until_end(1024, usize::MAX), 3);
+        linger(Duration::ZERO, 1024, |_, _| panic!("the time has passed"));
     }
 }

@@ -14,6 +14,7 @@ use super::permits::Permit;
 use super::request::{self, BadHead, HEAD_BYTES_MAX};
 use super::response::Response;
 use super::routes::{self, NextStep};
+use crate::net;
 use crate::session::link::Link;
 use crate::session::reader::{self, NewSession, Sessions};
 use crate::workers::Workers;
@@ -178,13 +179,10 @@ fn send_answer(mut stream: &TcpStream, response: &Response) {
     if sent.is_err() || stream.shutdown(Shutdown::Write).is_err() {
         return;
     }
-    let deadline = Instant::now() + LINGER;
-    let mut rest = Vec::new();
-    let mut read = 0;
-    while read < LINGER_BYTES_MAX && read_some(stream, &mut rest, deadline).is_ok() {
-        read += rest.len();
-        rest.clear();
-    }
+    net::linger(LINGER, LINGER_BYTES_MAX, |timeout, buffer| {
+        stream.set_read_timeout(Some(timeout))?;
+        stream.read(buffer)
+    });
 }
 
 fn open_session(door: &Door, mut stream: TcpStream, joined: Joined, after_head: Vec<u8>) {

@@ -18,14 +18,15 @@ use crate::clock;
 use crate::config::Limits;
 use crate::lobby::User;
 use crate::metrics::Metrics;
+use crate::net;
 use crate::publisher::{Publisher, SayError};
 
 /// Control frames of one client: the rate, and the burst. A browser sends only pongs; a library pings twice a minute.
 const CONTROL_FRAMES_PER_SECOND: u32 = 10;
 const CONTROL_FRAMES_BURST: u32 = 100;
-/// How long a closing connection is read on, so that a reset does not destroy the close frame before it is read.
+/// How long a client may go on sending after the close frame; see [`net::linger`].
 const LINGER: Duration = Duration::from_secs(2);
-/// The most bytes that are read on.
+/// How many bytes a client may go on sending after the close frame.
 const LINGER_BYTES_MAX: usize = 1 << 20;
 
 /// Shared by all sessions.
@@ -105,28 +106,15 @@ fn finish<S: Socket>(shared: &Sessions<S>, link: &Link<S>, end: End) {
         }
     }
     if end != End::Disconnected {
-        linger(link);
+        net::linger(LINGER, LINGER_BYTES_MAX, |timeout, buffer| {
+            link.socket.set_read_timeout(timeout)?;
+            link.socket.read(buffer)
+        });
     }
 }
 
 fn close<S>(link: &Link<S>, end: End) -> Command<S> {
     Command::Close { session: link.session, frame: wire::close(end.row().code, end.row().text) }
-}
-
-/// Reads and drops until the client closes, [`LINGER`] has passed or [`LINGER_BYTES_MAX`] are read.
-fn linger<S: Socket>(link: &Link<S>) {
-    let until = Instant::now() + LINGER;
-    let mut buffer = [0; 512];
-    let mut left = LINGER_BYTES_MAX;
-    while let Some(wait) = until.checked_duration_since(Instant::now()).filter(|wait| !wait.is_zero()) {
-        if link.socket.set_read_timeout(wait).is_err() {
-            return;
-        }
-        match link.socket.read(&mut buffer) {
-            Ok(read) if read > 0 && read <= left => left -= read,
-            _ => return,
-        }
-    }
 }
 
 /// An open session: handles what its client sends.
