@@ -159,7 +159,7 @@ impl Server {
         let address = listener.local_addr()?;
         let listener = Arc::new(listener);
         let Backends { store, log, description } = backends;
-        let metrics = Arc::new(Metrics::new(log.skipped.clone()));
+        let metrics = Arc::new(Metrics::new(log.skipped.clone(), &End::ALL.map(|end| end.row().label)));
         let cores = machine::cores();
         let health = HealthTimes { ping_interval: config.ping_interval, pong_timeout: config.pong_timeout };
         let settings = Settings { outbox_bytes_max: config.limits.outbox_bytes, health, metrics: metrics.clone() };

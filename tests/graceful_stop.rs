@@ -72,7 +72,7 @@ fn a_hundred_who_chat_are_told_and_closed() {
             clients.into_iter().enumerate().map(|(number, client)| scope.spawn(move || chat(client, number))).collect();
         wait_for("messages under way", || {
             let metrics = get(server.address, "/metrics").body;
-            let line = metrics.lines().find(|line| line.starts_with("ich_messages_taken_total"))?;
+            let line = metrics.lines().find(|line| line.starts_with("ich_messages_accepted_total"))?;
             let taken: f64 = line.split(' ').nth(1)?.parse().ok()?;
             (taken > 2.0 * CLIENTS as f64).then_some(())
         });

@@ -56,11 +56,11 @@ pub fn serve(door: &Door, stream: TcpStream, address: IpAddr, permit: Permit<IpA
     let handled = handle(door, &connection, address);
     match handled {
         Ok(Handled::Answer(response)) | Err(NoRequest::Refused(response)) => {
-            door.site.metrics.answered(response.status);
+            door.site.metrics.response_sent(response.status);
             send_answer(connection.stream(), &response);
         }
         Ok(Handled::Joined { joined, after_head }) => {
-            door.site.metrics.answered(101);
+            door.site.metrics.response_sent(101);
             if let Some(stream) = connection.into_stream() {
                 open_session(door, stream, *joined, after_head);
             }

@@ -85,7 +85,7 @@ fn admit(stream: TcpStream, address: IpAddr, door: &Arc<Door>, permits: &Arc<Per
 
 /// Says no without a thread and without waiting: the answer fits the socket's empty buffer, or is lost.
 fn refuse(mut stream: &TcpStream, door: &Door, response: &Response) {
-    door.site.metrics.answered(response.status);
+    door.site.metrics.response_sent(response.status);
     let _ = stream.set_nonblocking(true).and_then(|()| stream.write_all(&response.to_bytes()));
     let _ = stream.shutdown(std::net::Shutdown::Write);
 }

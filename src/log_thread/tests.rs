@@ -76,7 +76,7 @@ impl Bench {
         };
         let (publisher, driver) = publisher::open(ME, Arc::new(log.clone()));
         let (fan_out, mut detached) = FanOut::detached(1);
-        let metrics = Arc::new(Metrics::new(Arc::default()));
+        let metrics = Arc::new(Metrics::new(Arc::default(), &[]));
         let mut thread = LogThread::new(event_log, driver, fan_out, metrics, Arc::default());
         thread.build_state().unwrap();
         let mut bench = Bench { thread, publisher, log, undelivered, fan_out: detached.remove(0) };

@@ -91,7 +91,7 @@ impl<S: Socket> Drop for OpenSession<'_, S> {
         if !self.shared.fan_out.send(self.link.session, Command::Forget(self.link.session)) {
             self.link.disconnect();
         }
-        self.shared.metrics.session_ended(end);
+        self.shared.metrics.session_ended(end.row().label);
     }
 }
 
@@ -193,7 +193,7 @@ impl<'a, S: Socket> Conversation<'a, S> {
             Ok(say) => {
                 let id = say.id.clone();
                 match self.shared.publisher.say(self.link.session, say.text, say.id) {
-                    Ok(()) => self.shared.metrics.message_taken(),
+                    Ok(()) => self.shared.metrics.message_accepted(),
                     Err(SayError::Unavailable) => self.answer(&protocol::unavailable(id)),
                 }
             }
