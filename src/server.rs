@@ -18,9 +18,9 @@ use crate::accounts::{
 use crate::config::{Config, Secret};
 use crate::event_log::kafka_settings::KafkaSettings;
 use crate::event_log::{self, EventLog};
+use crate::http::accept_loop;
 use crate::http::app_state::AppState;
-use crate::http::connection::Door;
-use crate::http::front_door;
+use crate::http::connection::ConnectionContext;
 use crate::http::pending::Pending;
 use crate::http::permits::Permits;
 use crate::http::readiness::Readiness;
@@ -99,7 +99,7 @@ pub struct Backends {
 pub struct Server {
     address: SocketAddr,
     description: String,
-    site: Arc<AppState>,
+    app: Arc<AppState>,
     drain_delay: Duration,
     drain: Duration,
     listener: Arc<TcpListener>,
@@ -176,7 +176,7 @@ impl Server {
         })?;
         let account_limits =
             AccountLimits::new(config.limits.logins_per_minute, config.limits.registrations_per_minute);
-        let site = Arc::new(AppState {
+        let app = Arc::new(AppState {
             accounts: Accounts::new(store, account_limits, cores, machine::run_in_background, supervisor)?,
             tokens,
             permits_per_user: Permits::new(0, config.limits.connections_per_user),
@@ -189,21 +189,21 @@ impl Server {
             Sessions { publisher: publisher.clone(), fan_out: fan_out.clone(), limits: config.limits.clone(), metrics };
         let pending = Arc::new(Pending::default());
         let workers = Workers::start("worker", cores, supervisor)?;
-        let door = Arc::new(Door { site: site.clone(), sessions, workers, pending: pending.clone() });
+        let context = Arc::new(ConnectionContext { app: app.clone(), sessions, workers, pending: pending.clone() });
         let connections_max = machine::connections_max(config.limits.connections, limits);
         let connections = Permits::new(connections_max, config.limits.connections_per_address);
         let stopping = Arc::new(AtomicBool::new(false));
         let accept_thread = {
             let (listener, permits, stopping) = (listener.clone(), connections.clone(), stopping.clone());
             supervisor.spawn("accept", Stack::Normal, move || {
-                front_door::run(&listener, &door, &permits, || stopping.load(Ordering::Acquire));
+                accept_loop::run(&listener, &context, &permits, || stopping.load(Ordering::Acquire));
                 Ok(())
             })?
         };
         Ok(Server {
             address,
             description,
-            site,
+            app,
             drain_delay: config.drain_delay,
             drain: config.drain,
             listener,
@@ -239,14 +239,14 @@ impl Server {
     /// What `/ready` answers from.
     #[must_use]
     pub fn readiness(&self) -> Readiness {
-        self.site.readiness()
+        self.app.readiness()
     }
 
     /// Receives why the server cannot continue: a thread that it needs has failed. Then end it with
     /// [`Server::close_after_failure`].
     #[must_use]
     pub fn failed(&self) -> &Receiver<Failure> {
-        self.site.supervisor.failures()
+        self.app.supervisor.failures()
     }
 
     /// Ends a server of which a thread has failed: nobody joins any more, and every session is closed with 1011, as far as
@@ -274,7 +274,7 @@ impl Server {
         let said = !is_in_the_log || self.wait_for_last_record(deadline);
         self.abandon.store(true, Ordering::Release);
         let _ = self.accept_thread.join();
-        if let Some(failure) = failure.or_else(|| self.site.supervisor.failures().try_recv().ok()) {
+        if let Some(failure) = failure.or_else(|| self.app.supervisor.failures().try_recv().ok()) {
             error!("{failure}");
             return false;
         }
@@ -296,7 +296,7 @@ impl Server {
     /// spread over the first half of the time.
     fn close_connections(&self, closing: Duration) {
         let begun_at = Instant::now();
-        let have_ended = || self.connections.in_total() == 0;
+        let have_ended = || self.connections.total() == 0;
         self.pending.stop();
         self.fan_out.send_to_all(|| Command::Drain(closing / 2));
         if wait_until(begun_at + ANSWER_TIME.min(closing), have_ended) {
@@ -306,7 +306,7 @@ impl Server {
         if wait_until(begun_at + closing, have_ended) {
             return;
         }
-        warn!("closing {} connections that did not end in time", self.connections.in_total());
+        warn!("closing {} connections that did not end in time", self.connections.total());
         self.fan_out.send_to_all(|| Command::DisconnectAll);
         self.pending.close_all();
     }

@@ -228,7 +228,7 @@ fn the_program_ends_with_exit_code_1() {
 const STARTS_THREADS: [&str; 8] = [
     "src/threads.rs",
     "src/supervisor.rs",
-    "src/http/front_door.rs",
+    "src/http/accept_loop.rs",
     "src/event_log/kafka/consumer.rs",
     "src/event_log/kafka/drop_within.rs",
     "src/event_log/kafka/topic.rs",
