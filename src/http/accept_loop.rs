@@ -4,13 +4,14 @@
 use std::io::{self, ErrorKind, Write};
 use std::net::{IpAddr, Shutdown, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use log::{debug, warn};
 
 use super::api_error::ApiError;
 use super::connection::{self, ConnectionContext};
 use super::permits::{NoPermit, Permits};
+use crate::log_throttle::LogThrottle;
 use crate::net::address_key;
 use crate::threads::{self, Stack, lock};
 
@@ -28,19 +29,20 @@ pub(crate) fn run(
     permits: &Arc<Permits<IpAddr>>,
     is_stopping: impl Fn() -> bool,
 ) {
+    let warnings = LogThrottle::default();
     let mut pause = PAUSE_FIRST;
     loop {
         match listener.accept() {
             Ok((stream, peer)) => {
                 pause = PAUSE_FIRST;
-                admit(stream, peer.ip(), context, permits);
+                admit(stream, peer.ip(), context, permits, &warnings);
             }
             Err(_) if is_stopping() => return,
             Err(error) if concerns_one_connection(&error) => {
                 debug!("a connection was closed before it was accepted: {error}");
             }
             Err(error) => {
-                warn!("cannot accept connections, retrying in {pause:?}: {error}");
+                warn_throttled(&warnings, &format!("cannot accept connections, retrying until it works: {error}"));
                 std::thread::sleep(pause);
                 pause = (pause * 2).min(PAUSE_MAX);
             }
@@ -63,7 +65,13 @@ fn concerns_one_connection(error: &io::Error) -> bool {
 }
 
 /// Starts the thread of a connection, or refuses the connection.
-fn admit(stream: TcpStream, address: IpAddr, context: &Arc<ConnectionContext>, permits: &Arc<Permits<IpAddr>>) {
+fn admit(
+    stream: TcpStream,
+    address: IpAddr,
+    context: &Arc<ConnectionContext>,
+    permits: &Arc<Permits<IpAddr>>,
+    warnings: &LogThrottle,
+) {
     let permit = match permits.take(address_key(address)) {
         Ok(permit) => permit,
         Err(NoPermit::Full) => return refuse(&stream, context, ApiError::Full),
@@ -80,10 +88,16 @@ fn admit(stream: TcpStream, address: IpAddr, context: &Arc<ConnectionContext>, p
         }
     });
     if let Err(error) = spawned {
-        warn!("cannot start a thread for a connection, refusing it: {error}");
+        warn_throttled(warnings, &format!("cannot start a thread for a connection, refusing it: {error}"));
         if let Some((stream, _permit)) = lock(&shared).take() {
             refuse(&stream, context, ApiError::Full);
         }
+    }
+}
+
+fn warn_throttled(warnings: &LogThrottle, text: &str) {
+    if let Some(suppressed) = warnings.may_log(text, Instant::now()) {
+        warn!("{text}{suppressed}");
     }
 }
 
