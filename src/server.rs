@@ -177,7 +177,7 @@ impl Server {
         let account_limits =
             AccountLimits::new(config.limits.logins_per_minute, config.limits.registrations_per_minute);
         let app = Arc::new(AppState {
-            accounts: Accounts::new(store, account_limits, cores, machine::run_in_background, supervisor)?,
+            accounts: Accounts::new(store, account_limits, cores, machine::lower_priority, supervisor)?,
             tokens,
             permits_per_user: Permits::new(0, config.limits.connections_per_user),
             publisher: publisher.clone(),

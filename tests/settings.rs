@@ -79,7 +79,7 @@ fn a_sound_check_says_so_and_touches_nothing() {
     let folder = Folder::new();
     let output = folder.run(&["check"], &[]);
     assert_eq!((output.status.code(), text(&output.stderr)), (Some(0), ""));
-    assert!(text(&output.stdout).contains("sound"), "{}", text(&output.stdout));
+    assert!(text(&output.stdout).contains("are valid"), "{}", text(&output.stdout));
     assert_eq!(fs::read_dir(&folder.0).unwrap().count(), 0);
 }
 
