@@ -329,10 +329,11 @@ fn a_server_that_stops_is_a_503_for_whoever_asked_before() {
     assert_eq!(get(server.address, "/health").status, 200);
     server.signal(Signal::TERM);
     wait_for("the door to close", || TcpStream::connect(server.address).err());
-    for ((rest, mut stream), code) in begun.into_iter().zip(["not_ready", "draining"]) {
+    // The stop ends the reading of incomplete requests, so the rest comes too late.
+    for (rest, mut stream) in begun {
         stream.write_all(rest.as_bytes()).expect("sending");
         let answer = read_answer(&mut stream);
-        assert_error(&answer, 503, code);
+        assert_error(&answer, 503, "draining");
         assert_retry_after(&answer);
     }
     assert!(server.wait().success());
