@@ -1,4 +1,4 @@
-//! What the pages say is what the program does: settings, errors, close codes, metrics, and links.
+//! The docs agree with the program: settings, errors, close codes, metrics, and links.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -18,7 +18,7 @@ fn text_of(path: &str) -> String {
     fs::read_to_string(root().join(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
 }
 
-/// The rows of all tables of a page: their cells, without the marks of code.
+/// The rows of all tables of a page, as cells without backticks.
 fn rows(page: &str) -> Vec<Vec<String>> {
     let cells = |line: &str| {
         let inside = line.trim().trim_start_matches('|').trim_end_matches('|').to_owned();
@@ -28,21 +28,21 @@ fn rows(page: &str) -> Vec<Vec<String>> {
 }
 
 #[test]
-fn the_table_of_settings_is_that_of_the_program() {
+fn the_table_of_settings_agrees_with_the_program() {
     let rows = rows("doc/operations.md");
-    let written: Vec<_> = rows.iter().filter(|row| row[0].starts_with("ICH_")).collect();
+    let documented: Vec<_> = rows.iter().filter(|row| row[0].starts_with("ICH_")).collect();
     let settings: Vec<_> = SETTINGS.iter().map(|it| vec![it.name, it.default, it.meaning]).collect();
-    assert_eq!(written.len(), settings.len());
-    for (written, setting) in written.iter().zip(settings) {
-        assert_eq!(**written, setting);
+    assert_eq!(documented.len(), settings.len());
+    for (documented, setting) in documented.iter().zip(settings) {
+        assert_eq!(**documented, setting);
     }
 }
 
 #[test]
-fn the_file_of_settings_is_that_of_the_program() {
+fn the_settings_in_env_agree_with_the_program() {
     let file = text_of(".env");
     let lines: Vec<&str> = file.lines().collect();
-    assert!(lines.iter().all(|line| line.is_empty() || line.starts_with('#')), "nothing is set in what is committed");
+    assert!(lines.iter().all(|line| line.is_empty() || line.starts_with('#')), "the committed .env sets something");
     let mut named = Vec::new();
     for pair in lines.windows(2) {
         let Some((name, value)) = pair[1].strip_prefix("#ICH_").and_then(|rest| rest.split_once('=')) else { continue };
@@ -50,14 +50,14 @@ fn the_file_of_settings_is_that_of_the_program() {
         let setting = SETTINGS.iter().find(|setting| setting.name == name);
         let setting = setting.unwrap_or_else(|| panic!("{name} is not a setting"));
         assert_eq!(pair[0], format!("# {}", setting.meaning));
-        // Where there is no default stands an example.
+        // A setting without a default has an example.
         assert!(setting.default == value || (setting.default.is_empty() && !value.is_empty()), "{name}={value}");
         named.push(name);
     }
     assert_eq!(named, SETTINGS.iter().map(|setting| setting.name).collect::<Vec<_>>());
 }
 
-/// The values that stand behind these names in `.env`, commented out.
+/// The values of these settings in `.env`, which are commented out.
 fn examples(names: &[&str]) -> BTreeMap<String, String> {
     let file = text_of(".env");
     let lines = file.lines().filter_map(|line| line.strip_prefix('#')?.split_once('='));
@@ -65,15 +65,15 @@ fn examples(names: &[&str]) -> BTreeMap<String, String> {
 }
 
 #[test]
-fn the_lines_for_several_instances_work_together_and_are_those_of_docker_compose() {
+fn the_settings_for_several_instances_agree_with_each_other_and_with_docker_compose() {
     let names = ["ICH_DATABASE_URL", "ICH_KAFKA_BROKERS", "ICH_JWT_SECRET"];
     let values = examples(&names);
     assert_eq!(values.len(), names.len());
-    Config::from_values(&values, Vec::new()).expect("sound settings");
-    assert!(text_of("docker-compose.yml").contains(&values["ICH_JWT_SECRET"]), "a token of one is good for all");
+    Config::from_values(&values, Vec::new()).expect("valid settings");
+    assert!(text_of("docker-compose.yml").contains(&values["ICH_JWT_SECRET"]), "the instances have different secrets");
 }
 
-/// Every source file of the program, its unit tests cut off.
+/// The text of each source file of the program, without its unit tests.
 fn sources() -> Vec<String> {
     fn collect(folder: &Path, files: &mut Vec<PathBuf>) {
         for entry in fs::read_dir(folder).expect("a folder") {
@@ -94,32 +94,32 @@ fn sources() -> Vec<String> {
     files.iter().map(program).collect()
 }
 
-/// What stands in quotes first behind each `call(`, and what stands between the two.
+/// The first string literal after each occurrence of `call`, and the text between them.
 fn first_text_behind<'a>(source: &'a str, call: &'a str) -> impl Iterator<Item = (&'a str, &'a str)> {
     source.split(call).skip(1).filter_map(|behind| {
         let (between, quoted) = behind.split_once('"')?;
-        // Another argument than a literal: `code` of a helper, say.
+        // Skips calls whose first argument is not a literal.
         let is_literal = between.chars().all(|c| c.is_ascii_digit() || c.is_whitespace() || c == ',');
         is_literal.then(|| Some((between, quoted.split_once('"')?.0)))?
     })
 }
 
 #[test]
-fn the_table_of_http_errors_is_that_of_the_program() {
+fn the_table_of_http_errors_agrees_with_the_program() {
     let is_error_status = |status: &str| status.len() == 3 && matches!(status.as_bytes()[0], b'4' | b'5');
-    let written: Vec<_> = rows("doc/api.md")
+    let documented: Vec<_> = rows("doc/api.md")
         .into_iter()
         .filter(|row| is_error_status(&row[0]))
         .map(|row| (row[0].clone(), row[1].clone()))
         .collect();
     let errors = ApiError::ALL.map(|error| (error.row().status.to_string(), error.row().code.to_owned()));
     let sorted = |rows: &[(String, String)]| rows.iter().cloned().collect::<BTreeSet<_>>();
-    assert_eq!(sorted(&written), sorted(&errors));
-    assert_eq!(written.len(), errors.len(), "no row is there twice");
+    assert_eq!(sorted(&documented), sorted(&errors));
+    assert_eq!(documented.len(), errors.len(), "a row occurs twice");
 }
 
 #[test]
-fn every_code_of_an_error_frame_is_on_the_page_and_no_other() {
+fn the_codes_of_error_frames_agree_with_the_program() {
     let mut used = BTreeSet::new();
     for source in sources() {
         for call in ["ClientError::new(", "fail("] {
@@ -135,7 +135,7 @@ fn every_code_of_an_error_frame_is_on_the_page_and_no_other() {
 }
 
 #[test]
-fn every_end_of_a_session_is_on_the_page() {
+fn every_end_of_a_session_is_documented() {
     let rows = rows("doc/api.md");
     for end in End::ALL {
         let end = end.row();
@@ -145,7 +145,7 @@ fn every_end_of_a_session_is_on_the_page() {
 }
 
 #[test]
-fn every_metric_is_on_the_page() {
+fn every_metric_is_documented() {
     let page = text_of("doc/operations.md");
     let end_reasons = End::ALL.map(|end| end.row().label);
     for line in Metrics::new(Arc::default(), &end_reasons).encode().lines() {
@@ -155,7 +155,7 @@ fn every_metric_is_on_the_page() {
     }
 }
 
-/// Without `-E`, websocat waits for input when the server has closed the connection.
+/// Without `-E`, websocat waits for input after the server has closed the connection.
 #[test]
 fn every_websocat_command_ends_when_the_server_closes() {
     for page in ["README.md", "doc/api.md"] {
@@ -168,7 +168,7 @@ fn every_websocat_command_ends_when_the_server_closes() {
 }
 
 #[test]
-fn links_between_pages_lead_somewhere() {
+fn links_between_pages_are_valid() {
     let mut pages = vec![root().join("README.md"), root().join("CHANGELOG.md")];
     pages.extend(fs::read_dir(root().join("doc")).expect("doc").map(|entry| entry.expect("an entry").path()));
     for page in pages.iter().filter(|page| page.extension().is_some_and(|extension| extension == "md")) {
