@@ -15,7 +15,6 @@
 pub mod codec;
 #[cfg(feature = "kafka")]
 pub mod kafka;
-pub mod kafka_settings;
 pub mod memory;
 
 use std::sync::Arc;

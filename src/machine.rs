@@ -3,6 +3,8 @@
 
 pub mod limits;
 
+use std::num::NonZeroU32;
+
 use log::info;
 use rustix::process::{Resource, Rlimit, getrlimit, setpriority_process, setrlimit};
 
@@ -30,23 +32,22 @@ pub(crate) fn lower_priority() {
     let _ = setpriority_process(None, BACKGROUND_NICE);
 }
 
-/// The maximum of connections: `setting`, or less if the machine allows fewer; 0 means no maximum. One line of the log
-/// names the limit that decided.
+/// The maximum of connections: as the setting says, or less if the machine allows fewer; `None` means no maximum. One
+/// line of the log names the limit that decided.
 #[must_use]
-pub(crate) fn connections_max(setting: usize, limits: &Limits) -> usize {
-    let wanted = if setting == 0 { u64::MAX } else { setting as u64 };
-    match limits.bound(cores() as u64) {
-        Some(bound) if bound.connections < wanted => {
+pub(crate) fn connections_max(setting: Option<NonZeroU32>, limits: &Limits) -> Option<NonZeroU32> {
+    match (limits.bound(cores() as u64), setting) {
+        (Some(bound), setting) if setting.is_none_or(|max| bound.connections < u64::from(max.get())) => {
             info!("at most {} connections: {} allows no more", bound.connections, bound.by);
-            usize::try_from(bound.connections).unwrap_or(usize::MAX)
+            NonZeroU32::new(u32::try_from(bound.connections).unwrap_or(u32::MAX))
         }
-        _ if setting == 0 => {
-            info!("no maximum of connections: ICH_MAX_CONNECTIONS is 0, and the machine has no limit");
-            0
-        }
-        _ => {
-            info!("at most {setting} connections, as ICH_MAX_CONNECTIONS says");
+        (_, Some(max)) => {
+            info!("at most {max} connections, as ICH_MAX_CONNECTIONS says");
             setting
+        }
+        (_, None) => {
+            info!("no maximum of connections: ICH_MAX_CONNECTIONS is 0, and the machine has no limit");
+            None
         }
     }
 }
@@ -59,9 +60,11 @@ mod tests {
     #[test]
     fn the_setting_applies_unless_the_machine_allows_fewer() {
         let limits = Limits { open_files: Some(Limit { max: 1128, in_use: 0 }), ..Limits::default() };
-        assert_eq!(connections_max(1, &limits), 1);
-        assert_eq!(connections_max(1001, &limits), 1000);
-        assert_eq!(connections_max(0, &limits), 1000);
-        assert_eq!(connections_max(1001, &Limits::default()), 1001);
+        let max = |setting, limits: &Limits| connections_max(NonZeroU32::new(setting), limits).map(NonZeroU32::get);
+        assert_eq!(max(1, &limits), Some(1));
+        assert_eq!(max(1001, &limits), Some(1000));
+        assert_eq!(max(0, &limits), Some(1000));
+        assert_eq!(max(1001, &Limits::default()), Some(1001));
+        assert_eq!(max(0, &Limits::default()), None);
     }
 }

@@ -13,7 +13,6 @@ pub mod link;
 pub mod online_list;
 pub mod outbox;
 pub mod protocol;
-pub mod rate;
 pub mod reader;
 pub mod socket;
 #[cfg(test)]

@@ -356,7 +356,7 @@ fn invalid_settings_are_rejected_without_revealing_secrets() {
         ..nowhere()
     };
     for (wrong, named) in [
-        (KafkaSettings { security_protocol: Some("tls".into()), ..nowhere() }, "security.protocol"),
+        (KafkaSettings { security_protocol: Some("tls".into()), ..nowhere() }, "ICH_KAFKA_SECURITY_PROTOCOL"),
         (KafkaSettings { sasl_mechanism: Some("KERBEROS".into()), ..secret.clone() }, "KERBEROS"),
         (KafkaSettings { ca_file: Some("/does/not/exist.pem".into()), ..secret.clone() }, "ssl.ca.location"),
         (KafkaSettings { password: Some("geh\0eim".into()), ..secret.clone() }, "ICH_KAFKA_PASSWORD"),

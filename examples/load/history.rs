@@ -2,8 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use ich::event_log::kafka;
-use ich::event_log::kafka_settings::KafkaSettings;
+use ich::event_log::kafka::{self, KafkaSettings};
 use ich::event_log::{AppendError, Appender};
 use ich::lobby::{Body, InstanceId, Record, SessionId};
 

@@ -11,6 +11,7 @@
 //! - **Reading** starts from an offset that this file computes. No consumer group, nothing is committed: each instance
 //!   reads everything.
 
+mod properties;
 mod reader;
 mod topic;
 mod topic_settings;
@@ -29,12 +30,13 @@ use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
 use rdkafka::consumer::ConsumerContext;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
 
+pub use self::properties::OpenError;
 use self::reader::KafkaReader;
 use self::topic::TopicAdmin;
 use self::topic_watch::RefusalReports;
 use self::writer::{KafkaAppender, Writer};
 use super::EventLog;
-pub use super::kafka_settings::{KafkaSettings, OpenError};
+pub use crate::config::KafkaSettings;
 use crate::log_throttle::LogThrottle;
 use crate::threads::lock;
 
@@ -52,7 +54,7 @@ const ADMIN_CLIENT: &str = "admin client";
 /// # Errors
 /// librdkafka refuses the settings.
 pub fn open(settings: &KafkaSettings) -> Result<EventLog, OpenError> {
-    settings.check()?;
+    properties::check(settings)?;
     let (handed_back, undelivered) = unbounded();
     let skipped = Arc::new(AtomicU64::new(0));
     let hearsay = Arc::new(Hearsay::default());
@@ -67,7 +69,7 @@ pub fn open(settings: &KafkaSettings) -> Result<EventLog, OpenError> {
 /// What all clients have in common.
 fn client_config(settings: &KafkaSettings) -> ClientConfig {
     let mut config = ClientConfig::new();
-    for (name, value) in settings.properties() {
+    for (name, value) in properties::of(settings) {
         config.set(name, value);
     }
     config

@@ -3,6 +3,7 @@
 
 use std::collections::HashMap;
 use std::hash::Hash;
+use std::num::NonZeroU32;
 use std::sync::{Arc, Mutex};
 
 use crate::threads::lock;
@@ -38,12 +39,12 @@ pub(crate) struct Permit<K: Eq + Hash + Clone> {
 }
 
 impl<K: Eq + Hash + Clone> Permits<K> {
-    /// A limit of 0 means no limit.
+    /// `None` means no limit.
     #[must_use]
-    pub(crate) fn new(total_max: usize, per_key_max: usize) -> Arc<Self> {
-        let limit = |setting| if setting == 0 { usize::MAX } else { setting };
+    pub(crate) fn new(total_max: Option<NonZeroU32>, per_key_max: Option<NonZeroU32>) -> Arc<Self> {
+        let max = |limit: Option<NonZeroU32>| limit.map_or(usize::MAX, |max| max.get() as usize);
         let taken = Mutex::new(Taken { total: 0, per_key: HashMap::new() });
-        Arc::new(Permits { total_max: limit(total_max), per_key_max: limit(per_key_max), taken })
+        Arc::new(Permits { total_max: max(total_max), per_key_max: max(per_key_max), taken })
     }
 
     /// Takes a permit for `key`.
@@ -95,7 +96,7 @@ mod tests {
 
     #[test]
     fn permits_are_limited_and_released_on_drop() {
-        let permits = Permits::new(3, 2);
+        let permits = Permits::new(NonZeroU32::new(3), NonZeroU32::new(2));
         let first = permits.take("a").unwrap();
         let _second = permits.take("a").unwrap();
         assert_eq!(permits.take("a").unwrap_err(), NoPermit::KeyFull);
@@ -107,8 +108,8 @@ mod tests {
     }
 
     #[test]
-    fn zero_is_no_limit() {
-        let permits = Permits::new(0, 0);
+    fn without_limits_every_permit_is_granted() {
+        let permits = Permits::new(None, None);
         let taken: Vec<_> = (0..1000).map(|_| permits.take(1).unwrap()).collect();
         drop(taken);
         assert_eq!(permits.total(), 0);

@@ -16,8 +16,7 @@ use crate::accounts::{
     AccountLimits, AccountStore, Accounts, StoreError, TokenError, TokenKey, TokenSettings, Tokens, postgres, secret,
     sqlite,
 };
-use crate::config::{Config, Secret};
-use crate::event_log::kafka_settings::{KafkaSettings, OpenError};
+use crate::config::{Config, KafkaSettings, Secret};
 use crate::event_log::{self, EventLog};
 use crate::http::accept_loop;
 use crate::http::app_state::AppState;
@@ -68,7 +67,8 @@ pub enum StartError {
     Accounts(#[source] StoreError),
     /// Kafka cannot be used as the event log.
     #[error("the event log cannot be opened: {0}")]
-    EventLog(#[source] OpenError),
+    #[cfg(feature = "kafka")]
+    EventLog(#[source] event_log::kafka::OpenError),
     /// The settings ask for Kafka, which was not compiled in.
     #[error("the event log cannot be opened: this program was built without Kafka: build it with the feature `kafka`")]
     WithoutKafka,
@@ -152,7 +152,7 @@ impl Server {
         let app = Arc::new(AppState {
             accounts: Accounts::new(store, account_limits, cores, machine::lower_priority, supervisor)?,
             tokens,
-            permits_per_user: Permits::new(0, config.limits.connections_per_user),
+            permits_per_user: Permits::new(None, config.limits.connections_per_user),
             publisher: publisher.clone(),
             supervisor: supervisor.clone(),
             metrics: metrics.clone(),
@@ -241,7 +241,7 @@ fn open_tokens(config: &Config) -> Result<Tokens, StartError> {
         ),
         (None, None) => {
             let path = config.data_dir.join(SECRET_FILE);
-            TokenKey::Secret(secret::load_or_draw(&path).map_err(StartError::TokenSecret)?)
+            TokenKey::Secret(secret::load_or_generate(&path).map_err(StartError::TokenSecret)?)
         }
     };
     let settings = TokenSettings { key, issuer: config.jwt_issuer.clone(), ttl: config.token_ttl };

@@ -2,6 +2,7 @@
 //! writes to the socket: all frames for its client go through the fan-out.
 
 use std::net::TcpStream;
+use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -11,7 +12,6 @@ use super::end::End;
 use super::fan_out::{Command, FanOut};
 use super::link::Link;
 use super::protocol::{self, ClientError};
-use super::rate::TokenBucket;
 use super::socket::Socket;
 use super::wire::{self, Received, Receiver};
 use crate::clock;
@@ -20,9 +20,10 @@ use crate::lobby::User;
 use crate::metrics::Metrics;
 use crate::net;
 use crate::publisher::{Publisher, SayError};
+use crate::rate::{Rate, TokenBucket};
 
-/// Control frames of one client: the rate, and the burst. A browser sends only pongs; a library pings twice a minute.
-const CONTROL_FRAMES_PER_SECOND: u32 = 10;
+/// Control frames of one client. A browser sends only pongs; a library pings twice a minute.
+const CONTROL_FRAMES: Rate = Rate::per_second(NonZeroU32::new(10).unwrap(), CONTROL_FRAMES_BURST);
 const CONTROL_FRAMES_BURST: u32 = 100;
 /// How long a client may go on sending after the close frame; see [`net::linger`].
 const LINGER: Duration = Duration::from_secs(2);
@@ -36,7 +37,7 @@ pub struct Sessions<S = TcpStream> {
     /// Writes to the sockets.
     pub fan_out: FanOut<S>,
     /// The limits of the settings.
-    pub limits: Limits,
+    pub(crate) limits: Limits,
     /// Sessions and messages are counted here.
     pub metrics: Arc<Metrics>,
 }
@@ -122,6 +123,8 @@ struct Conversation<'a, S> {
     shared: &'a Sessions<S>,
     link: &'a Link<S>,
     receiver: Receiver<'a, S>,
+    /// `None`: unlimited.
+    message_rate: Option<Rate>,
     messages: TokenBucket,
     /// Messages refused since the last accepted one.
     refused: u32,
@@ -135,9 +138,10 @@ impl<'a, S: Socket> Conversation<'a, S> {
             shared,
             link,
             receiver: Receiver::new(&link.socket, after_head, limits.frame_bytes),
-            messages: TokenBucket::new(limits.messages_per_second, limits.message_burst, now),
+            message_rate: limits.messages_per_second.map(|rate| Rate::per_second(rate, limits.message_burst)),
+            messages: TokenBucket::full(now),
             refused: 0,
-            control_frames: TokenBucket::new(CONTROL_FRAMES_PER_SECOND, CONTROL_FRAMES_BURST, now),
+            control_frames: TokenBucket::full(now),
         }
     }
 
@@ -167,7 +171,7 @@ impl<'a, S: Socket> Conversation<'a, S> {
     }
 
     fn message(&mut self, handle: impl FnOnce(&mut Self)) -> Result<(), End> {
-        if self.messages.take(Instant::now()) {
+        if self.message_rate.is_none_or(|rate| self.messages.take(rate, Instant::now())) {
             self.refused = 0;
             handle(self);
             return Ok(());
@@ -181,7 +185,7 @@ impl<'a, S: Socket> Conversation<'a, S> {
     }
 
     fn control(&mut self, handle: impl FnOnce(&mut Self)) -> Result<(), End> {
-        if !self.control_frames.take(Instant::now()) {
+        if !self.control_frames.take(CONTROL_FRAMES, Instant::now()) {
             return Err(End::TooFast);
         }
         handle(self);
