@@ -82,9 +82,9 @@ pub struct Config {
     pub(crate) database_url: Option<Secret>,
     /// `None`: the event log is in this process.
     pub(crate) kafka: Option<KafkaSettings>,
-    /// The key that signs tokens. `None`: the one in the data folder, or an external issuer.
+    /// The key that signs tokens. `None`: the one in the data folder, or an outside issuer.
     pub(crate) jwt_secret: Option<Secret>,
-    /// A file with the public key of an external issuer.
+    /// A file with the public key of an outside issuer.
     pub(crate) jwt_public_key_file: Option<PathBuf>,
     /// The claim `iss` of the tokens.
     pub(crate) jwt_issuer: String,

@@ -1,6 +1,6 @@
 //! [`Tokens`]: issues the token of a login, and checks the token of a join. A join does not use the store.
 //!
-//! Tokens are issued by this server (HS256, with a secret that all instances share) or by an external issuer (checked with
+//! Tokens are issued by this server (HS256, with a secret that all instances share) or by an outside issuer (checked with
 //! its public key). The key determines the algorithm; the token does not. Any thread; no I/O.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -31,7 +31,7 @@ const LATEST_UNIX_SECONDS: u64 = 253_402_300_799;
 /// How tokens are issued and checked.
 #[derive(Clone)]
 pub struct TokenSettings {
-    /// Of this server or of an external issuer.
+    /// Of this server or of an outside issuer.
     pub key: TokenKey,
     /// The claim `iss`: in issued tokens, and required in all tokens.
     pub issuer: String,
@@ -44,7 +44,7 @@ pub struct TokenSettings {
 pub enum TokenKey {
     /// This server, and others with the same secret, by HS256. At least [`SECRET_BYTES_MIN`] bytes.
     Secret(Vec<u8>),
-    /// An external issuer with this public key, as PEM text: RSA (RS256, 2048 bits or more), P-256 (ES256) or Ed25519
+    /// An outside issuer with this public key, as PEM text: RSA (RS256, 2048 bits or more), P-256 (ES256) or Ed25519
     /// (EdDSA). This server then issues no tokens, and refuses HS256.
     PublicKeyPem(String),
 }
@@ -74,7 +74,7 @@ impl fmt::Debug for TokenSettings {
 pub(crate) struct Claims {
     /// The claim `id`; 1 to 128 characters without control characters.
     pub(crate) user_id: String,
-    /// Valid by [`rules::check_username`], also in a token of an external issuer.
+    /// Valid by [`rules::check_username`], also in a token of an outside issuer.
     pub(crate) username: String,
     /// At most the end of the year 9999.
     pub(crate) expires_at_unix_seconds: u64,
@@ -89,8 +89,8 @@ pub enum TokenError {
     /// The public key cannot be used.
     #[error("the issuer's key must be a PEM public key: RSA of 2048 bits or more, P-256 or Ed25519")]
     UnusableKey,
-    /// An external issuer issues the tokens.
-    #[error("tokens are issued by an external issuer: get one there")]
+    /// An outside issuer issues the tokens.
+    #[error("tokens are issued by an outside issuer: get one there")]
     OutsideIssuer,
     /// The token cannot be encoded: an error of this server.
     #[error("a token cannot be issued")]
@@ -105,7 +105,7 @@ pub enum TokenError {
 
 /// Issues and checks tokens. Any thread.
 pub struct Tokens {
-    /// `None` with an external issuer.
+    /// `None` with an outside issuer.
     encoding_key: Option<EncodingKey>,
     decoding_key: DecodingKey,
     validation: Validation,
