@@ -155,7 +155,7 @@ impl<'a, S: Socket> Conversation<'a, S> {
             self.link.heard();
             let go_on = match received {
                 Received::Text(frame) => self.message(|this| this.text(&frame)),
-                Received::Binary(_) => self.message(|this| this.answer(&protocol::binary_refused())),
+                Received::Binary => self.message(|this| this.answer(&protocol::binary_refused())),
                 Received::Ping(payload) => self.control(|this| this.send_direct(wire::pong(&payload))),
                 Received::Pong => self.control(|_| ()),
                 Received::Close(code) => {
