@@ -23,6 +23,7 @@ use crate::log_throttle::LogThrottle;
 use crate::metrics::Metrics;
 use crate::publisher::PublisherDriver;
 use crate::random;
+use crate::session::client_error::{ClientError, ErrorCode};
 use crate::session::end::End;
 use crate::session::fan_out::{Command, FanOut};
 use crate::session::online_list::OnlineList;
@@ -310,7 +311,8 @@ impl LogThread {
     }
 
     fn answer_unavailable(&self, session: SessionId, id: Option<Arc<str>>) {
-        let frame = protocol::error_frame(&protocol::unavailable(id), &clock::rfc3339());
+        let error = ClientError::from(ErrorCode::Unavailable).about(id);
+        let frame = protocol::error_frame(&error, &clock::rfc3339());
         self.fan_out.send(session, Command::Direct { session, frame });
     }
 

@@ -4,9 +4,11 @@
 //! - [`reader`]: the connection's own thread reads frames and appends to the log. It never writes to the socket.
 //! - [`fan_out`]: a few threads own the [`outbox`]es and do all the writing; they never block.
 //! - [`socket`]: what both need of the connection; tests have one in memory.
-//! - [`wire`]: websocket frames as bytes. [`protocol`]: what is in them. [`online_list`]: the list of names, encoded.
+//! - [`wire`]: websocket frames as bytes. [`protocol`]: the JSON in the frames. [`client_error`]: the codes of `error`
+//!   frames. [`online_list`]: the list of names, encoded.
 //! - [`end`]: why a session ends, with its close code, log level and metric label.
 
+pub mod client_error;
 pub mod end;
 pub mod fan_out;
 pub mod link;

@@ -8,10 +8,11 @@ use std::time::{Duration, Instant};
 
 use log::log;
 
+use super::client_error::{ClientError, ErrorCode};
 use super::end::End;
 use super::fan_out::{Command, FanOut};
 use super::link::Link;
-use super::protocol::{self, ClientError};
+use super::protocol;
 use super::socket::Socket;
 use super::wire::{self, Received, Receiver};
 use crate::clock;
@@ -155,7 +156,7 @@ impl<'a, S: Socket> Conversation<'a, S> {
             self.link.heard();
             let go_on = match received {
                 Received::Text(frame) => self.message(|this| this.text(&frame)),
-                Received::Binary => self.message(|this| this.answer(&protocol::binary_refused())),
+                Received::Binary => self.message(|this| this.answer(&ErrorCode::Binary.into())),
                 Received::Ping(payload) => self.control(|this| this.send_direct(wire::pong(&payload))),
                 Received::Pong => self.control(|_| ()),
                 Received::Close(code) => {
@@ -180,7 +181,7 @@ impl<'a, S: Socket> Conversation<'a, S> {
         if self.refused > self.shared.limits.message_burst {
             return Err(End::TooFast);
         }
-        self.answer(&protocol::rate_limited());
+        self.answer(&ErrorCode::RateLimited.into());
         Ok(())
     }
 
@@ -198,7 +199,9 @@ impl<'a, S: Socket> Conversation<'a, S> {
                 let id = say.id.clone();
                 match self.shared.publisher.say(self.link.session, say.text, say.id) {
                     Ok(()) => self.shared.metrics.message_accepted(),
-                    Err(SayError::Unavailable) => self.answer(&protocol::unavailable(id)),
+                    Err(SayError::Unavailable) => {
+                        self.answer(&ClientError::from(ErrorCode::Unavailable).about(id));
+                    }
                 }
             }
             Err(error) => self.answer(&error),
