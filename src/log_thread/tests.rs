@@ -34,8 +34,6 @@ impl Appender for Arc<FakeLog> {
         lock(&self.records).push_back(Arc::new(record));
         Ok(())
     }
-
-    fn flush(&self, _deadline: Instant) {}
 }
 
 impl Reader for Arc<FakeLog> {
