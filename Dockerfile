@@ -1,4 +1,4 @@
-# Built from the sources alone (.dockerignore), run as a user of its own. See doc/operations.md, "In containers".
+# Builds from the sources only (.dockerignore) and runs as its own user. See "In containers" in doc/operations.md.
 FROM rust:1-slim-bookworm AS build
 RUN apt-get update \
  && apt-get install -y --no-install-recommends build-essential clang \
@@ -8,7 +8,7 @@ COPY . .
 RUN CARGO_PROFILE_RELEASE_STRIP=debuginfo cargo build --release --locked --bin ich
 
 FROM debian:bookworm-slim
-# Certificates for TLS to Kafka and PostgreSQL; the time zones for TZ.
+# ca-certificates: for TLS to Kafka and PostgreSQL. tzdata: for the variable TZ.
 RUN apt-get update \
  && apt-get install -y --no-install-recommends ca-certificates tzdata \
  && rm -rf /var/lib/apt/lists/* \
@@ -20,7 +20,7 @@ ENV ICH_DATA_DIR=/data
 VOLUME /data
 WORKDIR /data
 EXPOSE 8080
-# Bash opens the connection: there is no curl here, and need not be.
+# Bash opens the connection, so the image needs no curl.
 HEALTHCHECK --interval=10s --timeout=3s --start-period=30s \
   CMD ["bash", "-c", "exec 3<>\"/dev/tcp/127.0.0.1/${ICH_PORT:-8080}\" && printf 'GET /ready HTTP/1.0\\r\\n\\r\\n' >&3 && read -r _ status _ <&3 && [[ $status == 200 ]]"]
 ENTRYPOINT ["ich"]

@@ -1,5 +1,5 @@
-//! Runs the simulation on many seeds: `cargo run --release --example simulate -- 10000 [first_seed]`, or
-//! `-- --seed N` to run one again. At the first violation it shows the last events, and exits with 1.
+//! Runs the simulation of `tests/simulator` with many seeds: `cargo run --release --example simulate -- 10000
+//! [first_seed]`, or with one seed: `-- --seed N`. At the first violation it prints the last events and exits with 1.
 
 use std::process::ExitCode;
 

@@ -1,9 +1,9 @@
-//! The log thread: it polls the event log, folds what comes into the lobby, encodes each event once and hands it to the
-//! fan-out. It owns the state; nobody else changes it.
+//! The log thread: polls the event log, applies each record to the lobby, encodes each event once and sends the events
+//! to the fan-out in batches. It owns the lobby: no other thread reads or changes it.
 //!
 //! It must never wait for a client, a store or a lock that is held across I/O.
 
-mod run_builder;
+mod batch_builder;
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -13,55 +13,57 @@ use std::time::{Duration, Instant};
 use log::{error, info, warn};
 use thiserror::Error;
 
-use self::run_builder::{RunBuilder, users_online};
+use self::batch_builder::{BatchBuilder, users_online};
 use crate::clock;
 use crate::event_log::{Entry, EventLog, ReadError, Span};
+use crate::limits::{BATCH_BYTES, POLL_RECORDS_MAX};
 use crate::lobby::bootstrap::{FIRST_SPAN_RECORDS, WIDEN_TIMES};
 use crate::lobby::{Body, Bootstrap, Event, Health, InstanceId, Lobby, Record, SessionId};
+use crate::log_throttle::LogThrottle;
 use crate::metrics::Metrics;
-use crate::publisher::Publisher;
+use crate::publisher::PublisherDriver;
 use crate::random;
+use crate::session::client_error::{ClientError, ErrorCode};
 use crate::session::end::End;
 use crate::session::fan_out::{Command, FanOut};
 use crate::session::online_list::OnlineList;
 use crate::session::protocol;
 
-/// How many records are applied before the fan-out gets them.
-const BATCH_RECORDS: usize = 1024;
-/// How many bytes of events go to the fan-out at once: a fan-out thread's rounds are counted in whole runs.
-const RUN_BYTES: usize = 8 * 1024;
-/// The longest wait for a record: the instance's clock has to tick too.
+/// The longest wait for a record. The instance needs a tick at least once a second.
 const POLL_WAIT: Duration = Duration::from_secs(1);
-/// Between two attempts to reach a log that does not answer.
+/// The pause between two attempts to reach a log that does not answer.
 const RETRY_WAIT: Duration = Duration::from_secs(1);
+/// How often that wait checks whether the log was abandoned.
+const ABANDON_CHECK: Duration = Duration::from_millis(50);
 
-/// The thread's own things.
+/// The log thread and its state.
 pub struct LogThread {
     log: EventLog,
-    publisher: Arc<Publisher>,
+    driver: PublisherDriver,
     fan_out: FanOut,
     metrics: Arc<Metrics>,
     abandon: Arc<AtomicBool>,
     me: InstanceId,
     lobby: Lobby,
     online: OnlineList,
-    /// Whether what was read of the log is enough to know who is there.
+    /// Until the state is exact: tells whether enough of the log was read.
     bootstrap: Option<Bootstrap>,
-    /// Sessions of this instance that get events.
+    /// Sessions of this instance that became live: they get events.
     live: HashSet<SessionId>,
-    run: RunBuilder,
+    batch: BatchBuilder,
     events: Vec<Event>,
     entries: Vec<Entry>,
     health: Health,
+    read_errors: LogThrottle,
 }
 
 /// Why the thread ended.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum LogThreadEnd {
-    /// The instance has said `bye`, and all has come back.
+    /// The `bye` of this instance was read: nothing of it is in flight.
     #[error("the event log was left as asked")]
     Stopped,
-    /// It was told to give up.
+    /// `abandon` was set.
     #[error("the event log was given up as asked")]
     Abandoned,
     /// The log can never be used as it is: what an operator has to change.
@@ -73,17 +75,18 @@ impl LogThread {
     /// `abandon`: ends the thread, whatever it waits for, within about a second.
     #[must_use]
     pub fn new(
-        log: EventLog,
-        publisher: Arc<Publisher>,
+        mut log: EventLog,
+        driver: PublisherDriver,
         fan_out: FanOut,
         metrics: Arc<Metrics>,
         abandon: Arc<AtomicBool>,
     ) -> Self {
+        log.reader.give_up_when(abandon.clone());
         LogThread {
-            me: publisher.id(),
+            me: driver.id(),
             log,
-            publisher,
-            run: RunBuilder::new(fan_out.thread_count()),
+            driver,
+            batch: BatchBuilder::new(fan_out.thread_count()),
             fan_out,
             metrics,
             abandon,
@@ -94,6 +97,7 @@ impl LogThread {
             events: Vec::new(),
             entries: Vec::new(),
             health: Health::Starting,
+            read_errors: LogThrottle::default(),
         }
     }
 
@@ -104,12 +108,12 @@ impl LogThread {
             Ok(never) => match never {},
             // Stopped as asked: all sessions are closed, and nothing is wrong.
             Err(LogThreadEnd::Stopped) => {
-                self.publisher.set_health(Health::Down);
+                self.driver.set_health(Health::Down);
                 LogThreadEnd::Stopped
             }
             Err(end) => {
-                self.publisher.set_health(Health::Down);
-                self.fan_out.tell_all(|| Command::CloseAll(End::LogUnavailable));
+                self.driver.set_health(Health::Down);
+                self.fan_out.send_to_all(|| Command::CloseAll(End::LogUnavailable));
                 end
             }
         }
@@ -126,7 +130,7 @@ impl LogThread {
                 self.on_read_error(error)?;
             }
             self.report_undelivered();
-            let ticked = self.publisher.tick(&self.lobby);
+            let ticked = self.driver.tick(&self.lobby);
             if ticked.is_stopped {
                 return Err(LogThreadEnd::Stopped);
             }
@@ -144,8 +148,8 @@ impl LogThread {
             let Some(span) = self.replay(records)? else { continue };
             let read_all = span.end.saturating_sub(span.start) < records;
             if self.is_exact() || read_all {
-                let (people, took) = (self.online.len(), started_at.elapsed());
-                info!("read the event log from {} to {}: {people} online, {took:.1?}", span.start, span.end);
+                let (users, took) = (self.online.len(), started_at.elapsed());
+                info!("read the event log from {} to {}: {users} online, {took:.1?}", span.start, span.end);
                 return Ok(());
             }
             info!("the last {records} records of the event log do not tell who is there: reading more");
@@ -166,7 +170,7 @@ impl LogThread {
                 return Err(LogThreadEnd::Abandoned);
             }
             self.entries.clear();
-            if let Err(error) = self.log.reader.poll(POLL_WAIT, BATCH_RECORDS, &mut self.entries) {
+            if let Err(error) = self.log.reader.poll(POLL_WAIT, POLL_RECORDS_MAX, &mut self.entries) {
                 return self.wait_out(&error).map(|()| None);
             }
             for entry in &self.entries {
@@ -186,12 +190,22 @@ impl LogThread {
     fn wait_out(&self, error: &ReadError) -> Result<(), LogThreadEnd> {
         match error {
             ReadError::Unusable(text) => return Err(LogThreadEnd::Unusable(text.clone())),
-            ReadError::Unavailable(_) | ReadError::Truncated(_) => warn!("{error}; trying again"),
+            ReadError::Unavailable(_) | ReadError::Truncated(_) => {
+                let text = error.to_string();
+                if let Some(more) = self.read_errors.may_log(&text, Instant::now())
+                    && !self.abandon.load(Ordering::Acquire)
+                {
+                    warn!("{text}; trying again{more}");
+                }
+            }
         }
-        if self.abandon.load(Ordering::Acquire) {
-            return Err(LogThreadEnd::Abandoned);
+        let until = Instant::now() + RETRY_WAIT;
+        while Instant::now() < until {
+            if self.abandon.load(Ordering::Acquire) {
+                return Err(LogThreadEnd::Abandoned);
+            }
+            std::thread::sleep(ABANDON_CHECK);
         }
-        std::thread::sleep(RETRY_WAIT);
         Ok(())
     }
 
@@ -206,7 +220,7 @@ impl LogThread {
     fn poll(&mut self, wait: Duration) -> Result<(), ReadError> {
         let mut entries = std::mem::take(&mut self.entries);
         entries.clear();
-        let polled = self.log.reader.poll(wait, BATCH_RECORDS, &mut entries);
+        let polled = self.log.reader.poll(wait, POLL_RECORDS_MAX, &mut entries);
         for entry in &entries {
             self.apply(&entry.record);
         }
@@ -216,11 +230,11 @@ impl LogThread {
         polled
     }
 
-    /// Applies one record, and notes what its people and ours get to see.
+    /// Applies one record and adds its events, and the sessions that it makes live, to the batch.
     fn apply(&mut self, record: &Record) {
         let own = record.from == self.me;
         let admits = own && matches!(record.body, Body::Joined { .. } | Body::Roster { .. });
-        // The state just before: what a session that is admitted by this record gets to see first.
+        // The list before this record: the first frame of a session that this record makes live.
         let before = if admits { self.online.snapshot() } else { Vec::new() };
         self.lobby.apply(record, &mut self.events);
         if let Some(bootstrap) = &mut self.bootstrap {
@@ -231,7 +245,8 @@ impl LogThread {
         }
         match &record.body {
             Body::Left { session } if own => drop(self.live.remove(session)),
-            // Void: this instance was lost while it was under way. (Not one that is there twice: its author is there.)
+            // Ignored by the lobby: this instance was lost while the message was in flight. (A duplicate is ignored
+            // too, but its author's session is known.)
             Body::Said { session, id, .. } if own && self.lobby.user_of(self.me, *session).is_none() => {
                 self.answer_unavailable(*session, id.clone());
             }
@@ -243,18 +258,18 @@ impl LogThread {
                 Event::UserLeft { user } => self.online.remove(user),
                 Event::Said { .. } => {}
             }
-            self.run.put(&event, &record.at);
+            self.batch.put(&event, &record.at);
         }
         if own {
-            self.publisher.on_own_record(record, &self.lobby);
+            self.driver.on_own_record(record, &self.lobby);
         }
-        if self.run.len_bytes() >= RUN_BYTES {
+        if self.batch.len_bytes() >= BATCH_BYTES {
             self.flush();
         }
     }
 
-    /// Makes the sessions live that are in the lobby by this record: `before` is sent to them, and everything from this
-    /// record's own events on.
+    /// Makes the sessions live that this record added to the lobby. Each gets `before`, the list as it was before this
+    /// record, and then all events, beginning with those of this record.
     fn admit(&mut self, record: &Record, before: &[Arc<[u8]>]) {
         if !self.lobby.is_member(self.me) {
             return;
@@ -273,12 +288,12 @@ impl LogThread {
 
     fn admit_session(&mut self, session: SessionId, record: &Record, before: &[Arc<[u8]>]) {
         if self.live.insert(session) {
-            self.run.admit(self.fan_out.thread_of(session), session, users_online(&record.at, before));
+            self.batch.admit(self.fan_out.thread_of(session), session, users_online(&record.at, before));
         }
     }
 
     fn flush(&mut self) {
-        self.run.flush(&self.fan_out);
+        self.batch.flush(&self.fan_out);
     }
 
     /// Sends an error to each sender whose message the log reported undelivered. The sessions of an earlier
@@ -288,7 +303,7 @@ impl LogThread {
             if record.from != self.me {
                 continue;
             }
-            self.publisher.on_undelivered(&record);
+            self.driver.on_undelivered(&record);
             if let Body::Said { session, id, .. } = record.body {
                 self.answer_unavailable(session, id);
             }
@@ -296,8 +311,9 @@ impl LogThread {
     }
 
     fn answer_unavailable(&self, session: SessionId, id: Option<Arc<str>>) {
-        let frame = protocol::error_frame(&protocol::unavailable(id), &clock::rfc3339());
-        self.fan_out.tell(session, Command::Own { session, frame });
+        let error = ClientError::from(ErrorCode::Unavailable).about(id);
+        let frame = protocol::error_frame(&error, &clock::rfc3339());
+        self.fan_out.send(session, Command::Direct { session, frame });
     }
 
     fn on_read_error(&mut self, error: ReadError) -> Result<(), LogThreadEnd> {
@@ -307,10 +323,10 @@ impl LogThread {
             ReadError::Truncated(_) => {
                 error!("{error}: closing all sessions and reading the log anew");
                 self.set_health(Health::Starting);
-                self.fan_out.tell_all(|| Command::CloseAll(End::LogUnavailable));
+                self.fan_out.send_to_all(|| Command::CloseAll(End::LogUnavailable));
                 self.live.clear();
                 self.me = InstanceId(random::u64().map_err(|error| LogThreadEnd::Unusable(error.to_string()))?);
-                self.publisher.reincarnate(self.me);
+                self.driver.reincarnate(self.me);
                 self.build_state()
             }
         }
@@ -326,11 +342,11 @@ impl LogThread {
             Health::Stalled => warn!("nothing comes back from the event log"),
             Health::Down => {
                 warn!("the event log does not answer: closing all sessions");
-                self.fan_out.tell_all(|| Command::CloseAll(End::LogUnavailable));
+                self.fan_out.send_to_all(|| Command::CloseAll(End::LogUnavailable));
             }
         }
         self.health = health;
-        self.publisher.set_health(health);
+        self.driver.set_health(health);
     }
 }
 

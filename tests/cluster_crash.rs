@@ -1,4 +1,5 @@
-//! Instances that end or stand still: their people leave once and everywhere, and those who came back in time do not.
+//! Instances that are killed, paused or stopped: every instance reports each lost user as gone once, and does not
+//! report users who rejoined in time.
 
 mod harness;
 
@@ -11,55 +12,55 @@ use harness::kafka::Broker;
 use harness::watcher::Watcher;
 use rustix::process::Signal;
 
-/// By when the people of an instance that was killed must be gone.
-const GHOSTS_GONE: Duration = Duration::from_secs(15);
+/// The latest time, after the kill of an instance, at which its users must be reported as gone.
+const LEAVE_DEADLINE: Duration = Duration::from_secs(15);
 
 #[test]
-fn the_people_of_a_killed_instance_leave_everywhere_once() {
+fn the_users_of_a_killed_instance_leave_once_on_every_instance() {
     let Some(broker) = Broker::shared() else { return };
     let cluster = Cluster::new(broker);
     let mut killed = cluster.start();
     let others = [cluster.start(), cluster.start()];
     let watchers = [Watcher::join(&others[0], "Ann"), Watcher::join(&others[1], "Bob")];
     let lost: Vec<_> = ["Cid", "Dan", "Eve", "Fay"].iter().map(|name| Watcher::join(&killed, name)).collect();
-    let everybody = ["Ann", "Bob", "Cid", "Dan", "Eve", "Fay"];
-    wait_online(&watchers, &everybody);
+    let all_names = ["Ann", "Bob", "Cid", "Dan", "Eve", "Fay"];
+    wait_online(&watchers, &all_names);
 
     killed.signal(Signal::KILL);
     let killed_at = Instant::now();
     killed.wait();
     let cid = Watcher::join(&others[0], "Cid");
     let dan = Watcher::join(&others[1], "Dan");
-    assert!(lost.iter().all(|person| person.wait_closed() == 0));
+    assert!(lost.iter().all(|client| client.wait_closed() == 0));
 
     for watcher in watchers.iter().chain([&cid, &dan]) {
         for name in ["Eve", "Fay"] {
             let left = watcher.wait_frame("user_left", name);
-            let after = left.came_at.duration_since(killed_at);
-            assert!(after < GHOSTS_GONE, "{name} left {after:?} after the kill in the eyes of {}", watcher.name);
+            let after = left.received_at.duration_since(killed_at);
+            assert!(after < LEAVE_DEADLINE, "{name} left {after:?} after the kill according to {}", watcher.name);
         }
     }
     sync(&dan, watchers.iter().chain([&cid, &dan]), "we are back");
     wait_online(watchers.iter().chain([&cid, &dan]), &["Ann", "Bob", "Cid", "Dan"]);
     for watcher in &watchers {
         for (name, left) in [("Cid", 0), ("Dan", 0), ("Eve", 1), ("Fay", 1)] {
-            assert_eq!(watcher.count("user_left", name), left, "{name} in the eyes of {}", watcher.name);
+            assert_eq!(watcher.count("user_left", name), left, "{name} according to {}", watcher.name);
         }
     }
     for name in ["Cid", "Dan"] {
         assert_eq!(watchers[0].count("user_joined", name), 1);
     }
 
-    // Nothing of the killed instance holds Cid here, and one that is started in its place knows of no ghost.
+    // No session of the killed instance keeps Cid online, and a new instance has no users of the killed one.
     drop(cid);
     wait_online(&watchers, &["Ann", "Bob", "Dan"]);
-    let in_place = cluster.start();
-    let gil = Watcher::join(&in_place, "Gil");
+    let replacement = cluster.start();
+    let gil = Watcher::join(&replacement, "Gil");
     wait_online(watchers.iter().chain([&dan, &gil]), &["Ann", "Bob", "Dan", "Gil"]);
 }
 
 #[test]
-fn an_instance_that_stood_still_comes_back_by_itself() {
+fn a_paused_instance_recovers_by_itself() {
     const PAUSE: Duration = Duration::from_secs(30);
     let Some(broker) = Broker::shared() else { return };
     let cluster = Cluster::new(broker);
@@ -72,8 +73,8 @@ fn an_instance_that_stood_still_comes_back_by_itself() {
 
     paused.signal(Signal::STOP);
     let paused_at = Instant::now();
-    // Meanwhile Bob talks to it, Cid goes, Dan comes back elsewhere, and Eve is new.
-    bob.say("into the void", "is anybody there?");
+    // Meanwhile Bob sends a message to it, Cid leaves, Dan rejoins on the other instance, and Eve joins.
+    bob.say("to the paused instance", "a message");
     drop(cid);
     let dan_elsewhere = Watcher::join(&other, "Dan");
     drop(dan);
@@ -82,28 +83,28 @@ fn an_instance_that_stood_still_comes_back_by_itself() {
     thread::sleep(PAUSE.saturating_sub(paused_at.elapsed()));
     paused.signal(Signal::CONT);
 
-    // His connection was open all the time: he is told that he was away, and is back.
-    let people = [&ann, &bob, &dan_elsewhere, &eve];
+    // The connection of Bob stayed open. All clients, including Bob, receive that Bob left and joined again.
+    let clients = [&ann, &bob, &dan_elsewhere, &eve];
     ann.wait_frame("user_left", "Bob");
-    wait_online(people, &["Ann", "Bob", "Dan", "Eve"]);
+    wait_online(clients, &["Ann", "Bob", "Dan", "Eve"]);
     paused.wait_ready();
-    assert!(!bob.wait_answer("into the void"), "he was not there when it came into the log");
-    sync(&bob, people, "I am back");
-    sync(&ann, people, "so you are");
-    wait_online(people, &["Ann", "Bob", "Dan", "Eve"]);
+    assert!(!bob.wait_answer("to the paused instance"), "Bob was not online at the offset of the message");
+    sync(&bob, clients, "a message of Bob");
+    sync(&ann, clients, "a message of Ann");
+    wait_online(clients, &["Ann", "Bob", "Dan", "Eve"]);
     assert_eq!(bob.closed(), None);
     for (name, joined, left) in [("Bob", 2, 1), ("Cid", 1, 1), ("Dan", 1, 0), ("Eve", 1, 0)] {
         assert_eq!((ann.count("user_joined", name), ann.count("user_left", name)), (joined, left), "{name}");
     }
-    assert!(people.iter().all(|person| person.chat_ids().iter().all(|id| id != "into the void")));
+    assert!(clients.iter().all(|client| client.chat_ids().iter().all(|id| id != "to the paused instance")));
 
-    // Bob's own instance admits others again.
+    // The instance that was paused accepts joins again.
     let fay = Watcher::join(&paused, "Fay");
-    wait_online(people.into_iter().chain([&fay]), &["Ann", "Bob", "Dan", "Eve", "Fay"]);
+    wait_online(clients.into_iter().chain([&fay]), &["Ann", "Bob", "Dan", "Eve", "Fay"]);
 }
 
 #[test]
-fn a_graceful_stop_leaves_no_ghost_and_nobody_who_came_back_is_told_gone() {
+fn after_a_graceful_stop_only_users_who_did_not_rejoin_leave() {
     let Some(broker) = Broker::shared() else { return };
     let cluster = Cluster::new(broker);
     let [mut stopped, other] = [cluster.start(), cluster.start()];
@@ -118,7 +119,7 @@ fn a_graceful_stop_leaves_no_ghost_and_nobody_who_came_back_is_told_gone() {
     assert_eq!(status.code(), Some(0), "{}", stopped.log());
 
     ann.wait_frame("user_left", "Cid");
-    sync(&bob_again, [&ann, &bob_again], "he did not come back");
+    sync(&bob_again, [&ann, &bob_again], "Cid did not rejoin");
     for (name, joined, left) in [("Bob", 1, 0), ("Cid", 1, 1)] {
         assert_eq!((ann.count("user_joined", name), ann.count("user_left", name)), (joined, left), "{name}");
     }
@@ -128,22 +129,22 @@ fn a_graceful_stop_leaves_no_ghost_and_nobody_who_came_back_is_told_gone() {
 }
 
 #[test]
-fn nobody_remains_when_all_stop_one_after_the_other() {
-    nobody_remains_when_all_stop(false);
+fn no_user_remains_when_all_instances_stop_in_turn() {
+    no_user_remains_when_all_stop(false);
 }
 
 #[test]
-fn nobody_remains_when_all_stop_at_once() {
-    nobody_remains_when_all_stop(true);
+fn no_user_remains_when_all_instances_stop_at_once() {
+    no_user_remains_when_all_stop(true);
 }
 
-fn nobody_remains_when_all_stop(at_once: bool) {
+fn no_user_remains_when_all_stop(at_once: bool) {
     let Some(broker) = Broker::shared() else { return };
     let cluster = Cluster::new(broker);
     let mut servers = [cluster.start(), cluster.start(), cluster.start()];
     let names = ["Ann", "Bob", "Cid"];
-    let people: Vec<_> = servers.iter().zip(names).map(|(server, name)| Watcher::join(server, name)).collect();
-    wait_online(&people, &names);
+    let clients: Vec<_> = servers.iter().zip(names).map(|(server, name)| Watcher::join(server, name)).collect();
+    wait_online(&clients, &names);
     for server in &mut servers {
         server.signal(Signal::TERM);
         if !at_once {

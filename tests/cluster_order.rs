@@ -1,15 +1,15 @@
-//! Several instances on one topic are one lobby: one order and one list for all, whichever instance they are on.
+//! Several instances on one topic form one lobby: the same order of events and the same list on every instance.
 
 mod harness;
 
 use std::thread;
 
 use harness::client::Client;
-use harness::cluster::{Cluster, sync, wait_online};
+use harness::cluster::{Cluster, metric, sync, wait_online};
 use harness::kafka::{Broker, VERSIONS};
 use harness::server::{Server, token};
 use harness::watcher::Watcher;
-use harness::{http, postgres, wait_for};
+use harness::{http, postgres, wait_for, wait_until};
 use serde_json::json;
 
 #[test]
@@ -19,7 +19,7 @@ fn two_instances_have_one_order() {
 }
 
 #[test]
-fn two_instances_have_one_order_on_the_version_before() {
+fn two_instances_have_one_order_on_the_previous_kafka_version() {
     let Some(broker) = Broker::own(VERSIONS[1], 1) else { return };
     two_instances_have_one_order_on(&broker);
 }
@@ -29,45 +29,45 @@ fn two_instances_have_one_order_on(broker: &Broker) {
     let cluster = Cluster::new(broker);
     let servers = [cluster.start(), cluster.start()];
     let names = ["Ann", "Bob", "Cid", "Dan", "Eve", "Fay"];
-    let people: Vec<_> = names.iter().zip(servers.iter().cycle()).map(|(name, on)| Watcher::join(on, name)).collect();
-    wait_online(&people, &names);
+    let clients: Vec<_> = names.iter().zip(servers.iter().cycle()).map(|(name, on)| Watcher::join(on, name)).collect();
+    wait_online(&clients, &names);
 
     for number in 0..MESSAGES {
-        for person in &people {
-            person.say(&format!("{} {number}", person.name), "at once");
+        for client in &clients {
+            client.say(&format!("{} {number}", client.name), "a message");
         }
     }
     let all = names.len() * MESSAGES;
-    for person in &people {
-        wait_for("all messages", || (person.chat_ids().len() >= all).then_some(()));
+    for client in &clients {
+        wait_until("all messages", || client.chat_ids().len() >= all);
     }
     for (server, guest) in servers.iter().zip(["Gil", "Hal"]) {
         drop(Watcher::join(server, guest));
-        people[0].wait_frame("user_left", guest);
+        clients[0].wait_frame("user_left", guest);
     }
-    sync(&people[0], &people, "that was all");
+    sync(&clients[0], &clients, "the last message");
 
-    let seen_by = |person: &Watcher| -> Vec<_> {
-        let frames = person.frames().into_iter();
-        let since_all_are_there = frames.skip_while(|frame| frame.name != "Fay" || frame.kind != "user_joined");
-        since_all_are_there.map(|frame| (frame.kind, frame.name, frame.id)).collect()
+    let received_by = |client: &Watcher| -> Vec<_> {
+        let frames = client.frames().into_iter();
+        let since_all_joined = frames.skip_while(|frame| frame.name != "Fay" || frame.kind != "user_joined");
+        since_all_joined.map(|frame| (frame.kind, frame.name, frame.id)).collect()
     };
-    let seen_first = seen_by(&people[0]);
-    // Fay's coming, the messages and the last one, and two guests that came and went.
-    assert_eq!(seen_first.len(), 1 + all + 1 + 4);
-    for person in &people[1..] {
-        assert_eq!(seen_first, seen_by(person), "{} sees another order than Ann", person.name);
+    let received_first = received_by(&clients[0]);
+    // The join of Fay, all messages, the last message, and a join and a leave of each of the two guests.
+    assert_eq!(received_first.len(), 1 + all + 1 + 4);
+    for client in &clients[1..] {
+        assert_eq!(received_first, received_by(client), "{} received another order than Ann", client.name);
     }
     for name in names {
-        let of_one = seen_first.iter().filter(|(kind, from, _)| kind == "chat_message" && from == name);
-        let ids: Vec<_> = of_one.map(|(_, _, id)| id.clone()).filter(|id| id != "that was all").collect();
-        let said: Vec<_> = (0..MESSAGES).map(|number| format!("{name} {number}")).collect();
-        assert_eq!(ids, said, "what {name} said is not in his order");
+        let from_sender = received_first.iter().filter(|(kind, from, _)| kind == "chat_message" && from == name);
+        let ids: Vec<_> = from_sender.map(|(_, _, id)| id.clone()).filter(|id| id != "the last message").collect();
+        let sent: Vec<_> = (0..MESSAGES).map(|number| format!("{name} {number}")).collect();
+        assert_eq!(ids, sent, "the messages of {name} are reordered");
     }
 }
 
 #[test]
-fn a_person_on_both_instances_is_listed_once() {
+fn a_user_on_two_instances_is_listed_once() {
     let Some(broker) = Broker::shared() else { return };
     let cluster = Cluster::new(broker);
     let servers = [cluster.start(), cluster.start()];
@@ -79,49 +79,44 @@ fn a_person_on_both_instances_is_listed_once() {
     sync(&here, [&ann, &bob, &here, &there], "from here");
 
     drop(here);
-    // His session ends at some moment after this message; the next is said when the log has it.
-    wait_for("the end of his first session", || (http_sessions(&servers[0]) == 1).then_some(()));
+    // The next message is sent only after the end of the first session was appended to the log.
+    wait_until("the end of the first session of Cid", || metric(&servers[0], "ich_sessions") == 1);
     sync(&there, [&ann, &bob, &there], "still there");
     for watcher in [&ann, &bob] {
         assert_eq!((watcher.count("user_joined", "Cid"), watcher.count("user_left", "Cid")), (1, 0));
     }
     drop(there);
     wait_online([&ann, &bob], &["Ann", "Bob"]);
-    sync(&ann, [&ann, &bob], "he is gone");
+    sync(&ann, [&ann, &bob], "Cid has left");
     for watcher in [&ann, &bob] {
         assert_eq!((watcher.count("user_joined", "Cid"), watcher.count("user_left", "Cid")), (1, 1));
     }
 }
 
-fn http_sessions(server: &Server) -> u64 {
-    harness::cluster::metric(server, "ich_sessions")
-}
-
 #[test]
-fn an_instance_that_starts_late_has_the_whole_list_before_it_is_ready() {
-    const PEOPLE: usize = 40;
+fn an_instance_that_starts_late_has_the_complete_list_before_it_is_ready() {
+    const CLIENTS: usize = 40;
     let Some(broker) = Broker::shared() else { return };
     let cluster = Cluster::new(broker);
     let first = cluster.start();
-    let names: Vec<_> = (0..PEOPLE).map(|number| format!("user {number:02}")).collect();
-    let mut people: Vec<_> = names.iter().map(|name| first.join(name)).collect();
-    people[0].wait_for("user_joined", &json!({"username": names[PEOPLE - 1]}));
+    let names: Vec<_> = (0..CLIENTS).map(|number| format!("user {number:02}")).collect();
+    let mut clients: Vec<_> = names.iter().map(|name| first.join(name)).collect();
+    clients[0].wait_for("user_joined", &json!({"username": names[CLIENTS - 1]}));
 
     let late = cluster.launch();
-    let mut guest =
-        wait_for("the first join that is let in", || match Client::try_join(late.address, &token("Guest")) {
-            Ok(client) => Some(client),
-            Err(status) => {
-                assert_eq!(status, 503);
-                None
-            }
-        });
+    let mut guest = wait_for("the first accepted join", || match Client::try_join(late.address, &token("Guest")) {
+        Ok(client) => Some(client),
+        Err(status) => {
+            assert_eq!(status, 503);
+            None
+        }
+    });
     assert_eq!(guest.event(), ("users_online".to_owned(), json!({ "list": names })));
-    people[0].wait_for("user_joined", &json!({"username": "Guest"}));
+    clients[0].wait_for("user_joined", &json!({"username": "Guest"}));
 }
 
 #[test]
-fn ten_instances_start_at_once_on_no_topic_and_an_empty_database() {
+fn ten_instances_start_at_once_without_a_topic_on_an_empty_database() {
     const INSTANCES: usize = 10;
     let Some(broker) = Broker::shared() else { return };
     let Some(database) = postgres::database() else { return };
@@ -134,10 +129,10 @@ fn ten_instances_start_at_once_on_no_topic_and_an_empty_database() {
     assert_eq!(broker.describe(&cluster.topic).partitions, 1);
 
     let names: Vec<_> = (0..INSTANCES).map(|number| format!("user {number}")).collect();
-    let people: Vec<_> = names.iter().zip(&servers).map(|(name, on)| Watcher::join(on, name)).collect();
+    let clients: Vec<_> = names.iter().zip(&servers).map(|(name, on)| Watcher::join(on, name)).collect();
     let names: Vec<_> = names.iter().map(String::as_str).collect();
-    wait_online(&people, &names);
-    sync(&people[INSTANCES - 1], &people, "hello to all");
+    wait_online(&clients, &names);
+    sync(&clients[INSTANCES - 1], &clients, "hello to all");
 
     let account = r#"{"email":"gil@example.com","username":"Gil","password":"a long password"}"#;
     let created = http::post(servers[0].address, "/createUser", account);
@@ -146,5 +141,5 @@ fn ten_instances_start_at_once_on_no_topic_and_an_empty_database() {
     let token = login.json()["token"].as_str().expect("a token").to_owned();
     let mut gil = Client::join(servers[5].address, &token);
     gil.wait_for("user_joined", &json!({"username": "Gil"}));
-    people[3].wait_frame("user_joined", "Gil");
+    clients[3].wait_frame("user_joined", "Gil");
 }

@@ -1,9 +1,8 @@
-//! Topics that are not as they should be: with rubbish in them, cut short, deleted, of several partitions, or narrow.
+//! Topics that are not as they should be: with rubbish in them, cut short, deleted, or of several partitions.
 
 mod harness;
 
 use harness::cluster::{Cluster, metric, sync, wait_online};
-use harness::http;
 use harness::kafka::Broker;
 use harness::wait_for;
 use harness::watcher::Watcher;
@@ -148,27 +147,4 @@ fn two_partitions_are_refused() {
     let expected = format!("the Kafka topic {} has 2 partitions, and one lobby needs one order", cluster.topic);
     assert!(log.contains(&expected), "{log}");
     assert!(!log.contains("Unusable"), "a name of the code is not for people: {log}");
-}
-
-#[test]
-fn a_message_too_large_for_the_topic_is_answered() {
-    let Some(broker) = Broker::shared() else { return };
-    let cluster = Cluster::new(broker);
-    broker.make_topic_with(&cluster.topic, 1, &[("max.message.bytes", "3000")]);
-    let server = cluster.start();
-    let people = ["Ann", "Bob"].map(|name| Watcher::join(&server, name));
-    wait_online(&people, &["Ann", "Bob"]);
-    for round in 0..3 {
-        let [beside, large, after] = ["beside", "large", "after"].map(|id| format!("{id} {round}"));
-        people[1].say(&beside, "small");
-        people[0].say(&large, &"x".repeat(3900));
-        // What went to the broker in the same packet may be refused with it: then its sender is told, too.
-        people[1].wait_answer(&beside);
-        assert!(!people[0].wait_answer(&large), "it cannot be in the log");
-        people[1].say(&after, "small");
-        assert!(people[1].wait_answer(&after));
-    }
-    sync(&people[0], &people, "small enough");
-    assert_eq!(people[0].error_ids(), ["large 0", "large 1", "large 2"]);
-    assert_eq!(http::get(server.address, "/ready").status, 200);
 }

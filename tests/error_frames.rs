@@ -1,4 +1,4 @@
-//! What a client sends by mistake: an `error` frame that says which, to him alone, and his session goes on.
+//! Invalid messages: only the sending client receives an `error` frame with a code, and its session continues.
 
 mod harness;
 
@@ -20,7 +20,7 @@ fn say(text: &str) -> String {
     json!({"type": "chat_message", "msg": {"text": text}}).to_string()
 }
 
-/// The next frame is an error, whole, and its code is this one.
+/// Asserts that the next frame is a complete `error` frame with this code.
 fn assert_error(client: &mut Client, code: &str, what: &str) -> Value {
     let frame = client.next();
     assert_eq!((frame["type"].as_str(), frame["msg"]["code"].as_str()), (Some("error"), Some(code)), "{what}: {frame}");
@@ -29,8 +29,8 @@ fn assert_error(client: &mut Client, code: &str, what: &str) -> Value {
     frame
 }
 
-/// Both hear this, and nothing before it.
-fn both_hear_from_bob(ann: &mut Client, bob: &mut Client, text: &str) {
+/// Bob sends a message. Asserts that it is the next frame for both clients.
+fn assert_both_receive(ann: &mut Client, bob: &mut Client, text: &str) {
     bob.say(text);
     for client in [ann, bob] {
         assert_eq!(client.event(), ("chat_message".into(), json!({"from_user": "Bob", "text": text})));
@@ -38,12 +38,12 @@ fn both_hear_from_bob(ann: &mut Client, bob: &mut Client, text: &str) {
 }
 
 #[test]
-fn each_mistake_has_a_code_and_the_session_lives() {
+fn each_invalid_message_has_a_code_and_the_session_continues() {
     let server = Server::start(&[("ICH_MAX_MESSAGES_PER_SECOND", "0")]);
     let (mut ann, mut bob) = lobby_of_two(&server);
     let nested = format!(r#"{{"x":{}{}}}"#, "[".repeat(8_000), "]".repeat(8_000));
     let nested_msg = format!(r#"{{"type":"chat_message","msg":{}{}}}"#, "[".repeat(7_000), "]".repeat(7_000));
-    let doubled = r#"{"type":"chat_message","type":"chat_message","msg":{"text":"x"}}"#;
+    let duplicate_field = r#"{"type":"chat_message","type":"chat_message","msg":{"text":"x"}}"#;
     for (code, frame) in [
         ("bad_json", ""),
         ("bad_json", "Hello!"),
@@ -55,7 +55,7 @@ fn each_mistake_has_a_code_and_the_session_lives() {
         ("bad_json", r#"{"type":"chat_message","msg":{"text":"x"}} {}"#),
         ("bad_json", r#"{'type':'chat_message'}"#),
         ("bad_json", r#"{"type":5,"msg":{"text":"x"}}"#),
-        ("bad_json", doubled),
+        ("bad_json", duplicate_field),
         ("no_type", &nested),
         ("no_type", "{}"),
         ("no_type", r#"{"msg":{"text":"x"}}"#),
@@ -78,36 +78,36 @@ fn each_mistake_has_a_code_and_the_session_lives() {
         bob.send(frame);
         assert_error(&mut bob, code, &frame[..frame.len().min(80)]);
     }
-    both_hear_from_bob(&mut ann, &mut bob, "sorry");
+    assert_both_receive(&mut ann, &mut bob, "a valid message");
     assert!(!server.log().contains("panicked"));
 }
 
 #[test]
-fn a_binary_message_is_refused_whatever_is_in_it() {
+fn a_binary_message_is_rejected_regardless_of_its_content() {
     let server = Server::start(&[]);
     let (mut ann, mut bob) = lobby_of_two(&server);
     for payload in [b"".to_vec(), vec![0xff; 1000], say("in binary").into_bytes()] {
         bob.socket.send(Message::binary(payload)).expect("sending");
         assert_error(&mut bob, "binary", "binary");
     }
-    both_hear_from_bob(&mut ann, &mut bob, "in text");
+    assert_both_receive(&mut ann, &mut bob, "in text");
 }
 
 #[test]
-fn a_text_has_so_many_characters_at_most() {
+fn the_length_of_a_text_is_limited_in_characters() {
     let server = Server::start(&[]);
     let (mut ann, mut bob) = lobby_of_two(&server);
-    // Characters are counted, not bytes: these have one and three.
+    // Characters are counted, not bytes: these have one and three bytes.
     for letter in ["x", "€"] {
-        both_hear_from_bob(&mut ann, &mut bob, &letter.repeat(4000));
+        assert_both_receive(&mut ann, &mut bob, &letter.repeat(4000));
         bob.send(&say(&letter.repeat(4001)));
         assert_error(&mut bob, "text_too_long", letter);
     }
-    both_hear_from_bob(&mut ann, &mut bob, "in short");
+    assert_both_receive(&mut ann, &mut bob, "in short");
 }
 
 #[test]
-fn an_error_names_the_message_that_it_is_about() {
+fn an_error_contains_the_id_of_the_message() {
     let server = Server::start(&[]);
     let (mut ann, mut bob) = lobby_of_two(&server);
     bob.send(r#"{"type":"chat_message","id":"c-7","msg":{"text":""}}"#);
@@ -122,7 +122,7 @@ fn an_error_names_the_message_that_it_is_about() {
 }
 
 #[test]
-fn what_is_unknown_beside_a_message_is_no_mistake() {
+fn unknown_fields_are_ignored() {
     let server = Server::start(&[]);
     let (mut ann, mut bob) = lobby_of_two(&server);
     bob.send(r#"{"v":9,"type":"chat_message","to":["Ann"],"msg":{"text":"x","style":{"bold":true}},"x":null}"#);
@@ -132,7 +132,7 @@ fn what_is_unknown_beside_a_message_is_no_mistake() {
 }
 
 #[test]
-fn texts_are_passed_on_as_data() {
+fn texts_are_delivered_unchanged() {
     let server = Server::start(&[("ICH_MAX_MESSAGES_PER_SECOND", "0")]);
     let (mut ann, mut bob) = lobby_of_two(&server);
     for text in [
@@ -150,12 +150,12 @@ fn texts_are_passed_on_as_data() {
         "\u{fffe}\u{ffff}\u{10ffff}",
         " ",
     ] {
-        both_hear_from_bob(&mut ann, &mut bob, text);
+        assert_both_receive(&mut ann, &mut bob, text);
     }
 }
 
 #[test]
-fn a_token_with_a_name_that_hides_something_does_not_join() {
+fn a_token_with_an_invalid_username_is_rejected() {
     let server = Server::start(&[]);
     for (number, name) in
         ["", " ", "Bo\nb", "Bo\u{1b}b", "Bo\u{202e}b", "Bo\u{200b}b", "\u{feff}Bob"].iter().enumerate()

@@ -4,14 +4,16 @@ mod harness;
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
 use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use harness::event_log::{PATIENCE, handed_back, read, read_to, record, record_of, rewind, seqs};
-use harness::sqlite::{LogFolder, check_integrity};
+use harness::event_log::{read, read_to, record, record_of, rewind, seqs};
+use harness::sqlite::{KEEP_ALL, LogFolder, check_integrity, connect, end, open};
 use harness::{tmpfs::Tmpfs, wait_for};
 use ich::event_log::sqlite::{self, OpenError, Retention};
 use ich::event_log::{AppendError, EventLog, ReadError, Reader};
+use ich::supervisor::Supervisor;
 
 /// Polls until the reader reports that it cannot go on.
 fn read_to_truncation(reader: &mut dyn Reader) -> String {
@@ -23,10 +25,20 @@ fn read_to_truncation(reader: &mut dyn Reader) -> String {
 }
 
 /// Appends these, and waits until all are in the file.
-fn append(log: &EventLog, seqs: impl IntoIterator<Item = u64>) {
-    seqs.into_iter().for_each(|seq| log.appender.append(record(seq)).expect("appending"));
-    log.appender.flush(Instant::now() + PATIENCE);
+fn append(log: &EventLog, folder: &Path, seqs: impl IntoIterator<Item = u64>) {
+    let file = connect(&folder.join(sqlite::FILE_NAME));
+    let (before, mut count) = (end(&file), 0);
+    for seq in seqs {
+        log.appender.append(record(seq)).expect("appending");
+        count += 1;
+    }
+    wait_for("the records in the file", || (end(&file) == before + count).then_some(()));
     assert!(log.undelivered.is_empty());
+}
+
+/// The `seq` of each record that was reported undelivered since the last call.
+fn undelivered(log: &EventLog) -> Vec<u64> {
+    log.undelivered.try_iter().map(|record| record.seq).collect()
 }
 
 #[test]
@@ -54,7 +66,7 @@ fn two_that_have_it_open_append_to_one_order_and_both_read_all() {
 fn what_was_read_is_there_when_it_is_opened_again() {
     let folder = LogFolder::new();
     let mut log = folder.open();
-    append(&log, 1..=10);
+    append(&log, folder.path(), 1..=10);
     drop(log);
     let modes = fs::read_dir(folder.path()).expect("the folder").map(|entry| {
         let entry = entry.expect("an entry");
@@ -64,7 +76,7 @@ fn what_was_read_is_there_when_it_is_opened_again() {
     log = folder.open();
     let span = rewind(&mut *log.reader, 4);
     assert_eq!((span.start, span.end, span.from_the_beginning), (6, 10, false));
-    append(&log, [11]);
+    append(&log, folder.path(), [11]);
     assert_eq!(seqs(&read(&mut *log.reader, 5)), [7, 8, 9, 10, 11]);
 }
 
@@ -72,13 +84,13 @@ fn what_was_read_is_there_when_it_is_opened_again() {
 fn what_is_no_record_is_skipped_and_counted() {
     let folder = LogFolder::new();
     let mut log = folder.open();
-    append(&log, [1]);
+    append(&log, folder.path(), [1]);
     let other = folder.connect();
     for garbage in ["''", "CAST(x'fffe00' AS TEXT)", "'{}'", r#"'{"v":2,"beyond":"us"}'"#] {
         let next = "(SELECT max(offset) + 1 FROM records)";
         other.execute(&format!("INSERT INTO records VALUES ({next}, 0, {garbage})"), []).expect("inserting");
     }
-    append(&log, [2]);
+    append(&log, folder.path(), [2]);
     let span = rewind(&mut *log.reader, 10);
     let entries = read_to(&mut *log.reader, span.end);
     assert_eq!(seqs(&entries), [1, 2]);
@@ -90,10 +102,10 @@ fn what_is_no_record_is_skipped_and_counted() {
 fn a_reader_that_retention_overtakes_is_told_and_offsets_are_never_used_again() {
     let folder = LogFolder::new();
     let mut log = folder.open();
-    append(&log, 1..=20);
+    append(&log, folder.path(), 1..=20);
     rewind(&mut *log.reader, 20);
     // Another process, which keeps nothing that it need not.
-    let other = sqlite::open(folder.path(), Retention { age: Duration::ZERO, bytes: 0 }).expect("opening");
+    let other = open(folder.path(), Retention { age: Duration::ZERO, bytes: 0 });
     wait_for("retention", || {
         let count: i64 =
             folder.connect().query_row("SELECT count(*) FROM records", [], |row| row.get(0)).expect("a count");
@@ -101,7 +113,7 @@ fn a_reader_that_retention_overtakes_is_told_and_offsets_are_never_used_again() 
     });
     let reason = read_to_truncation(&mut *log.reader);
     assert!(reason.contains("from 0 to 18"), "{reason}");
-    append(&other, [21]);
+    append(&other, folder.path(), [21]);
     let span = rewind(&mut *log.reader, 20);
     assert!(!span.from_the_beginning);
     assert_eq!(span.end, 21);
@@ -113,7 +125,7 @@ fn a_reader_that_retention_overtakes_is_told_and_offsets_are_never_used_again() 
 fn a_log_that_was_removed_is_made_anew_and_its_reader_is_told() {
     let folder = LogFolder::new();
     let mut log = folder.open();
-    append(&log, 1..=20);
+    append(&log, folder.path(), 1..=20);
     rewind(&mut *log.reader, 20);
     read(&mut *log.reader, 20);
     for suffix in ["", "-wal", "-shm"] {
@@ -123,7 +135,7 @@ fn a_log_that_was_removed_is_made_anew_and_its_reader_is_told() {
     assert!(reason.contains("removed or replaced"), "{reason}");
     let span = rewind(&mut *log.reader, 20);
     assert_eq!((span.start, span.end, span.from_the_beginning), (0, 0, true));
-    append(&log, [21]);
+    append(&log, folder.path(), [21]);
     let entries = read(&mut *log.reader, 1);
     assert_eq!((entries[0].offset, entries[0].record.seq), (0, 21));
 }
@@ -133,9 +145,8 @@ fn a_file_that_is_no_log_is_refused_with_what_to_do() {
     let folder = LogFolder::new();
     let diary = "this is a diary, not a database. ".repeat(200);
     fs::write(folder.file(), &diary).expect("writing");
-    let Err(OpenError::Unusable(text)) = sqlite::open(folder.path(), harness::sqlite::KEEP_ALL) else {
-        panic!("opened")
-    };
+    let opened = sqlite::open(folder.path(), KEEP_ALL, &Supervisor::default());
+    let Err(OpenError::Unusable(text)) = opened else { panic!("it was opened") };
     assert!(text.contains("events.sqlite3 is not a database: move it away"), "{text}");
     assert_eq!(fs::read_to_string(folder.file()).expect("reading"), diary);
 }
@@ -144,7 +155,7 @@ fn a_file_that_is_no_log_is_refused_with_what_to_do() {
 fn a_log_that_another_process_keeps_locked_is_bounded_and_recovers() {
     let folder = LogFolder::new();
     let mut log = folder.open();
-    append(&log, [1]);
+    append(&log, folder.path(), [1]);
     rewind(&mut *log.reader, 1);
     let other = folder.connect();
     other.execute_batch("BEGIN IMMEDIATE").expect("locking");
@@ -152,14 +163,11 @@ fn a_log_that_another_process_keeps_locked_is_bounded_and_recovers() {
     assert_eq!(taken, sqlite::QUEUE_RECORDS);
     assert_eq!(log.appender.append(record(1)), Err(AppendError::Full));
     assert_eq!(log.appender.append(record_of(1, 1, 1_100_000)), Err(AppendError::TooLarge));
-    let deadline = Instant::now() + Duration::from_millis(100);
-    log.appender.flush(deadline);
-    assert!(Instant::now() >= deadline, "nothing can be settled yet");
     assert_eq!(seqs(&read(&mut *log.reader, 1)), [1], "reading goes on");
 
     let mut reported = Vec::new();
     wait_for("all to be reported undelivered", || {
-        reported.extend(handed_back(&log));
+        reported.extend(undelivered(&log));
         (reported.len() == taken).then_some(())
     });
     assert!(reported.into_iter().eq(2..2 + taken as u64), "not in order");
@@ -171,38 +179,39 @@ fn a_log_that_another_process_keeps_locked_is_bounded_and_recovers() {
 #[test]
 fn a_full_disk_reports_what_it_cannot_take_and_recovers() {
     let Some(disk) = Tmpfs::mount(1024) else { return };
-    let mut log = sqlite::open(disk.path(), harness::sqlite::KEEP_ALL).expect("opening");
-    append(&log, [1]);
+    let mut log = open(disk.path(), KEEP_ALL);
+    append(&log, disk.path(), [1]);
     rewind(&mut *log.reader, 1);
     assert_eq!(seqs(&read(&mut *log.reader, 1)), [1]);
     disk.fill();
     // The write-ahead log may have room left in its last block.
     (2..=200).for_each(|seq| log.appender.append(record_of(1, seq, 5_000)).expect("appending"));
-    let reported = wait_for("what is undelivered", || Some(handed_back(&log)).filter(|reported| !reported.is_empty()));
-    let mut entries = Vec::new();
-    let committed = reported[0] - 2;
-    while (entries.len() as u64) < committed {
-        log.reader.poll(Duration::from_millis(100), 1000, &mut entries).expect("reading goes on");
-    }
+    let (mut entries, mut reported) = (Vec::new(), Vec::new());
+    wait_for("each record to be read or reported", || {
+        log.reader.poll(Duration::from_millis(50), 1000, &mut entries).expect("reading goes on");
+        reported.extend(undelivered(&log));
+        (entries.len() + reported.len() == 199).then_some(())
+    });
+    assert!(!reported.is_empty(), "the disk was not full");
     assert!(seqs(&entries).into_iter().chain(reported).eq(2..=200));
 
     disk.free();
-    append(&log, [201]);
+    append(&log, disk.path(), [201]);
     assert_eq!(seqs(&read(&mut *log.reader, 1)), [201]);
-    check_integrity(&harness::sqlite::connect(&disk.path().join(sqlite::FILE_NAME)));
+    check_integrity(&connect(&disk.path().join(sqlite::FILE_NAME)));
 }
 
 #[test]
 fn a_disk_that_is_full_at_the_start_is_waited_for() {
     let Some(disk) = Tmpfs::mount(1024) else { return };
     disk.fill();
-    let mut log = sqlite::open(disk.path(), harness::sqlite::KEEP_ALL).expect("no error yet");
+    let mut log = open(disk.path(), KEEP_ALL);
     let Err(ReadError::Unavailable(text)) = log.reader.rewind(10) else { panic!("there is no room") };
     assert!(text.contains(sqlite::FILE_NAME), "{text}");
     log.appender.append(record(1)).expect("appending");
     assert_eq!(wait_for("what is undelivered", || log.undelivered.try_recv().ok()), record(1));
     disk.free();
     assert_eq!(rewind(&mut *log.reader, 10).end, 0);
-    append(&log, [2]);
+    append(&log, disk.path(), [2]);
     assert_eq!(seqs(&read(&mut *log.reader, 1)), [2]);
 }

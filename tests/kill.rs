@@ -1,16 +1,16 @@
-//! `kill -9` at any moment: every account that was confirmed is there afterwards, the database is sound, and the server
-//! starts again.
+//! SIGKILL at any moment: every confirmed account is still there, the SQLite database is intact, and the server starts
+//! again.
 
 mod harness;
 
 use std::collections::BTreeSet;
-use std::fs;
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::Duration;
 
+use harness::folder::Folder;
 use harness::http::post;
 use harness::server::Server;
 use harness::wait_for;
@@ -20,27 +20,18 @@ use serde_json::json;
 
 /// How often the server is killed.
 const ROUNDS: u64 = 40;
-/// How many register at once.
-const REGISTRARS: usize = 6;
+/// Threads that register accounts concurrently.
+const REGISTRATION_THREADS: usize = 6;
 const PASSWORD: &str = "12345678";
 
-/// Goes away with the test.
-struct Folder(PathBuf);
-
-impl Drop for Folder {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.0);
-    }
-}
-
-/// Registers people until the server is gone: who got 200.
+/// Registers accounts until the server is killed. Returns the emails of the confirmed registrations.
 fn register(server: SocketAddr, next: &AtomicU64, answered: &AtomicU64, killed: &AtomicBool) -> Vec<String> {
     let mut confirmed = Vec::new();
     while !killed.load(Ordering::Acquire) {
         let number = next.fetch_add(1, Ordering::Relaxed);
         let email = format!("{number}@example.com");
         let body = json!({"email": email, "username": format!("user {number}"), "password": PASSWORD}).to_string();
-        // The connection may end at any byte; only a whole answer is a confirmation.
+        // The connection may end at any byte; only a complete response confirms the registration.
         match try_post(server, &body) {
             Some(200) => {
                 confirmed.push(email);
@@ -53,7 +44,7 @@ fn register(server: SocketAddr, next: &AtomicU64, answered: &AtomicU64, killed: 
     confirmed
 }
 
-/// The status, where the whole answer came.
+/// The status, if the response is complete.
 fn try_post(server: SocketAddr, body: &str) -> Option<u16> {
     use std::io::{Read, Write};
     let mut stream = std::net::TcpStream::connect(server).ok()?;
@@ -67,30 +58,31 @@ fn try_post(server: SocketAddr, body: &str) -> Option<u16> {
     head.split(' ').nth(1)?.parse().ok()
 }
 
-/// The status of the answer; asks again while the server is busy.
-fn not_busy(server: SocketAddr, path: &str, body: &str) -> u16 {
-    wait_for("an answer", || Some(post(server, path, body).status).filter(|status| *status != 503))
+/// Posts until the status is not 503 (busy), and returns it.
+fn post_until_served(server: SocketAddr, path: &str, body: &str) -> u16 {
+    wait_for("a response other than 503", || Some(post(server, path, body).status).filter(|status| *status != 503))
 }
 
-/// The emails in the database, after a look at whether it is whole.
+/// Checks the integrity of the database and of each account in it, and returns the emails.
 fn emails(file: &Path) -> BTreeSet<String> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE;
     let database = Connection::open_with_flags(file, flags).expect("opening the database");
-    let integrity: String = database.pragma_query_value(None, "integrity_check", |row| row.get(0)).expect("a check");
+    let integrity: String =
+        database.pragma_query_value(None, "integrity_check", |row| row.get(0)).expect("the integrity check");
     assert_eq!(integrity, "ok");
     let mut query = database.prepare("SELECT email, username, password_hash FROM accounts").expect("a query");
     let rows = query.query_map([], |row| {
         let (email, username, hash): (String, String, String) = (row.get(0)?, row.get(1)?, row.get(2)?);
-        assert_eq!(email.split('@').next(), username.strip_prefix("user "), "half an account");
-        assert!(hash.starts_with("$argon2id$"), "half an account");
+        assert_eq!(email.split('@').next(), username.strip_prefix("user "), "an incomplete account");
+        assert!(hash.starts_with("$argon2id$"), "an incomplete account");
         Ok(email)
     });
     rows.expect("the accounts").map(|email| email.expect("an account")).collect()
 }
 
 #[test]
-fn no_confirmed_account_is_lost_however_often_it_is_killed() {
-    let folder = Folder(harness::server::new_dir());
+fn no_confirmed_account_is_lost_when_the_server_is_killed() {
+    let folder = Folder::new();
     let database = folder.0.join("data/accounts.sqlite3");
     let next = AtomicU64::new(0);
     let mut confirmed = Vec::new();
@@ -101,32 +93,37 @@ fn no_confirmed_account_is_lost_however_often_it_is_killed() {
         );
         if let Some(email) = confirmed.last() {
             let login = json!({"email": email, "password": PASSWORD}).to_string();
-            assert_eq!(not_busy(server.address, "/login", &login), 200, "round {round}: {email} cannot log in");
+            assert_eq!(
+                post_until_served(server.address, "/login", &login),
+                200,
+                "round {round}: {email} cannot log in"
+            );
         }
         let (answered, killed, address) = (AtomicU64::new(0), AtomicBool::new(false), server.address);
         let fresh: Vec<String> = thread::scope(|scope| {
-            let threads: Vec<_> =
-                (0..REGISTRARS).map(|_| scope.spawn(|| register(address, &next, &answered, &killed))).collect();
-            // At another moment in every round: so many answers, and then a part of what the next one takes.
+            let threads: Vec<_> = (0..REGISTRATION_THREADS)
+                .map(|_| scope.spawn(|| register(address, &next, &answered, &killed)))
+                .collect();
+            // The kill comes at another moment in every round: after some responses and a part of the next request.
             wait_for("registrations", || (answered.load(Ordering::Relaxed) > round % 4).then_some(()));
             thread::sleep(Duration::from_millis(round * 37 % 60));
             server.signal(Signal::KILL);
             server.wait();
             killed.store(true, Ordering::Release);
-            threads.into_iter().flat_map(|thread| thread.join().expect("a registrar")).collect()
+            threads.into_iter().flat_map(|thread| thread.join().expect("a registering thread")).collect()
         });
         confirmed.extend(fresh);
         let kept = emails(&database);
         let lost: Vec<_> = confirmed.iter().filter(|email| !kept.contains(*email)).collect();
-        assert!(lost.is_empty(), "round {round}: confirmed and lost: {lost:?}");
+        assert!(lost.is_empty(), "round {round}: lost confirmed accounts: {lost:?}");
     }
 }
 
 #[test]
-fn a_kill_before_anything_was_made_leaves_nothing_that_cannot_be_started() {
+fn a_kill_during_the_first_start_leaves_a_folder_that_can_be_started() {
     for delay in 0..20 {
-        let folder = Folder(harness::server::new_dir());
-        // Not even its first line is awaited.
+        let folder = Folder::new();
+        // The test does not wait for the first line.
         let mut child = harness::server::command(&folder.0, &[("ICH_JWT_SECRET", "")])
             .stdout(std::process::Stdio::null())
             .stderr(std::process::Stdio::null())
@@ -137,8 +134,8 @@ fn a_kill_before_anything_was_made_leaves_nothing_that_cannot_be_started() {
         child.wait().expect("waiting");
         let mut server = Server::start_unready(&folder.0, &[("ICH_JWT_SECRET", "")]);
         let body = json!({"email": "a@b", "username": "Bob", "password": PASSWORD}).to_string();
-        let status = not_busy(server.address, "/createUser", &body);
-        // Where the answer to a busy machine came too late, the account was made all the same.
+        let status = post_until_served(server.address, "/createUser", &body);
+        // 409: an earlier request timed out with 503, but the account was created.
         assert!(matches!(status, 200 | 409), "{status}, killed after {} ms", delay * 2);
         server.signal(Signal::KILL);
         server.wait();

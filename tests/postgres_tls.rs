@@ -1,4 +1,4 @@
-//! How PostgreSQL's certificate is checked, by the `sslmode` of the URL.
+//! TLS connections to PostgreSQL: how the `sslmode` of the URL decides whether the certificate is checked.
 
 mod harness;
 
@@ -7,7 +7,9 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use harness::postgres::Server;
+use harness::wait_until;
 use ich::accounts::{AccountStore, postgres};
+use ich::supervisor::Supervisor;
 use openssl::asn1::Asn1Time;
 use openssl::bn::BigNum;
 use openssl::hash::MessageDigest;
@@ -16,7 +18,7 @@ use openssl::rsa::Rsa;
 use openssl::x509::extension::{BasicConstraints, SubjectAlternativeName};
 use openssl::x509::{X509, X509NameBuilder};
 
-/// A certificate for `localhost` that vouches for itself, and its key.
+/// A self-signed certificate for `localhost`, and its key.
 fn certificate() -> (X509, PKey<Private>) {
     let key = PKey::from_rsa(Rsa::generate(2048).unwrap()).unwrap();
     let mut name = X509NameBuilder::new().unwrap();
@@ -38,7 +40,7 @@ fn certificate() -> (X509, PKey<Private>) {
 }
 
 fn connects(url: &str) -> bool {
-    let store = postgres::open(url).unwrap();
+    let store = postgres::open(url, &Supervisor::default()).unwrap();
     let deadline = Instant::now() + Duration::from_secs(3);
     while !store.is_ready() && Instant::now() < deadline {
         thread::sleep(Duration::from_millis(10));
@@ -47,14 +49,14 @@ fn connects(url: &str) -> bool {
 }
 
 #[test]
-fn the_certificate_is_checked_as_the_url_says() {
+fn the_certificate_is_checked_according_to_the_sslmode() {
     let Some(server) = Server::start() else { return };
-    let (ours, key) = certificate();
+    let (own, key) = certificate();
     server.stop();
-    server.use_tls(&ours.to_pem().unwrap(), &key.private_key_to_pem_pkcs8().unwrap());
+    server.use_tls(&own.to_pem().unwrap(), &key.private_key_to_pem_pkcs8().unwrap());
     server.launch();
     let (trusted, other) = (server.file("trusted.pem"), server.file("other.pem"));
-    fs::write(&trusted, ours.to_pem().unwrap()).unwrap();
+    fs::write(&trusted, own.to_pem().unwrap()).unwrap();
     fs::write(&other, certificate().0.to_pem().unwrap()).unwrap();
     let (trusted, other) = (trusted.display(), other.display());
 
@@ -75,18 +77,14 @@ fn the_certificate_is_checked_as_the_url_says() {
         assert_eq!(connects(&format!("{url}&{parameters}")), expected, "{parameters}");
     }
 
-    let _store = postgres::open(&format!("{by_address}&sslmode=require")).unwrap();
+    let _store = postgres::open(&format!("{by_address}&sslmode=require"), &Supervisor::default()).unwrap();
     let encrypted = "SELECT count(*) FROM pg_stat_ssl JOIN pg_stat_activity USING (pid) \
                      WHERE ssl AND application_name = 'ich' AND datname = current_database()";
-    let deadline = Instant::now() + Duration::from_secs(10);
-    while database.number(encrypted) == 0 {
-        assert!(Instant::now() < deadline, "no encrypted connection");
-        thread::sleep(Duration::from_millis(20));
-    }
+    wait_until("an encrypted connection", || database.number(encrypted) > 0);
 }
 
 #[test]
-fn a_server_without_tls_is_refused_where_tls_is_required() {
+fn a_server_without_tls_is_rejected_when_tls_is_required() {
     let Some(server) = Server::start() else { return };
     let database = server.database();
     assert!(connects(&format!("{}&sslmode=prefer", database.url)));

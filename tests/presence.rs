@@ -1,4 +1,4 @@
-//! Who is there, as everybody is told: one order for all, once per person.
+//! Presence events on one instance: the same order for all clients, and one join and leave per user.
 
 mod harness;
 
@@ -14,12 +14,12 @@ fn left(name: &str) -> (String, Value) {
     ("user_left".into(), json!({ "username": name }))
 }
 
-fn said(name: &str, text: &str) -> (String, Value) {
+fn chat(name: &str, text: &str) -> (String, Value) {
     ("chat_message".into(), json!({ "from_user": name, "text": text }))
 }
 
 #[test]
-fn three_clients_come_and_go_in_one_order() {
+fn three_clients_join_and_leave_in_one_order() {
     let server = Server::start(&[]);
     let mut ann = server.join("Ann");
     assert_eq!(ann.event(), ("users_online".into(), json!({"list": []})));
@@ -38,7 +38,7 @@ fn three_clients_come_and_go_in_one_order() {
 
     bob.say("one");
     for client in [&mut ann, &mut bob, &mut cid] {
-        assert_eq!(client.event(), said("Bob", "one"));
+        assert_eq!(client.event(), chat("Bob", "one"));
     }
     bob.leave();
     assert_eq!(ann.event(), left("Bob"));
@@ -50,7 +50,7 @@ fn three_clients_come_and_go_in_one_order() {
 }
 
 #[test]
-fn two_tabs_are_one_person() {
+fn two_tabs_are_one_user() {
     let server = Server::start(&[]);
     let mut ann = server.join("Ann");
     ann.wait_for("user_joined", &json!({"username": "Ann"}));
@@ -60,19 +60,19 @@ fn two_tabs_are_one_person() {
     first.wait_for("user_joined", &json!({"username": "Bob"}));
     let mut second = server.join("Bob");
     assert_eq!(second.event(), ("users_online".into(), json!({"list": ["Ann", "Bob"]})));
-    second.say("from the second");
+    second.say("from the second session");
     for client in [&mut ann, &mut first, &mut second] {
-        assert_eq!(client.event(), said("Bob", "from the second"));
+        assert_eq!(client.event(), chat("Bob", "from the second session"));
     }
     first.leave();
     second.say("still here");
-    assert_eq!(ann.event(), said("Bob", "still here"));
+    assert_eq!(ann.event(), chat("Bob", "still here"));
     second.leave();
     assert_eq!(ann.event(), left("Bob"));
 }
 
 #[test]
-fn everybody_sees_the_same_order_of_what_is_said_at_once() {
+fn all_clients_receive_concurrent_messages_in_the_same_order() {
     const CLIENTS: usize = 8;
     const MESSAGES: usize = 50;
     let server = Server::start(&[("ICH_MAX_MESSAGES_PER_SECOND", "0")]);
@@ -95,15 +95,15 @@ fn everybody_sees_the_same_order_of_what_is_said_at_once() {
         assert_eq!(&seen[0], other);
     }
     for number in 0..CLIENTS {
-        let from_one: Vec<_> = seen[0].iter().filter(|msg| msg["from_user"] == format!("user {number}")).collect();
-        let texts: Vec<_> = from_one.iter().map(|msg| msg["text"].as_str().expect("text")).collect();
+        let from_sender: Vec<_> = seen[0].iter().filter(|msg| msg["from_user"] == format!("user {number}")).collect();
+        let texts: Vec<_> = from_sender.iter().map(|msg| msg["text"].as_str().expect("text")).collect();
         let expected: Vec<_> = (0..MESSAGES).map(|number| number.to_string()).collect();
         assert_eq!(texts, expected);
     }
 }
 
 #[test]
-fn names_of_the_same_look_are_two_people() {
+fn two_accounts_with_the_same_username_are_two_users() {
     let server = Server::start(&[]);
     let hour = Duration::from_secs(3600);
     let mut one = harness::client::Client::join(server.address, &token_for("1", "Sam", hour));

@@ -41,7 +41,7 @@ fn the_runs_contain_what_is_hard() {
     assert!(sum(|seen| seen.records) > 3_000);
     assert!(sum(|seen| seen.duplicates) > 50);
     assert!(sum(|seen| seen.parts_of_rosters) > 100);
-    assert!(sum(|seen| seen.void_messages) > 0);
+    assert!(sum(|seen| seen.ignored_messages) > 0);
     assert!(sum(|seen| seen.lost_instances) > 10);
     assert!(sum(|seen| seen.last_byes) > 0);
     assert!(sum(|seen| seen.idle_instances) > 5);

@@ -1,14 +1,24 @@
-//! A client that does not read, in a busy lobby: it is cut, alone, when it is as far behind as it may be, and until then
-//! costs no more memory than that.
+//! A client that does not read, in a busy lobby: it is cut, alone, when it is as far behind as it may be, and until
+//! then costs no more memory than that.
 
 mod harness;
 
+use std::collections::BTreeMap;
 use std::net::{SocketAddr, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use harness::client::Client;
 use harness::http::get;
 use harness::raw_websocket::{CLOSE, FIN, RawClient, TEXT, close_codes, frame};
-use harness::server::Server;
+use harness::server::{SECRET, Server, new_dir, tokens};
+use harness::wait_for;
+use ich::accounts::sqlite;
+use ich::config::Config;
+use ich::event_log::{Appender, memory};
+use ich::lobby::{Body, InstanceId, Record, RosterEntry, SessionId, User};
+use ich::server::Backends;
 use serde_json::json;
 use socket2::{Domain, Socket, Type};
 
@@ -172,4 +182,103 @@ fn who_sends_and_never_reads_does_not_stop_the_lobby() {
     // It goes with its unread errors; the lobby stays.
     drop(slow);
     lobby.say();
+}
+
+/// The least that `ICH_OUTBOX_BYTES` may be.
+const OUTBOX_BYTES_MIN: &str = "65536";
+/// Users and the length of their names: a list of 2 MB, more than the bound and the buffers of both kernels.
+const LIST_USERS: u64 = 4_000;
+const LIST_NAME_BYTES: usize = 500;
+
+/// Another instance, of which only its records are there: a roster of many users, and a heartbeat now and then.
+struct OtherInstance {
+    log: Arc<dyn Appender>,
+    seq: u64,
+}
+
+impl OtherInstance {
+    fn append(&mut self, body: Body) {
+        self.seq += 1;
+        let record = Record { from: InstanceId(u64::MAX), seq: self.seq, at: "2026-01-01T00:00:00Z".into(), body };
+        self.log.append(record).expect("room in the log");
+    }
+
+    fn append_roster(&mut self) {
+        let entry = |number| {
+            let name = format!("{number:0>LIST_NAME_BYTES$}");
+            RosterEntry { session: SessionId(number), user: User { id: name.as_str().into(), username: name.into() } }
+        };
+        self.append(Body::Roster { part: 0, parts: 1, sessions: (0..LIST_USERS).map(entry).collect() });
+    }
+
+    /// Keeps the lease until `done`. It sends fewer heartbeats than the server, whose lease it would end otherwise.
+    fn stay(mut self, done: &AtomicBool) {
+        for n in 1.. {
+            self.append(Body::Heartbeat { n });
+            let next = Instant::now() + Duration::from_secs(2);
+            while Instant::now() < next {
+                if done.load(Ordering::Relaxed) {
+                    return;
+                }
+                std::thread::sleep(Duration::from_millis(10));
+            }
+        }
+    }
+}
+
+/// Ends a thread of a test, also when the test fails.
+struct SetOnDrop<'a>(&'a AtomicBool);
+
+impl Drop for SetOnDrop<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+#[test]
+fn a_list_longer_than_the_bound_reaches_a_slow_client_and_events_follow_it() {
+    let dir = new_dir();
+    let values = [
+        ("ICH_HOST", "127.0.0.1"),
+        ("ICH_PORT", "0"),
+        ("ICH_JWT_SECRET", SECRET),
+        ("ICH_OUTBOX_BYTES", OUTBOX_BYTES_MIN),
+        ("ICH_PING_INTERVAL_SECONDS", "600"),
+    ];
+    let values: BTreeMap<_, _> = values.iter().map(|(name, value)| ((*name).into(), (*value).into())).collect();
+    let config = Config::from_values(&values, Vec::new()).expect("settings");
+    let log = memory::open();
+    let mut other = OtherInstance { log: log.appender.clone(), seq: 0 };
+    let store = Arc::new(sqlite::open(&dir).expect("accounts"));
+    let backends = Backends { store, log, description: String::new() };
+    let tokens = tokens(Duration::from_secs(3600));
+    let server = ich::server::Server::start_on(&config, tokens, backends).expect("a server");
+    wait_for("a ready server", || server.is_ready().then_some(()));
+    other.append_roster();
+    let done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| other.stay(&done));
+        let _ends = SetOnDrop(&done);
+        let mut slow = join_and_never_read(server.address(), "Slow");
+        let mut ann = Client::join(server.address(), &harness::server::token("Ann"));
+        ann.wait_for("user_joined", &json!({"username": "Ann"}));
+        // The slow client has not read a byte of its list when events follow it.
+        for number in 0..20 {
+            let text = number.to_string();
+            ann.say(&text);
+            ann.wait_for("chat_message", &json!({"from_user": "Ann", "text": text}));
+        }
+        let list = slow.next().expect("a frame");
+        assert_eq!(list.opcode, TEXT);
+        let list = list.json();
+        assert_eq!(list["type"], "users_online");
+        assert!(list["msg"]["list"].as_array().expect("a list").len() >= LIST_USERS as usize);
+        for number in 0..20 {
+            assert_eq!(slow.wait_for("chat_message")["text"], number.to_string());
+        }
+    });
+    let text = get(server.address(), "/metrics").body;
+    assert!(text.contains("ich_sessions_ended_total{reason=\"too_slow\"} 0"), "{text}");
+    drop(server);
+    let _ = std::fs::remove_dir_all(dir);
 }

@@ -1,5 +1,5 @@
-//! Requests and frames that trickle in: cut at their deadline, however steadily they trickle, while everybody else is
-//! served.
+//! Requests and frames that arrive byte by byte: the server closes the connection at a deadline, even if bytes keep
+//! arriving, and serves other clients meanwhile.
 
 mod harness;
 
@@ -13,22 +13,22 @@ use harness::server::Server;
 use harness::wait_for;
 use serde_json::json;
 
-/// Between two bytes of a trickle: more often than any time-out between two reads would be.
+/// Pause between two bytes: shorter than any plausible read timeout.
 const PAUSE: Duration = Duration::from_millis(200);
-/// The deadline is 10 seconds; a loaded machine may be late.
-const CUT_WITHIN: Duration = Duration::from_secs(30);
+/// The deadline is 10 seconds; the rest allows for a loaded machine.
+const CLOSED_WITHIN: Duration = Duration::from_secs(30);
 
-/// Sends `begin`, then a byte now and then, until the server answers; asks for other things meanwhile, and gives back
-/// how often that was answered.
-fn trickle(server: &Server, begin: &str, byte: u8) -> (harness::http::Answer, usize) {
+/// Sends `begin`, then one byte per [`PAUSE`] until the server responds. Sends other requests and messages meanwhile.
+/// Returns the response and how often the others were served.
+fn send_slowly(server: &Server, begin: &str, byte: u8) -> (harness::http::Answer, usize) {
     let mut ann = server.join("Ann");
     let mut stream = TcpStream::connect(server.address).expect("connecting");
     stream.write_all(begin.as_bytes()).expect("sending");
     let started = Instant::now();
     let mut served = 0;
     while !has_answer(&stream) {
-        assert!(started.elapsed() < CUT_WITHIN, "not cut");
-        // It may be cut right now.
+        assert!(started.elapsed() < CLOSED_WITHIN, "not closed in time");
+        // The server may have closed the connection.
         let _ = stream.write_all(&[byte]);
         assert_eq!(get(server.address, "/health").status, 200);
         assert_eq!(post(server.address, "/login", "{}").status, 400);
@@ -41,75 +41,75 @@ fn trickle(server: &Server, begin: &str, byte: u8) -> (harness::http::Answer, us
 }
 
 fn has_answer(stream: &TcpStream) -> bool {
-    stream.set_nonblocking(true).expect("an option");
+    stream.set_nonblocking(true).expect("setting a socket option");
     let peeked = stream.peek(&mut [0]);
-    stream.set_nonblocking(false).expect("an option");
+    stream.set_nonblocking(false).expect("setting a socket option");
     !matches!(peeked, Err(error) if error.kind() == ErrorKind::WouldBlock)
 }
 
 #[test]
-fn a_head_that_trickles_in_is_cut_while_others_are_served() {
+fn a_slow_head_times_out_while_others_are_served() {
     let server = Server::start(&[]);
-    let (answer, served) = trickle(&server, "GET /health HTTP/1.1\r\nHost: test\r\nx: ", b'y');
+    let (answer, served) = send_slowly(&server, "GET /health HTTP/1.1\r\nHost: test\r\nx: ", b'y');
     assert_eq!((answer.status, answer.code().as_str()), (408, "too_late"), "{answer:?}");
-    assert!(served >= 10, "others were answered {served} times meanwhile");
+    assert!(served >= 10, "others were served only {served} times meanwhile");
 }
 
 #[test]
-fn a_body_that_trickles_in_is_cut_while_others_are_served() {
+fn a_slow_body_times_out_while_others_are_served() {
     let server = Server::start(&[]);
     let begin = "POST /createUser HTTP/1.1\r\nHost: test\r\nContent-Length: 16000\r\n\r\n{\"email\":\"";
-    let (answer, served) = trickle(&server, begin, b'y');
+    let (answer, served) = send_slowly(&server, begin, b'y');
     assert_eq!((answer.status, answer.code().as_str()), (408, "too_late"), "{answer:?}");
-    assert!(served >= 10, "others were answered {served} times meanwhile");
+    assert!(served >= 10, "others were served only {served} times meanwhile");
 }
 
 #[test]
-fn a_connection_that_says_nothing_is_cut() {
+fn a_connection_without_a_request_times_out() {
     let server = Server::start(&[]);
     let descriptors = server.descriptors();
     let mut silent: Vec<_> = (0..20).map(|_| TcpStream::connect(server.address).expect("connecting")).collect();
     let started = Instant::now();
     for stream in &mut silent {
-        stream.set_read_timeout(Some(CUT_WITHIN)).expect("an option");
+        stream.set_read_timeout(Some(CLOSED_WITHIN)).expect("setting a socket option");
         assert_eq!(read_answer(stream).status, 408);
     }
-    assert!(started.elapsed() < CUT_WITHIN);
-    // They are still there, and cost nothing any more.
-    wait_for("the descriptors to come back", || (server.descriptors() <= descriptors).then_some(()));
+    assert!(started.elapsed() < CLOSED_WITHIN);
+    // The clients keep their ends open; the server has released its descriptors.
+    wait_for("the descriptors to be closed", || (server.descriptors() <= descriptors).then_some(()));
 }
 
 #[test]
-fn an_answer_that_nobody_reads_does_not_keep_the_connection() {
+fn a_response_that_is_not_read_does_not_keep_the_connection_open() {
     let server = Server::start(&[]);
     let (descriptors, threads) = (server.descriptors(), server.proc_status("Threads"));
-    let mut deaf: Vec<_> = (0..20)
+    let mut not_reading: Vec<_> = (0..20)
         .map(|_| {
             let mut stream = TcpStream::connect(server.address).expect("connecting");
             stream.write_all(b"GET / HTTP/1.1\r\nHost: test\r\n\r\n").expect("sending");
             stream
         })
         .collect();
-    wait_for("the descriptors to come back", || (server.descriptors() <= descriptors).then_some(()));
+    wait_for("the descriptors to be closed", || (server.descriptors() <= descriptors).then_some(()));
     wait_for("the threads to end", || (server.proc_status("Threads") <= threads).then_some(()));
-    // What was sent is there nevertheless.
-    assert!(deaf.iter_mut().all(|stream| read_answer(stream).status == 200));
+    // The response can still be read.
+    assert!(not_reading.iter_mut().all(|stream| read_answer(stream).status == 200));
 }
 
 #[test]
-fn whoever_goes_on_sending_after_the_answer_is_cut() {
+fn a_client_that_keeps_sending_after_the_response_is_disconnected() {
     let server = Server::start(&[]);
     let mut stream = TcpStream::connect(server.address).expect("connecting");
     stream.write_all(b"GET /nowhere HTTP/1.1\r\nHost: test\r\n\r\n").expect("sending");
     let started = Instant::now();
     while stream.write_all(&[b'x'; 1024]).is_ok() {
-        assert!(started.elapsed() < CUT_WITHIN, "not cut");
+        assert!(started.elapsed() < CLOSED_WITHIN, "not closed in time");
         std::thread::sleep(Duration::from_millis(5));
     }
 }
 
 #[test]
-fn a_frame_that_trickles_in_is_no_sign_of_life() {
+fn a_slow_frame_does_not_replace_a_pong() {
     let server = Server::start(&[("ICH_PING_INTERVAL_SECONDS", "1"), ("ICH_PONG_TIMEOUT_SECONDS", "2")]);
     let mut ann = server.join("Ann");
     let mut eve = RawClient::join(server.address, "Eve");
@@ -120,11 +120,11 @@ fn a_frame_that_trickles_in_is_no_sign_of_life() {
     std::thread::scope(|scope| {
         scope.spawn(move || {
             while eve_writes.write_all(b"y").is_ok() {
-                assert!(started.elapsed() < CUT_WITHIN, "not cut");
+                assert!(started.elapsed() < CLOSED_WITHIN, "not closed in time");
                 std::thread::sleep(PAUSE);
             }
         });
-        // Reading answers the pings.
+        // Ann answers pings while she reads.
         ann.wait_for("user_left", &json!({"username": "Eve"}));
         let frames = eve.rest();
         assert_eq!(close_codes(&frames), [1001], "{frames:?}");
@@ -135,7 +135,7 @@ fn a_frame_that_trickles_in_is_no_sign_of_life() {
 }
 
 #[test]
-fn a_handshake_in_small_pieces_is_one() {
+fn a_handshake_in_small_pieces_is_accepted() {
     let server = Server::start(&[]);
     let mut stream = TcpStream::connect(server.address).expect("connecting");
     let request = harness::raw_websocket::handshake("Bob");

@@ -1,4 +1,5 @@
-//! What lets somebody in at `/join`: which tokens, how they may be sent, from which pages, and whose key counts.
+//! Authentication at `/join`: which tokens are valid, how they may be sent, which origins are allowed, and which keys
+//! sign tokens.
 
 mod harness;
 
@@ -10,14 +11,15 @@ use std::path::Path;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use harness::client::Client;
+use harness::folder::Folder;
 use harness::http::{Answer, post, raw, read_answer};
-use harness::server::{SECRET, Server, new_dir, token, token_for};
+use harness::raw_websocket::handshake_with;
+use harness::server::{SECRET, Server, token, token_for};
 use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
 use openssl::ec::{EcGroup, EcKey};
 use openssl::nid::Nid;
 use openssl::pkey::PKey;
 use serde_json::{Value, json};
-use tungstenite::client::IntoClientRequest;
 use tungstenite::protocol::frame::coding::CloseCode;
 
 const REGISTRATION: &str = r#"{"email":"bob@example.com","username":"Bob","password":"12345678"}"#;
@@ -27,12 +29,12 @@ fn now() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs()
 }
 
-/// What a good token says.
+/// The claims of a valid token.
 fn claims() -> Value {
     json!({"id": "1", "username": "Bob", "iss": "ich", "exp": now() + 3600})
 }
 
-/// As [`claims`], with one of them changed; null: without it.
+/// As [`claims`], with one claim changed, or removed if the value is null.
 fn claims_with(name: &str, value: Value) -> Value {
     let mut claims = claims();
     let fields = claims.as_object_mut().unwrap();
@@ -51,18 +53,9 @@ fn base64url(bytes: &[u8]) -> String {
     openssl::base64::encode_block(bytes).replace('+', "-").replace('/', "_").replace('=', "")
 }
 
-/// A handshake with these fields, of which each ends its line.
-fn handshake(fields: &str) -> Vec<u8> {
-    format!(
-        "GET /join HTTP/1.1\r\nHost: test\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
-         Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n{fields}\r\n"
-    )
-    .into_bytes()
-}
-
-/// The answer to a join that must be refused.
-fn refusal(address: SocketAddr, fields: &str) -> Answer {
-    raw(address, &handshake(fields))
+/// The response to a handshake that must be rejected.
+fn rejection(address: SocketAddr, fields: &str) -> Answer {
+    raw(address, handshake_with(fields).as_bytes())
 }
 
 fn bearer(token: &str) -> String {
@@ -70,37 +63,17 @@ fn bearer(token: &str) -> String {
 }
 
 fn assert_unauthorized(server: &Server, what: &str, fields: &str) {
-    let answer = refusal(server.address, fields);
+    let answer = rejection(server.address, fields);
     assert_eq!((answer.status, answer.code().as_str()), (401, "unauthorized"), "{what}: {answer:?}");
     assert!(answer.header("WWW-Authenticate").is_some_and(|value| value.starts_with("Bearer")), "{what}");
 }
 
-/// Joins with these header fields, or gives the status.
-fn join_with(address: SocketAddr, fields: &[(&'static str, String)]) -> Result<(Client, Option<String>), u16> {
-    let mut request = format!("ws://{address}/join").into_client_request().unwrap();
-    for (name, value) in fields {
-        request.headers_mut().insert(*name, value.parse().unwrap());
-    }
-    let stream = TcpStream::connect(address).unwrap();
-    stream.set_read_timeout(Some(harness::PATIENCE)).unwrap();
-    match tungstenite::client::client(request, stream) {
-        Ok((socket, response)) => {
-            let protocol = response.headers().get("Sec-WebSocket-Protocol");
-            Ok((Client { socket }, protocol.map(|value| value.to_str().unwrap().to_owned())))
-        }
-        Err(tungstenite::HandshakeError::Failure(tungstenite::Error::Http(response))) => {
-            Err(response.status().as_u16())
-        }
-        Err(error) => panic!("joining: {error}"),
-    }
-}
-
 #[test]
-fn a_token_that_is_not_quite_right_is_refused() {
+fn an_invalid_token_is_rejected() {
     let server = Server::start(&[]);
     let hs256 = |claims: &Value| signed(Algorithm::HS256, claims, SECRET.as_bytes());
-    let good = hs256(&claims());
-    let parts: Vec<&str> = good.split('.').collect();
+    let valid = hs256(&claims());
+    let parts: Vec<&str> = valid.split('.').collect();
     let none =
         |header: &str| format!("{}.{}", base64url(header.as_bytes()), base64url(claims().to_string().as_bytes()));
     let other_payload = base64url(claims_with("username", json!("Eve")).to_string().as_bytes());
@@ -120,43 +93,43 @@ fn a_token_that_is_not_quite_right_is_refused() {
         ("another payload", format!("{}.{other_payload}.{}", parts[0], parts[2])),
         ("another signature", format!("{}.{}.{other_signature}", parts[0], parts[1])),
         ("two parts", format!("{}.{}", parts[0], parts[1])),
-        ("four parts", format!("{good}.{}", parts[2])),
+        ("four parts", format!("{valid}.{}", parts[2])),
         ("no exp", hs256(&claims_with("exp", Value::Null))),
         ("expired", hs256(&claims_with("exp", json!(now() - 60)))),
         ("exp as a string", hs256(&claims_with("exp", json!((now() + 3600).to_string())))),
         ("exp below zero", hs256(&claims_with("exp", json!(-1)))),
         ("not yet", hs256(&claims_with("nbf", json!(now() + 3600)))),
-        ("another issuer", hs256(&claims_with("iss", json!("somebody else")))),
+        ("another issuer", hs256(&claims_with("iss", json!("another issuer")))),
         ("no issuer", hs256(&claims_with("iss", Value::Null))),
         ("issuers", hs256(&claims_with("iss", json!(["ich"])))),
         ("no id", hs256(&claims_with("id", Value::Null))),
         ("an empty id", hs256(&claims_with("id", json!("")))),
         ("an id that is a number", hs256(&claims_with("id", json!(1)))),
         ("no username", hs256(&claims_with("username", Value::Null))),
-        ("a username that nobody may have", hs256(&claims_with("username", json!("Bob\u{202E}")))),
+        ("an invalid username", hs256(&claims_with("username", json!("Bob\u{202E}")))),
         ("nothing", String::new()),
         ("not a token", "abc".into()),
-        ("one of 6 KiB", "x".repeat(6 * 1024)),
+        ("a token of 6 KiB", "x".repeat(6 * 1024)),
     ] {
         assert_unauthorized(&server, what, &bearer(&token));
     }
     assert_unauthorized(&server, "no field", "");
-    assert_unauthorized(&server, "another scheme", &format!("Authorization: Basic {good}\r\n"));
-    assert_unauthorized(&server, "no scheme", &format!("Authorization: {good}\r\n"));
-    assert!(Client::try_join(server.address, &good).is_ok(), "the good one does not work either");
+    assert_unauthorized(&server, "another scheme", &format!("Authorization: Basic {valid}\r\n"));
+    assert_unauthorized(&server, "no scheme", &format!("Authorization: {valid}\r\n"));
+    assert!(Client::try_join(server.address, &valid).is_ok(), "the valid token was rejected, too");
 }
 
 #[test]
-fn a_token_of_a_megabyte_is_refused_before_it_is_read() {
+fn a_token_of_a_megabyte_is_rejected_before_it_is_read() {
     let server = Server::start(&[]);
     let before = server.proc_status("VmRSS");
-    let answer = refusal(server.address, &bearer(&"x".repeat(1 << 20)));
+    let answer = rejection(server.address, &bearer(&"x".repeat(1 << 20)));
     assert_eq!((answer.status, answer.code().as_str()), (431, "head_too_large"));
-    assert!(server.proc_status("VmHWM") < before + 4096, "the server took it into memory");
+    assert!(server.proc_status("VmHWM") < before + 4096, "the server buffered the token");
 }
 
 #[test]
-fn a_session_ends_with_its_token() {
+fn a_session_ends_when_its_token_expires() {
     let server = Server::start(&[]);
     let mut ann = server.join("Ann");
     ann.wait_for("user_joined", &json!({"username": "Ann"}));
@@ -170,31 +143,32 @@ fn a_session_ends_with_its_token() {
     };
     assert_eq!(close.code, CloseCode::Policy);
     assert!(close.reason.contains("token"), "{close:?}");
-    let lived = joined_at.elapsed();
-    assert!((Duration::from_secs(2)..Duration::from_secs(60)).contains(&lived), "{lived:?}");
+    let lifetime = joined_at.elapsed();
+    assert!((Duration::from_secs(2)..Duration::from_secs(60)).contains(&lifetime), "{lifetime:?}");
     ann.wait_for("user_left", &json!({"username": "Bob"}));
-    ann.say("mine is good for longer");
-    ann.wait_for("chat_message", &json!({"from_user": "Ann", "text": "mine is good for longer"}));
+    ann.say("still here");
+    ann.wait_for("chat_message", &json!({"from_user": "Ann", "text": "still here"}));
 }
 
 #[test]
 fn a_browser_joins_with_its_token_as_a_subprotocol() {
     let server = Server::start(&[]);
-    let offer = |value: String| join_with(server.address, &[("Sec-WebSocket-Protocol", value)]);
-    let (mut bob, protocol) = offer(format!("ich, bearer.{}", token("Bob"))).unwrap();
-    assert_eq!(protocol.as_deref(), Some("ich"), "the token is not repeated");
+    let offer = |value: String| Client::try_join_with(server.address, &[("Sec-WebSocket-Protocol", value)]);
+    let (mut bob, response) = offer(format!("ich, bearer.{}", token("Bob"))).unwrap();
+    let protocol = response.headers().get("Sec-WebSocket-Protocol");
+    assert_eq!(protocol.map(|value| value.to_str().unwrap()), Some("ich"), "the token must not be repeated");
     bob.wait_for("user_joined", &json!({"username": "Bob"}));
-    assert!(offer(format!("bearer.{}, ich", token("Ann"))).is_ok(), "in whatever order");
+    assert!(offer(format!("bearer.{}, ich", token("Ann"))).is_ok(), "the order does not matter");
     assert_eq!(offer("ich, bearer.abc".into()).err(), Some(401));
     assert_eq!(offer("ich".into()).err(), Some(401));
 }
 
 #[test]
-fn a_page_joins_from_our_own_origin_or_an_allowed_one() {
+fn a_page_joins_from_the_own_origin_or_an_allowed_one() {
     let server = Server::start(&[("ICH_ALLOWED_ORIGINS", "https://chat.example, http://localhost:3000")]);
     let join = |origin: &str| {
         let authorization = format!("Bearer {}", token("Bob"));
-        join_with(server.address, &[("Authorization", authorization), ("Origin", origin.to_owned())]).err()
+        Client::try_join_with(server.address, &[("Authorization", authorization), ("Origin", origin.to_owned())]).err()
     };
     for allowed in [
         format!("http://{}", server.address),
@@ -218,25 +192,16 @@ fn a_page_joins_from_our_own_origin_or_an_allowed_one() {
     ] {
         assert_eq!(join(foreign), Some(403), "{foreign:?}");
     }
-    let refused = refusal(server.address, &format!("{}Origin: https://evil.example\r\n", bearer(&token("Bob"))));
-    assert_eq!((refused.status, refused.code().as_str()), (403, "origin_not_allowed"));
+    let rejected = rejection(server.address, &format!("{}Origin: https://evil.example\r\n", bearer(&token("Bob"))));
+    assert_eq!((rejected.status, rejected.code().as_str()), (403, "origin_not_allowed"));
     assert!(Client::try_join(server.address, &token("Bob")).is_ok(), "a program sends no origin");
 }
 
 #[test]
-fn no_other_origin_is_allowed_unless_somebody_says_so() {
+fn other_origins_are_rejected_by_default() {
     let server = Server::start(&[]);
     let fields = format!("{}Origin: https://chat.example\r\n", bearer(&token("Bob")));
-    assert_eq!(refusal(server.address, &fields).status, 403);
-}
-
-/// Goes away with the test.
-struct Folder(std::path::PathBuf);
-
-impl Drop for Folder {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.0);
-    }
+    assert_eq!(rejection(server.address, &fields).status, 403);
 }
 
 fn mode(path: &Path) -> u32 {
@@ -244,9 +209,9 @@ fn mode(path: &Path) -> u32 {
 }
 
 #[test]
-fn the_drawn_secret_is_kept_and_nobody_else_reads_it() {
-    let folder = Folder(new_dir());
-    // Empty: as good as not set.
+fn the_generated_secret_is_kept_and_readable_only_by_its_owner() {
+    let folder = Folder::new();
+    // An empty value counts as not set.
     let settings = [("ICH_JWT_SECRET", "")];
     let mut server = Server::start_in(&folder.0, &settings);
     let data = folder.0.join("data");
@@ -267,8 +232,8 @@ fn the_drawn_secret_is_kept_and_nobody_else_reads_it() {
 }
 
 #[test]
-fn two_folders_have_two_secrets() {
-    let (one, two) = (Folder(new_dir()), Folder(new_dir()));
+fn each_data_folder_has_its_own_secret() {
+    let (one, two) = (Folder::new(), Folder::new());
     let secrets = [&one, &two].map(|folder| {
         Server::start_in(&folder.0, &[("ICH_JWT_SECRET", "")]);
         fs::read(folder.0.join("data/jwt-secret")).unwrap()
@@ -277,8 +242,8 @@ fn two_folders_have_two_secrets() {
 }
 
 #[test]
-fn the_tokens_of_an_outside_issuer_are_taken_by_its_public_key() {
-    let folder = Folder(new_dir());
+fn tokens_of_an_external_issuer_are_checked_with_its_public_key() {
+    let folder = Folder::new();
     let key = EcKey::generate(&EcGroup::from_curve_name(Nid::X9_62_PRIME256V1).unwrap()).unwrap();
     let key = PKey::from_ec_key(key).unwrap();
     let (private, public) = (key.private_key_to_pem_pkcs8().unwrap(), key.public_key_to_pem().unwrap());
@@ -295,11 +260,12 @@ fn the_tokens_of_an_outside_issuer_are_taken_by_its_public_key() {
     let mut bob = Client::join(server.address, &es256(&claims));
     bob.wait_for("user_joined", &json!({"username": "Bob"}));
     assert_unauthorized(&server, "another issuer", &bearer(&es256(&claims_with("iss", json!("ich")))));
-    for (what, secret) in [("our usual secret", SECRET.as_bytes()), ("the public key as a secret", &public), ("", b"")]
+    for (what, secret) in
+        [("the secret of other tests", SECRET.as_bytes()), ("the public key as a secret", &public), ("", b"")]
     {
         assert_unauthorized(&server, what, &bearer(&signed(Algorithm::HS256, &claims, secret)));
     }
-    assert!(!folder.0.join("data/jwt-secret").exists(), "a secret was drawn that nobody uses");
+    assert!(!folder.0.join("data/jwt-secret").exists(), "an unused secret was generated");
 
     assert_eq!(post(server.address, "/createUser", REGISTRATION).status, 200);
     let login = post(server.address, "/login", LOGIN);
@@ -311,7 +277,7 @@ fn the_first_message_may_come_in_the_same_packet_as_the_token() {
     let server = Server::start(&[]);
     let mut ann = server.join("Ann");
     let text = br#"{"type":"chat_message","msg":{"text":"at once"}}"#;
-    let mut bytes = handshake(&bearer(&token("Bob")));
+    let mut bytes = handshake_with(&bearer(&token("Bob"))).into_bytes();
     // A text frame with a mask of zeros.
     bytes.extend([0x81, 0x80 | u8::try_from(text.len()).unwrap(), 0, 0, 0, 0]);
     bytes.extend(text);
@@ -323,9 +289,9 @@ fn the_first_message_may_come_in_the_same_packet_as_the_token() {
 }
 
 #[test]
-fn a_token_in_the_address_is_no_token() {
+fn a_token_in_the_url_is_rejected() {
     let server = Server::start(&[]);
-    let request = String::from_utf8(handshake("")).unwrap().replace("/join", &format!("/join?token={}", token("Bob")));
+    let request = handshake_with("").replace("/join", &format!("/join?token={}", token("Bob")));
     let mut stream = TcpStream::connect(server.address).unwrap();
     stream.write_all(request.as_bytes()).unwrap();
     assert_eq!(read_answer(&mut stream).status, 401);

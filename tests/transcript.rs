@@ -1,4 +1,4 @@
-//! What the README shows, word for word: an account, a login, a join, a message, on the built program.
+//! The session shown in the README, with exactly its requests and frames: account, login, join, message.
 
 mod harness;
 
@@ -8,7 +8,7 @@ use harness::server::Server;
 use serde_json::json;
 
 #[test]
-fn a_person_makes_an_account_logs_in_joins_and_says_hello() {
+fn a_user_registers_logs_in_joins_and_sends_a_message() {
     let mut server = Server::start(&[]);
     let new = r#"{"email":"igor@example.com","username":"Igor","password":"qwerty123456"}"#;
     let created = post(server.address, "/createUser", new);
@@ -27,12 +27,12 @@ fn a_person_makes_an_account_logs_in_joins_and_says_hello() {
     assert_eq!(igor.event(), ("chat_message".into(), json!({"from_user": "Igor", "text": "Hello!"})));
     igor.leave();
 
-    assert!(get(server.address, "/metrics").body.contains("ich_messages_taken_total 1"));
+    assert!(get(server.address, "/metrics").body.contains("ich_messages_accepted_total 1"));
     assert!(server.stop().success());
 }
 
 #[test]
-fn what_a_client_says_about_itself_is_not_believed() {
+fn the_server_ignores_the_sender_and_time_that_a_client_sends() {
     let server = Server::start(&[]);
     let mut bob = server.join("Bob");
     bob.wait_for("user_joined", &json!({"username": "Bob"}));

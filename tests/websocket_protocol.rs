@@ -1,5 +1,5 @@
-//! Frames and handshakes that break the protocol (RFC 6455): each is answered with the close code that names the fault,
-//! in exactly one close frame, and nobody else notices.
+//! Frames and handshakes that violate RFC 6455: the server answers each with exactly one close frame with the right
+//! code, and other clients are not affected.
 
 mod harness;
 
@@ -13,13 +13,13 @@ use serde_json::json;
 
 const HELLO: &[u8] = br#"{"type":"chat_message","msg":{"text":"Hello!"}}"#;
 
-/// Each of these is sent by somebody who is in the lobby, and closes him with this code.
-fn assert_closed_with(code: u16, faults: &[(&str, Vec<u8>)]) {
+/// Sends each violation from a client that has joined. Asserts that the server closes its connection with this code.
+fn assert_closed_with(code: u16, violations: &[(&str, Vec<u8>)]) {
     let server = Server::start(&[]);
     let mut ann = server.join("Ann");
     ann.wait_for("user_joined", &json!({"username": "Ann"}));
     let descriptors = server.descriptors();
-    for (what, bytes) in faults {
+    for (what, bytes) in violations {
         let mut eve = RawClient::join(server.address, "Eve");
         eve.wait_for("user_joined");
         eve.send(bytes);
@@ -31,14 +31,14 @@ fn assert_closed_with(code: u16, faults: &[(&str, Vec<u8>)]) {
     }
     ann.say("still here");
     ann.wait_for("chat_message", &json!({"from_user": "Ann", "text": "still here"}));
-    wait_for("the descriptors to come back", || (server.descriptors() <= descriptors).then_some(()));
+    wait_for("the descriptors to be closed", || (server.descriptors() <= descriptors).then_some(()));
     assert!(!server.log().contains("panicked"));
 }
 
 #[test]
-fn what_is_no_websocket_conversation_closes_with_1002() {
+fn protocol_violations_close_with_1002() {
     let unmasked = |first: u8, payload: &[u8]| [&[first, payload.len() as u8], payload].concat();
-    let mut faults = vec![
+    let mut violations = vec![
         ("an unmasked text", unmasked(FIN | TEXT, HELLO)),
         ("an unmasked ping", unmasked(FIN | PING, b"")),
         ("an unmasked close", unmasked(FIN | CLOSE, &close_payload(1000, b""))),
@@ -47,19 +47,19 @@ fn what_is_no_websocket_conversation_closes_with_1002() {
         ("a ping of 126 bytes", frame(FIN | PING, &[b'x'; 126])),
         ("a pong of 126 bytes", frame(FIN | PONG, &[b'x'; 126])),
         ("a close of 126 bytes", frame(FIN | CLOSE, &close_payload(1000, &[b'x'; 124]))),
-        ("a continuation of nothing", frame(FIN | CONTINUATION, b"x")),
-        ("a continuation of nothing that goes on", frame(CONTINUATION, b"x")),
+        ("a final continuation without a beginning", frame(FIN | CONTINUATION, b"x")),
+        ("a continuation without a beginning", frame(CONTINUATION, b"x")),
         ("a text within a text", [frame(TEXT, b"x"), frame(FIN | TEXT, HELLO)].concat()),
         ("a binary within a text", [frame(TEXT, b"x"), frame(FIN | BINARY, b"x")].concat()),
         ("not a frame at all", b"GET / HTTP/1.1\r\nHost: test\r\n\r\n".to_vec()),
     ];
     for reserved in [0x40, 0x20, 0x10] {
-        faults.push(("a reserved bit", frame(FIN | reserved | TEXT, HELLO)));
+        violations.push(("a reserved bit", frame(FIN | reserved | TEXT, HELLO)));
     }
     for opcode in [0x3, 0x4, 0x5, 0x6, 0x7, 0xb, 0xc, 0xd, 0xe, 0xf] {
-        faults.push(("a reserved opcode", frame(FIN | opcode, b"x")));
+        violations.push(("a reserved opcode", frame(FIN | opcode, b"x")));
     }
-    assert_closed_with(1002, &faults);
+    assert_closed_with(1002, &violations);
 }
 
 #[test]
@@ -67,23 +67,23 @@ fn text_that_is_not_utf8_closes_with_1007() {
     assert_closed_with(
         1007,
         &[
-            ("a byte that no text has", frame(FIN | TEXT, b"\"\xff\"")),
+            ("a byte that is never valid in UTF-8", frame(FIN | TEXT, b"\"\xff\"")),
             ("a surrogate", frame(FIN | TEXT, b"\xed\xa0\x80")),
-            ("an overlong form", frame(FIN | TEXT, b"\xc0\xaf")),
-            ("a character without its end", frame(FIN | TEXT, b"\xe2\x82")),
+            ("an overlong encoding", frame(FIN | TEXT, b"\xc0\xaf")),
+            ("an incomplete character", frame(FIN | TEXT, b"\xe2\x82")),
             ("split over fragments", [frame(TEXT, b"\xe2\x82"), frame(FIN | CONTINUATION, b"x")].concat()),
             ("at the end of fragments", [frame(TEXT, b"x"), frame(FIN | CONTINUATION, b"\xe2\x82")].concat()),
-            ("in the words of a close", frame(FIN | CLOSE, &close_payload(1000, b"\xff"))),
+            ("in the reason of a close frame", frame(FIN | CLOSE, &close_payload(1000, b"\xff"))),
         ],
     );
 }
 
 #[test]
-fn a_character_split_over_fragments_is_whole_again() {
+fn a_character_split_over_fragments_is_reassembled() {
     let server = Server::start(&[]);
     let mut bob = RawClient::join(server.address, "Bob");
     let text = r#"{"type":"chat_message","msg":{"text":"5 €"}}"#.as_bytes();
-    let within = text.iter().position(|byte| *byte == 0xe2).expect("the sign") + 1;
+    let within = text.iter().position(|byte| *byte == 0xe2).expect("the euro sign") + 1;
     // A ping may come between the fragments.
     bob.send(
         &[frame(TEXT, &text[..within]), frame(FIN | PING, b"p"), frame(FIN | CONTINUATION, &text[within..])].concat(),
@@ -92,19 +92,19 @@ fn a_character_split_over_fragments_is_whole_again() {
 }
 
 #[test]
-fn what_is_too_long_closes_with_1009_before_it_is_there() {
-    const BOUND: u64 = 16_384;
-    let half = vec![b'x'; BOUND as usize / 2];
+fn a_message_above_the_limit_closes_with_1009_before_it_is_received() {
+    const LIMIT: u64 = 16_384;
+    let half = vec![b'x'; LIMIT as usize / 2];
     assert_closed_with(
         1009,
         &[
-            ("the bound and one", header(FIN | TEXT, BOUND + 1)),
-            ("binary, the bound and one", header(FIN | BINARY, BOUND + 1)),
+            ("one byte above the limit", header(FIN | TEXT, LIMIT + 1)),
+            ("binary, one byte above the limit", header(FIN | BINARY, LIMIT + 1)),
             ("4 GiB", header(FIN | TEXT, 1 << 32)),
-            ("all that can be said", header(FIN | TEXT, (1 << 63) - 1)),
-            ("more than can be said", header(FIN | TEXT, u64::MAX)),
+            ("the largest length that can be encoded", header(FIN | TEXT, (1 << 63) - 1)),
+            ("a length with the highest bit set", header(FIN | TEXT, u64::MAX)),
             (
-                "the bound and one in fragments",
+                "one byte above the limit in fragments",
                 [frame(TEXT, &half), frame(CONTINUATION, &half), frame(FIN | CONTINUATION, b"x")].concat(),
             ),
         ],
@@ -112,33 +112,33 @@ fn what_is_too_long_closes_with_1009_before_it_is_there() {
 }
 
 #[test]
-fn a_message_of_the_bound_is_taken() {
+fn a_message_of_exactly_the_limit_is_accepted() {
     let server = Server::start(&[("ICH_MAX_TEXT_CHARS", "100000")]);
     let mut bob = RawClient::join(server.address, "Bob");
-    let shell = json!({"type": "chat_message", "msg": {"text": ""}}).to_string().len();
-    let text = "x".repeat(16_384 - shell);
+    let overhead = json!({"type": "chat_message", "msg": {"text": ""}}).to_string().len();
+    let text = "x".repeat(16_384 - overhead);
     bob.send(&frame(FIN | TEXT, json!({"type": "chat_message", "msg": {"text": text}}).to_string().as_bytes()));
     assert_eq!(bob.wait_for("chat_message")["text"], text);
 }
 
 #[test]
-fn a_close_that_is_not_valid_is_answered_with_1002() {
+fn an_invalid_close_frame_is_answered_with_1002() {
     let close = |payload: &[u8]| frame(FIN | CLOSE, payload);
-    let mut faults = vec![("one byte", close(&[3]))];
+    let mut violations = vec![("one byte", close(&[3]))];
     for code in [0, 1, 999, 1004, 1005, 1006, 1015, 1016, 2999, 5000, 65_535] {
-        faults.push(("a code that nobody may send", close(&close_payload(code, b""))));
+        violations.push(("a code that must not be sent", close(&close_payload(code, b""))));
     }
-    assert_closed_with(1002, &faults);
+    assert_closed_with(1002, &violations);
 }
 
 #[test]
-fn a_close_is_answered_once_with_its_own_code() {
+fn a_close_frame_is_answered_once_with_the_same_code() {
     let server = Server::start(&[]);
     for code in [1000, 1001, 1003, 1011, 3000, 4999] {
         let mut bob = RawClient::join(server.address, "Bob");
-        // What comes behind a close frame is not looked at.
-        let behind = [frame(FIN | TEXT, HELLO), frame(FIN | CLOSE, &close_payload(1001, b""))].concat();
-        bob.send(&[frame(FIN | CLOSE, &close_payload(code, b"bye")), behind].concat());
+        // Frames after a close frame are ignored.
+        let ignored = [frame(FIN | TEXT, HELLO), frame(FIN | CLOSE, &close_payload(1001, b""))].concat();
+        bob.send(&[frame(FIN | CLOSE, &close_payload(code, b"bye")), ignored].concat());
         assert_eq!(close_codes(&bob.rest()), [code]);
     }
     let mut bob = RawClient::join(server.address, "Bob");
@@ -147,7 +147,7 @@ fn a_close_is_answered_once_with_its_own_code() {
 }
 
 #[test]
-fn a_peer_that_never_answers_a_close_is_gone_all_the_same() {
+fn a_peer_that_never_answers_a_close_is_disconnected() {
     let server = Server::start(&[]);
     let (descriptors, threads) = (server.descriptors(), server.proc_status("Threads"));
     let mut peers: Vec<_> = (0..5).map(|number| RawClient::join(server.address, &format!("Eve {number}"))).collect();
@@ -155,9 +155,9 @@ fn a_peer_that_never_answers_a_close_is_gone_all_the_same() {
         peer.send(&frame(FIN | 0x3, b""));
         assert_eq!(close_codes(&peer.rest()), [1002]);
     }
-    wait_for("the connections to be given up", || (server.descriptors() <= descriptors).then_some(()));
+    wait_for("the descriptors to be closed", || (server.descriptors() <= descriptors).then_some(()));
     wait_for("the threads to end", || (server.proc_status("Threads") <= threads).then_some(()));
-    // They were there all the time.
+    // The peers kept their ends open until here.
     drop(peers);
 }
 
@@ -188,15 +188,15 @@ fn a_ping_is_answered_with_its_payload() {
     }
 }
 
-/// The answer to a handshake in which `from` is replaced by `to`.
-fn shake(server: &Server, from: &str, to: &str) -> Answer {
+/// The response to a handshake in which `from` is replaced by `to`.
+fn modified_handshake(server: &Server, from: &str, to: &str) -> Answer {
     let request = handshake("Bob");
     assert!(request.contains(from), "{from} is not in the request");
     raw(server.address, request.replacen(from, to, 1).as_bytes())
 }
 
 #[test]
-fn a_handshake_without_a_valid_key_is_refused() {
+fn a_handshake_without_a_valid_key_is_rejected() {
     let server = Server::start(&[]);
     let key = "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
     for bad in [
@@ -206,23 +206,23 @@ fn a_handshake_without_a_valid_key_is_refused() {
         "Sec-WebSocket-Key: dGhlIHNhbXBsZQ==\r\n",
         "Sec-WebSocket-Key: !!!!IHNhbXBsZSBub25jZQ==\r\n",
     ] {
-        let answer = shake(&server, key, bad);
+        let answer = modified_handshake(&server, key, bad);
         assert_eq!((answer.status, answer.code().as_str()), (400, "bad_handshake"), "{bad:?}: {answer:?}");
     }
 }
 
 #[test]
-fn another_version_of_the_protocol_is_told_the_right_one() {
+fn an_unsupported_version_gets_426_with_the_supported_version() {
     let server = Server::start(&[]);
     for bad in ["", "Sec-WebSocket-Version: 12\r\n", "Sec-WebSocket-Version: 8\r\n", "Sec-WebSocket-Version: x\r\n"] {
-        let answer = shake(&server, "Sec-WebSocket-Version: 13\r\n", bad);
+        let answer = modified_handshake(&server, "Sec-WebSocket-Version: 13\r\n", bad);
         assert_eq!((answer.status, answer.header("Sec-WebSocket-Version")), (426, Some("13")), "{bad:?}: {answer:?}");
         assert_eq!(answer.header("Upgrade"), Some("websocket"));
     }
 }
 
 #[test]
-fn an_upgrade_that_is_not_one_is_refused() {
+fn an_invalid_upgrade_is_rejected() {
     let server = Server::start(&[]);
     let cases = [
         ("GET /join", "POST /join", 400),
@@ -235,9 +235,9 @@ fn an_upgrade_that_is_not_one_is_refused() {
         ("Host: test\r\n", "Host: test\r\nContent-Length: 5\r\n", 400),
     ];
     for (from, to, status) in cases {
-        let answer = shake(&server, from, to);
+        let answer = modified_handshake(&server, from, to);
         assert_eq!(answer.status, status, "{to:?}: {answer:?}");
     }
-    assert_eq!(shake(&server, &token("Bob"), "no token").status, 401);
+    assert_eq!(modified_handshake(&server, &token("Bob"), "no token").status, 401);
     assert_eq!(server.join("Bob").event(), ("users_online".into(), json!({"list": []})));
 }

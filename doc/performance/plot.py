@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
-"""Draws the plots of doc/performance.md from the JSON of the load example, with nothing but Python itself.
+"""Draws the plots of doc/performance.md from the JSON files of the load tool. Needs only Python.
 
-usage: plot.py FOLDER-OF-JSON FOLDER-FOR-SVG
+usage: plot.py JSON-FOLDER SVG-FOLDER
 """
 
 import json
@@ -14,7 +14,7 @@ COLOURS = ["#1b6ca8", "#c2571a", "#3a7d44"]
 
 
 def figures(path):
-    """{run's name: {phase: {figure: value}}} and the scenario of one file."""
+    """Reads one file: {name of the run: {phase: {figure: value}}}, and the scenario."""
     document = json.loads(path.read_text())
     return {run["name"]: run["phases"] for run in document["runs"]}, document["scenario"]
 
@@ -30,7 +30,7 @@ def series(folder, pattern, x_of, run, phase, key):
 
 
 def ticks(low, high):
-    """1, 2, 5 of each power of ten between the two."""
+    """The values 1, 2 and 5 times each power of ten, from `low` to `high`."""
     steps = [m * 10.0**e for e in range(-3, 8) for m in (1, 2, 5)]
     return [step for step in steps if low <= step <= high]
 
@@ -43,11 +43,11 @@ def draw(path, title, x_label, y_label, lines):
         return
     x_low, x_high, y_low, y_high = min(xs) / 1.2, max(xs) * 1.2, min(ys) / 1.5, max(ys) * 1.5
 
-    def place(value, low, high, start, end):
+    def scale(value, low, high, start, end):
         return start + (math.log(value) - math.log(low)) / (math.log(high) - math.log(low)) * (end - start)
 
     def at(x, y):
-        return (place(x, x_low, x_high, LEFT, WIDTH - RIGHT), place(y, y_low, y_high, HEIGHT - BOTTOM, TOP))
+        return (scale(x, x_low, x_high, LEFT, WIDTH - RIGHT), scale(y, y_low, y_high, HEIGHT - BOTTOM, TOP))
 
     out = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" font-family="sans-serif" font-size="12">',
@@ -66,13 +66,13 @@ def draw(path, title, x_label, y_label, lines):
         out.append(f'<text x="{LEFT - 6}" y="{py + 4:.1f}" text-anchor="end">{y:g}</text>')
     for number, (name, points) in enumerate(lines):
         colour = COLOURS[number % len(COLOURS)]
-        places = [at(x, y) for x, y in points]
+        positions = [at(x, y) for x, y in points]
         out.append(
             f'<polyline fill="none" stroke="{colour}" stroke-width="2" points="'
-            + " ".join(f"{px:.1f},{py:.1f}" for px, py in places)
+            + " ".join(f"{px:.1f},{py:.1f}" for px, py in positions)
             + '"/>'
         )
-        out += [f'<circle cx="{px:.1f}" cy="{py:.1f}" r="3.5" fill="{colour}"/>' for px, py in places]
+        out += [f'<circle cx="{px:.1f}" cy="{py:.1f}" r="3.5" fill="{colour}"/>' for px, py in positions]
         out.append(f'<text x="{WIDTH - RIGHT - 150}" y="{TOP + 16 + 16 * number}" fill="{colour}">{name}</text>')
     path.write_text("\n".join(out) + "\n</svg>\n")
     print(path.name)
@@ -80,12 +80,12 @@ def draw(path, title, x_label, y_label, lines):
 
 def main():
     source, target = Path(sys.argv[1]), Path(sys.argv[2])
-    rate, people = "messages_per_second", "clients"
+    rate, clients = "messages_per_second", "clients"
     draw(
         target / "cost-by-messages.svg",
-        "What a delivery costs, 1,000 people (server CPU)",
-        "messages a second",
-        "microseconds a delivery",
+        "Server CPU per delivery, 1,000 clients",
+        "messages per second",
+        "microseconds per delivery",
         [
             (run, series(source, "chat-*.json", rate, run, "chat", "cpu_us_per_delivery"))
             for run in ("ich", "bare loop")
@@ -93,12 +93,12 @@ def main():
     )
     draw(
         target / "storm-by-people.svg",
-        "Everybody joins at once",
-        "people",
+        "All clients join at once",
+        "clients",
         "seconds",
         [
-            ("until it is quiet", series(source, "storm-*.json", people, "ich", "storm", "quiet_seconds")),
-            ("server CPU", series(source, "storm-*.json", people, "ich", "storm", "server_cpu_seconds")),
+            ("until all joins are delivered", series(source, "storm-*.json", clients, "ich", "storm", "quiet_seconds")),
+            ("server CPU", series(source, "storm-*.json", clients, "ich", "storm", "server_cpu_seconds")),
         ],
     )
 

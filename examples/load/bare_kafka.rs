@@ -1,10 +1,9 @@
-//! The yardstick for a lobby on Kafka: one process that produces to a topic and consumes from it, with the same client
-//! library and settings, and nothing else.
+//! Bare produce-to-consume, for comparison with a lobby on Kafka: one process produces to a topic and consumes from it,
+//! with the same client library and settings as the server.
 
 use std::time::Duration;
 
-use ich::event_log::kafka;
-use ich::event_log::kafka_settings::KafkaSettings;
+use ich::event_log::kafka::{self, KafkaSettings};
 use rdkafka::config::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::message::Message;
@@ -17,11 +16,11 @@ use crate::histogram::Histogram;
 use crate::target::random_hex;
 use crate::window::add_latencies;
 
-const PATIENCE: Duration = Duration::from_secs(10);
-/// Records before those that count, each sent when the one before has come back: the connections are made by them.
+const TIMEOUT: Duration = Duration::from_secs(10);
+/// Records that are not measured. Each is sent after the one before was received; they open the connections.
 const WARM_UP_RECORDS: u64 = 50;
 
-/// Sends `rate` records a second of `bytes` for `seconds`, and says how long each was under way.
+/// Sends `rate` records per second of `bytes` bytes for `seconds` seconds and measures the latency of each.
 pub fn run(brokers: &str, rate: f64, bytes: usize, seconds: f64) -> Result<Run, String> {
     let topic = format!("ich-bare-{}", random_hex(6)?);
     make_topic(brokers, &topic)?;
@@ -47,7 +46,7 @@ pub fn run(brokers: &str, rate: f64, bytes: usize, seconds: f64) -> Result<Run, 
         let payload = [&due_ns.to_le_bytes()[..], &padding].concat();
         producer.send(BaseRecord::<(), _>::to(&topic).payload(&payload)).map_err(|(error, _)| text(error))
     };
-    // How long the next record was under way; none: it did not come in time.
+    // The latency of the next record in nanoseconds. `None`: no record within `wait`.
     let receive = |wait: Duration| -> Result<Option<u64>, String> {
         let Some(message) = consumer.poll(wait).transpose().map_err(text)? else { return Ok(None) };
         let due_ns =
@@ -56,7 +55,7 @@ pub fn run(brokers: &str, rate: f64, bytes: usize, seconds: f64) -> Result<Run, 
     };
     for _ in 0..WARM_UP_RECORDS {
         send(now_ns())?;
-        receive(PATIENCE)?.ok_or("Kafka: a record did not come back")?;
+        receive(TIMEOUT)?.ok_or("Kafka: a record was not received within 10 s")?;
     }
     let (begun_ns, total) = (now_ns(), (rate * seconds) as u64);
     let (mut sent, mut latency) = (0, Histogram::default());
@@ -68,18 +67,18 @@ pub fn run(brokers: &str, rate: f64, bytes: usize, seconds: f64) -> Result<Run, 
             sent += 1;
             continue;
         }
-        match receive(if sent < total { Duration::from_nanos(wait_ns) } else { PATIENCE })? {
-            Some(under_way_ns) => latency.record(under_way_ns),
+        match receive(if sent < total { Duration::from_nanos(wait_ns) } else { TIMEOUT })? {
+            Some(latency_ns) => latency.record(latency_ns),
             None if sent == total => {
-                return Err(format!("Kafka: only {} of {total} records came back", latency.count()));
+                return Err(format!("Kafka: only {} of {total} records were received", latency.count()));
             }
             None => {}
         }
     }
-    producer.flush(PATIENCE).map_err(text)?;
+    producer.flush(TIMEOUT).map_err(text)?;
     let mut phase = Phase::new("chat");
     add_latencies(&mut phase, &latency);
-    Ok(Run { name: "bare Kafka", phases: vec![phase], faults: Vec::new(), remarks: Vec::new() })
+    Ok(Run { name: "bare Kafka", phases: vec![phase], failures: Vec::new(), remarks: Vec::new() })
 }
 
 fn config(brokers: &str) -> ClientConfig {
@@ -88,11 +87,11 @@ fn config(brokers: &str) -> ClientConfig {
     config
 }
 
-/// As the server makes its own.
+/// Creates the topic the way the server does.
 fn make_topic(brokers: &str, topic: &str) -> Result<(), String> {
     let settings = KafkaSettings { brokers: brokers.to_owned(), topic: topic.to_owned(), ..KafkaSettings::default() };
     let mut log = kafka::open(&settings).map_err(|error| error.to_string())?;
-    let deadline_ns = now_ns() + nanos(PATIENCE);
+    let deadline_ns = now_ns() + nanos(TIMEOUT);
     loop {
         match log.reader.rewind(1) {
             Ok(_) => return Ok(()),

@@ -1,7 +1,7 @@
-//! The yardstick: a server that is nothing but a thread per connection and a bare loop of one `send` per socket and
-//! message. It speaks the same wire format, and has no accounts, no bounds, no queues and no log.
+//! The bare loop, for comparison: a server with one thread per connection that calls `send` once per socket and
+//! message. It speaks the same wire format and has no accounts, limits, queues or event log.
 //!
-//! It runs as a child process of the tool, so that its CPU and memory are its own.
+//! It runs in a child process of the tool, so that its CPU and memory are measured separately.
 
 use std::convert::Infallible;
 use std::io::{Read, Write};
@@ -13,59 +13,59 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use socket2::{Domain, Socket, Type};
 
-/// The hidden first argument that makes this program the bare loop.
+/// The internal first argument that makes this program run the bare loop.
 pub const BASELINE_ARGUMENT: &str = "__bare_loop";
-/// The one behind it, for a bare loop that tells nobody who comes and goes.
-pub const SILENT_ARGUMENT: &str = "__silent";
+/// The internal second argument for a bare loop that sends no presence events.
+pub const NO_PRESENCE_ARGUMENT: &str = "__no_presence";
 
 const STACK_BYTES: usize = 128 * 1024;
 const READ_BYTES: usize = 4096;
 
-/// Everybody who is there; one lock around all of it, held while everybody is written to.
+/// All connected clients. One mutex guards the room; it is held while an event is written to every socket.
 struct Room {
-    /// Whether people are told who comes and goes.
-    tells_presence: bool,
-    people: Vec<(String, Arc<TcpStream>)>,
+    /// Whether clients receive `user_joined` and `user_left`.
+    sends_presence: bool,
+    clients: Vec<(String, Arc<TcpStream>)>,
 }
 
 impl Room {
-    fn tell(&self, frame: &[u8]) {
-        for (_, socket) in &self.people {
-            // A socket that fails is noticed, and taken out, by the thread that reads it.
+    fn broadcast(&self, frame: &[u8]) {
+        for (_, socket) in &self.clients {
+            // The thread that reads a failed socket removes it.
             let _ = (&**socket).write_all(frame);
         }
     }
 
-    fn join(&mut self, name: &str, socket: &Arc<TcpStream>, answer: &[u8]) {
-        let told = if self.tells_presence { self.people.as_slice() } else { &[] };
-        let names: Vec<&str> = told.iter().map(|(name, _)| name.as_str()).collect();
-        let mut first = answer.to_vec();
+    fn join(&mut self, name: &str, socket: &Arc<TcpStream>, response: &[u8]) {
+        let listed = if self.sends_presence { self.clients.as_slice() } else { &[] };
+        let names: Vec<&str> = listed.iter().map(|(name, _)| name.as_str()).collect();
+        let mut first = response.to_vec();
         first.extend(frame("users_online", &json!({ "list": names })));
         let _ = (&**socket).write_all(&first);
-        self.people.push((name.to_owned(), Arc::clone(socket)));
-        self.tell_presence("user_joined", name);
+        self.clients.push((name.to_owned(), Arc::clone(socket)));
+        self.send_presence("user_joined", name);
     }
 
-    fn tell_presence(&self, kind: &str, name: &str) {
-        if self.tells_presence {
-            self.tell(&frame(kind, &json!({ "username": name })));
+    fn send_presence(&self, kind: &str, name: &str) {
+        if self.sends_presence {
+            self.broadcast(&frame(kind, &json!({ "username": name })));
         }
     }
 
     fn leave(&mut self, name: &str, socket: &Arc<TcpStream>) {
-        self.people.retain(|(_, other)| !Arc::ptr_eq(other, socket));
-        self.tell_presence("user_left", name);
+        self.clients.retain(|(_, other)| !Arc::ptr_eq(other, socket));
+        self.send_presence("user_left", name);
     }
 }
 
-/// Listens, says where, and serves until the process is ended.
-pub fn serve(tells_presence: bool) -> Result<Infallible, std::io::Error> {
+/// Listens, prints the address, and serves until the process is killed.
+pub fn serve(sends_presence: bool) -> Result<Infallible, std::io::Error> {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
     socket.bind(&SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into())?;
     socket.listen(4096)?;
     let listener: std::net::TcpListener = socket.into();
     println!("bare loop listening on http://{}", listener.local_addr()?);
-    let room = Arc::new(Mutex::new(Room { tells_presence, people: Vec::new() }));
+    let room = Arc::new(Mutex::new(Room { sends_presence, clients: Vec::new() }));
     loop {
         let started = listener.accept().and_then(|(socket, _)| {
             let room = Arc::clone(&room);
@@ -80,20 +80,20 @@ pub fn serve(tells_presence: bool) -> Result<Infallible, std::io::Error> {
     }
 }
 
-/// One connection, from its handshake to its end.
+/// Serves one connection from the handshake to its end.
 fn serve_one(socket: TcpStream, room: &Mutex<Room>) -> std::io::Result<()> {
     socket.set_nodelay(true)?;
     let lock = || room.lock().unwrap_or_else(PoisonError::into_inner);
     let mut buffer = [0; READ_BYTES];
     let mut filled = 0;
-    let (name, answer, mut used) = loop {
+    let (name, response, mut used) = loop {
         filled += read_some(&socket, &mut buffer[filled..])?;
         if let Some(joined) = handshake(&buffer[..filled])? {
             break joined;
         }
     };
     let socket = Arc::new(socket);
-    lock().join(&name, &socket, &answer);
+    lock().join(&name, &socket, &response);
     let ended = loop {
         buffer.copy_within(used..filled, 0);
         filled -= used;
@@ -109,7 +109,7 @@ fn serve_one(socket: TcpStream, room: &Mutex<Room>) -> std::io::Result<()> {
                 .and_then(|mut frame| frame.pointer_mut("/msg/text").map(Value::take));
             if let Some(text) = text {
                 let frame = frame("chat_message", &json!({ "from_user": name, "text": text }));
-                lock().tell(&frame);
+                lock().broadcast(&frame);
             }
         }
     };
@@ -124,7 +124,7 @@ fn read_some(mut socket: &TcpStream, buffer: &mut [u8]) -> std::io::Result<usize
     }
 }
 
-/// The name in the token, the answer to the upgrade, and the length of the request, when all of it is there.
+/// The username in the token, the response to the upgrade, and the length of the request. `None`: incomplete.
 fn handshake(request: &[u8]) -> std::io::Result<Option<(String, Vec<u8>, usize)>> {
     #[derive(Deserialize)]
     struct Claims {
@@ -142,14 +142,14 @@ fn handshake(request: &[u8]) -> std::io::Result<Option<(String, Vec<u8>, usize)>
         return Err(std::io::ErrorKind::InvalidData.into());
     };
     let accept = tungstenite::handshake::derive_accept_key(key.as_bytes());
-    let answer = format!(
+    let response = format!(
         "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
          Sec-WebSocket-Accept: {accept}\r\n\r\n"
     );
-    Ok(Some((claims.username, answer.into_bytes(), end + 4)))
+    Ok(Some((claims.username, response.into_bytes(), end + 4)))
 }
 
-/// The payload of the masked frame of up to 64 KiB at the start of `bytes`, and its length, when all of it is there.
+/// The payload of the first masked frame (at most 64 KiB) in `bytes`, and its length. `None`: incomplete.
 fn masked_text(bytes: &[u8]) -> Option<(Vec<u8>, usize)> {
     let short = usize::from(bytes.get(1)? & 0x7f);
     let (mask_at, payload_bytes) = match short {
@@ -162,7 +162,7 @@ fn masked_text(bytes: &[u8]) -> Option<(Vec<u8>, usize)> {
     Some((text, mask_at + 4 + payload_bytes))
 }
 
-/// One text frame of the server.
+/// Encodes one event as an unmasked text frame.
 fn frame(kind: &str, msg: &Value) -> Vec<u8> {
     let payload = format!(r#"{{"type":"{kind}","sent_at":"{}","msg":{msg}}}"#, jiff::Timestamp::now());
     let mut frame = vec![0x81];

@@ -1,4 +1,4 @@
-//! One client's connection: its socket, what of a frame has come so far, and what still has to go out.
+//! The connection of one client: its non-blocking socket, the beginning of an incomplete frame, and the output buffer.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::SocketAddr;
@@ -7,60 +7,65 @@ use mio::net::TcpStream;
 use mio::{Interest, Registry, Token};
 use socket2::{Domain, Protocol, Socket, Type};
 
-/// More than this a server that does not read is not sent.
+/// Bound of the output buffer.
 const MAX_OUT_BYTES: usize = 1 << 20;
-/// A kept piece of a frame above this gives its memory back once it is used.
+/// Buffers above this capacity are freed when they are empty.
 const KEPT_BYTES: usize = 16 * 1024;
-/// The receive buffer of one who never reads: small, so that the server notices soon.
+/// Receive buffer of a client that never reads: small, so that the server soon cannot write to it.
 const SLOW_RECEIVE_BYTES: usize = 4096;
 
-/// How far a connection is.
+/// The state of a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stage {
-    /// There is none.
-    Away,
-    /// The upgrade is asked for, its answer is not there.
+    /// No connection.
+    Disconnected,
+    /// The upgrade request is sent, the response is not complete.
     Upgrading,
-    /// Frames come and go.
+    /// The websocket is open.
     Open,
 }
 
-/// What a read brought.
+/// The result of one read.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Got {
-    /// So many bytes are at the start of the buffer now. `all`: the socket has no more at the moment.
+pub enum ReadResult {
+    /// Bytes are at the start of the buffer.
     Bytes {
-        /// With those that were kept.
+        /// How many, including the kept beginning of a frame.
         filled: usize,
-        /// Whether the read took less than there was room for.
-        all: bool,
+        /// The read was short: the socket is empty for now.
+        drained: bool,
     },
-    /// Nothing is there to be read.
-    Nothing,
-    /// The connection ended without a close frame.
-    End(&'static str),
+    WouldBlock,
+    /// The connection ended without a close frame, for this reason.
+    Closed(&'static str),
 }
 
-/// One client.
+/// One client of the load tool.
 pub struct Client {
     stream: Option<TcpStream>,
-    /// How far it is.
     pub stage: Stage,
-    /// Whether it does not read, once it is in.
-    pub asleep: bool,
-    /// When the connection was begun.
+    /// The engine does not read from this client.
+    pub paused: bool,
+    /// When the connection was started.
     pub begun_ns: u64,
     partial: Vec<u8>,
     out: Vec<u8>,
 }
 
 impl Client {
-    /// One that is not connected.
+    /// A disconnected client.
     pub fn new() -> Self {
-        Self { stream: None, stage: Stage::Away, asleep: false, begun_ns: 0, partial: Vec::new(), out: Vec::new() }
+        Self {
+            stream: None,
+            stage: Stage::Disconnected,
+            paused: false,
+            begun_ns: 0,
+            partial: Vec::new(),
+            out: Vec::new(),
+        }
     }
 
-    /// Begins a connection, with `request` as its first bytes.
+    /// Starts a connection and queues `request` as its first bytes.
     pub fn connect(
         &mut self,
         registry: &Registry,
@@ -84,64 +89,64 @@ impl Client {
         registry.register(&mut stream, token, Interest::READABLE | Interest::WRITABLE)?;
         self.stream = Some(stream);
         self.stage = Stage::Upgrading;
-        self.asleep = false;
+        self.paused = false;
         self.partial.clear();
         self.out.clear();
         self.out.extend_from_slice(request);
         Ok(())
     }
 
-    /// Ends the connection. With `politely` a close frame goes out first, when the socket takes it.
-    pub fn close(&mut self, politely: bool) {
+    /// Closes the connection. With `close_frame` a close frame is sent first, if the socket accepts it.
+    pub fn close(&mut self, close_frame: bool) {
         if let Some(mut stream) = self.stream.take()
-            && politely
+            && close_frame
             && self.out.is_empty()
         {
-            let mut goodbye = Vec::new();
-            crate::wire::push_masked(&mut goodbye, crate::wire::Opcode::Close, &1000_u16.to_be_bytes());
-            // Whether it arrives or not, the server sees an end.
-            let _ = stream.write(&goodbye);
+            let mut frame = Vec::new();
+            crate::wire::push_masked(&mut frame, crate::wire::Opcode::Close, &1000_u16.to_be_bytes());
+            // The server sees the end of the connection in any case.
+            let _ = stream.write(&frame);
         }
-        self.stage = Stage::Away;
+        self.stage = Stage::Disconnected;
         self.partial = Vec::new();
         self.out = Vec::new();
     }
 
-    /// Reads into `buffer`, behind what was kept of the last frame, at most `read_bytes` more.
-    pub fn read(&mut self, buffer: &mut [u8], read_bytes: usize) -> Got {
-        let Some(stream) = &mut self.stream else { return Got::Nothing };
+    /// Puts the kept beginning of a frame into `buffer` and reads at most `read_bytes` after it.
+    pub fn read(&mut self, buffer: &mut [u8], read_bytes: usize) -> ReadResult {
+        let Some(stream) = &mut self.stream else { return ReadResult::WouldBlock };
         let kept = self.partial.len();
         let end = buffer.len().min(kept + read_bytes);
         if end <= kept {
-            return Got::End("a frame that is too long");
+            return ReadResult::Closed("frame too long");
         }
         match stream.read(&mut buffer[kept..end]) {
-            Ok(0) => Got::End("end without a close frame"),
+            Ok(0) => ReadResult::Closed("closed without a close frame"),
             Ok(bytes) => {
                 buffer[..kept].copy_from_slice(&self.partial);
                 self.partial.clear();
                 if self.partial.capacity() > KEPT_BYTES {
                     self.partial = Vec::new();
                 }
-                Got::Bytes { filled: kept + bytes, all: bytes < end - kept }
+                ReadResult::Bytes { filled: kept + bytes, drained: bytes < end - kept }
             }
             Err(error) => match error.kind() {
-                ErrorKind::WouldBlock | ErrorKind::NotConnected => Got::Nothing,
-                ErrorKind::Interrupted => Got::Nothing,
-                ErrorKind::ConnectionReset => Got::End("reset"),
-                ErrorKind::ConnectionRefused => Got::End("connection refused"),
-                ErrorKind::TimedOut => Got::End("timed out"),
-                _ => Got::End("read error"),
+                ErrorKind::WouldBlock | ErrorKind::NotConnected => ReadResult::WouldBlock,
+                ErrorKind::Interrupted => ReadResult::WouldBlock,
+                ErrorKind::ConnectionReset => ReadResult::Closed("reset"),
+                ErrorKind::ConnectionRefused => ReadResult::Closed("connection refused"),
+                ErrorKind::TimedOut => ReadResult::Closed("timed out"),
+                _ => ReadResult::Closed("read error"),
             },
         }
     }
 
-    /// Keeps the beginning of a frame until the rest is there.
+    /// Keeps the beginning of a frame for the next [`Client::read`].
     pub fn keep(&mut self, piece: &[u8]) {
         self.partial.extend_from_slice(piece);
     }
 
-    /// Sends `bytes`, now or when the socket takes them. False when too much waits already.
+    /// Queues `bytes` and sends as much as the socket accepts. False: the output buffer is full, nothing was queued.
     pub fn send(&mut self, bytes: &[u8]) -> bool {
         if self.out.len() + bytes.len() > MAX_OUT_BYTES {
             return false;
@@ -151,7 +156,7 @@ impl Client {
         true
     }
 
-    /// Sends what waits, as far as the socket takes it. A failure shows when the socket is read.
+    /// Sends the output buffer as far as the socket accepts it. An error is found by the next read.
     pub fn flush(&mut self) {
         let Some(stream) = &mut self.stream else { return };
         while !self.out.is_empty() {

@@ -1,6 +1,6 @@
-//! The one clock of this tool: nanoseconds since it started, never running backwards.
+//! The clock of this tool: monotonic nanoseconds since its start.
 //!
-//! Every client lives in this process, so a message can carry the time it was due, and its receiver can subtract.
+//! All clients run in this process, so a message can carry its due time and the receiver can compute the latency.
 
 use std::sync::LazyLock;
 use std::time::{Duration, Instant};
@@ -12,12 +12,12 @@ pub fn now_ns() -> u64 {
     u64::try_from(START.elapsed().as_nanos()).unwrap_or(u64::MAX)
 }
 
-/// A length of time in nanoseconds.
+/// Converts a duration to nanoseconds.
 pub fn nanos(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 
-/// Nanoseconds as seconds.
+/// Converts nanoseconds to seconds.
 pub fn seconds(ns: u64) -> f64 {
     ns as f64 / 1e9
 }

@@ -1,7 +1,8 @@
-//! All clients, on one thread around one `epoll`: it connects, reads, checks, sends on schedule, and counts.
+//! All clients of a run on one thread and one `epoll`: connects them, sends chat messages on schedule, reads events and
+//! passes them to the ledger.
 //!
-//! Clients are known by their index; the first ones send, the last ones never read. The scenario tells the engine what
-//! to do and lets it run until a condition holds.
+//! A client is identified by its index: the first clients send, the last ones never read. The scenario calls
+//! [`Engine::poll_once`] until a condition holds.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
@@ -11,7 +12,7 @@ use std::time::Duration;
 use mio::event::Event as Readiness;
 use mio::{Events, Poll, Token, Waker};
 
-use crate::client::{Client, Got, Stage};
+use crate::client::{Client, ReadResult, Stage};
 use crate::clock::{nanos, now_ns};
 use crate::events::{Event, Reader, Stamp};
 use crate::histogram::Histogram;
@@ -19,60 +20,59 @@ use crate::ledger::Ledger;
 use crate::pacer::Pacer;
 use crate::wire::{self, Opcode};
 
-/// The token of the waker; clients have their index.
+/// The `mio` token of the waker. The token of a client is its index.
 const WAKER: Token = Token(usize::MAX);
-/// Must take the longest frame: the list of 60,000 names.
+/// Holds the longest frame: `users_online` with 60,000 names.
 const BUFFER_BYTES: usize = 2 << 20;
 const READ_BYTES: usize = 128 * 1024;
-/// Reads of one client before the others have their turn.
-const READS_A_TURN: usize = 4;
-/// Connections begun before the ones that are there have their turn.
-const CONNECTS_A_TURN: usize = 32;
-/// Events between two looks at the schedule.
-const EVENTS_A_LOOK: usize = 32;
+/// Reads of one client before the other clients are served.
+const READS_PER_POLL: usize = 4;
+/// Connections started before the connected clients are served.
+const CONNECTS_PER_POLL: usize = 32;
+/// Readiness events handled between two checks of the send schedule.
+const EVENTS_PER_SCHEDULE_CHECK: usize = 32;
 const UPGRADE_DEADLINE: Duration = Duration::from_secs(60);
 
-/// The load, as far as the engine must know it.
+/// What the engine needs to know about the load.
 pub struct Load {
     /// Clients that read.
     pub readers: usize,
-    /// Clients that never read, behind those.
+    /// Clients that never read. Their indexes follow those of the readers.
     pub slow: usize,
-    /// How many send; they come first.
+    /// How many of the readers send: those with the lowest indexes.
     pub senders: usize,
-    /// Length of a text.
+    /// Length of a message's text.
     pub bytes: usize,
-    /// The servers; clients go round.
+    /// The servers. Clients are distributed over them in turn.
     pub addresses: Vec<SocketAddr>,
-    /// The token of each client.
+    /// One access token per client.
     pub tokens: Vec<String>,
-    /// What marks the names and texts of this run.
-    pub run: [u8; 4],
+    /// Part of all usernames and texts of this run.
+    pub run_id: [u8; 4],
 }
 
-/// The clients and all that was counted. Fields that count are read, and taken, by the scenario.
+/// The clients and the measurements. The scenario reads and resets the public fields.
 pub struct Engine {
-    /// Who saw what.
     pub ledger: Ledger,
-    /// From due to received.
+    /// Time from a message's due time to its receipt by a client.
     pub latency: Histogram,
-    /// The longest that a message was sent after it was due.
+    /// The longest delay between a message's due time and its sending.
     pub lag_ns: u64,
-    /// Messages that were not sent since their sender was away or its socket full.
+    /// Messages not sent because the sender was not connected or its output buffer was full.
     pub unsent: u64,
-    /// When a message or a join or leave came last.
+    /// When the last chat message or presence event was received.
     pub last_event_ns: u64,
-    /// When a join or leave came last.
+    /// When the last presence event was received.
     pub last_presence_ns: u64,
-    /// Reading clients that the server cut, or that could not join, by reason.
-    pub cut: BTreeMap<String, u64>,
-    /// Clients who never read, and were cut, by reason.
-    pub slow_cut: BTreeMap<String, u64>,
-    /// `error` frames and frames that are not in the contract, by code.
-    pub refusals: BTreeMap<String, u64>,
-    /// Clients that are connected.
+    /// Reading clients that the server disconnected or that could not join, counted by reason.
+    pub disconnects: BTreeMap<String, u64>,
+    /// Clients that never read and were disconnected, counted by reason.
+    pub slow_disconnects: BTreeMap<String, u64>,
+    /// `error` frames by code, and frames outside the protocol.
+    pub error_frames: BTreeMap<String, u64>,
+    /// Clients that have joined.
     pub open: usize,
-    /// Joins that the engine may have under way at once.
+    /// Most joins in flight at once.
     pub outstanding: usize,
     load: Load,
     accept: String,
@@ -87,33 +87,33 @@ pub struct Engine {
     to_join: VecDeque<usize>,
     upgrading: usize,
     pacer: Option<Pacer>,
-    /// Nothing said is on its way to anybody.
-    all_quiet: bool,
-    last_overdue_look_ns: u64,
+    /// No chat message is in flight.
+    all_delivered: bool,
+    overdue_checked_ns: u64,
 }
 
 impl Engine {
-    /// The clients of `load`, none of them connected.
+    /// Creates the clients of `load`, all disconnected.
     pub fn new(load: Load) -> Result<Self, String> {
         let failed = |error: std::io::Error| format!("cannot set up the clients: {error}");
         let poll = Poll::new().map_err(failed)?;
         let waker = Arc::new(Waker::new(poll.registry(), WAKER).map_err(failed)?);
-        let people = load.readers + load.slow;
+        let clients = load.readers + load.slow;
         Ok(Self {
-            ledger: Ledger::new(people, load.senders, load.readers),
+            ledger: Ledger::new(clients, load.senders, load.readers),
             latency: Histogram::default(),
             lag_ns: 0,
             unsent: 0,
             last_event_ns: 0,
             last_presence_ns: 0,
-            cut: BTreeMap::new(),
-            slow_cut: BTreeMap::new(),
-            refusals: BTreeMap::new(),
+            disconnects: BTreeMap::new(),
+            slow_disconnects: BTreeMap::new(),
+            error_frames: BTreeMap::new(),
             open: 0,
             outstanding: 1,
             accept: tungstenite::handshake::derive_accept_key(wire::WEBSOCKET_KEY.as_bytes()),
-            reader: Reader::new(load.run),
-            clients: (0..people).map(|_| Client::new()).collect(),
+            reader: Reader::new(load.run_id),
+            clients: (0..clients).map(|_| Client::new()).collect(),
             load,
             poll,
             waker,
@@ -124,64 +124,64 @@ impl Engine {
             to_join: VecDeque::new(),
             upgrading: 0,
             pacer: None,
-            all_quiet: true,
-            last_overdue_look_ns: 0,
+            all_delivered: true,
+            overdue_checked_ns: 0,
         })
     }
 
-    /// Has `clients` join, as soon as there is room for them among the joins under way.
+    /// Queues joins of `clients`. At most `outstanding` joins are in flight at once.
     pub fn join(&mut self, clients: impl Iterator<Item = usize>) {
         for client in clients {
-            self.ledger.want(client, true);
+            self.ledger.expect(client, true);
             self.to_join.push_back(client);
         }
     }
 
-    /// Has `client` leave.
-    pub fn leave(&mut self, client: usize, politely: bool) {
-        self.set_away(client, politely);
+    /// Disconnects `client`, with a close frame if `close_frame` is set.
+    pub fn leave(&mut self, client: usize, close_frame: bool) {
+        self.disconnect(client, close_frame);
     }
 
-    /// Whether `client` is in.
+    /// Whether `client` has joined.
     pub fn is_open(&self, client: usize) -> bool {
         self.clients[client].stage == Stage::Open
     }
 
-    /// Joins that are under way or have yet to begin.
+    /// Joins that are queued or in flight.
     pub fn joining(&self) -> usize {
         self.upgrading + self.to_join.len()
     }
 
-    /// Begins to send `rate` messages a second.
+    /// Starts to send `rate` messages per second.
     pub fn start_chat(&mut self, rate: f64) -> Result<(), String> {
-        self.all_quiet = false;
+        self.all_delivered = false;
         self.pacer = Some(Pacer::start(rate, Arc::clone(&self.waker))?);
         Ok(())
     }
 
-    /// Stops sending. `all_arrived`: the caller has seen that nothing is on its way any more.
+    /// Stops sending. `all_arrived`: all sent messages were received.
     pub fn stop_chat(&mut self, all_arrived: bool) {
         self.pacer = None;
-        self.all_quiet = all_arrived;
+        self.all_delivered = all_arrived;
     }
 
-    /// Has those who never read take what waits for them, so that it shows who was cut.
+    /// Resumes the clients that never read, so that the engine sees which of them were disconnected.
     pub fn wake_slow(&mut self) {
         for client in self.load.readers..self.clients.len() {
-            self.clients[client].asleep = false;
+            self.clients[client].paused = false;
             self.unfinished.push(client);
         }
     }
 
-    /// Does what there is to do, and waits for more for at most `wait`.
-    pub fn turn(&mut self, wait: Duration) -> Result<(), String> {
+    /// Runs the loop once: starts joins, sends due messages, waits at most `wait` for readiness and handles it.
+    pub fn poll_once(&mut self, wait: Duration) -> Result<(), String> {
         self.start_joins();
-        self.give_up_overdue();
+        self.fail_overdue_joins();
         self.send_due();
         let wait = if self.unfinished.is_empty() { wait } else { Duration::ZERO };
         match self.poll.poll(&mut self.events, Some(wait)) {
             Err(error) if error.kind() != std::io::ErrorKind::Interrupted => {
-                return Err(format!("cannot wait for the clients: {error}"));
+                return Err(format!("epoll: {error}"));
             }
             _ => {}
         }
@@ -190,18 +190,18 @@ impl Engine {
         }
         let events = std::mem::replace(&mut self.events, Events::with_capacity(1));
         for (number, event) in events.iter().enumerate() {
-            if number % EVENTS_A_LOOK == 0 {
+            if number % EVENTS_PER_SCHEDULE_CHECK == 0 {
                 self.send_due();
             }
             if event.token() != WAKER {
-                self.react(event);
+                self.handle_readiness(event);
             }
         }
         self.events = events;
         Ok(())
     }
 
-    fn react(&mut self, event: &Readiness) {
+    fn handle_readiness(&mut self, event: &Readiness) {
         let index = event.token().0;
         if event.is_writable() {
             self.clients[index].flush();
@@ -212,7 +212,7 @@ impl Engine {
     }
 
     fn start_joins(&mut self) {
-        for _ in 0..CONNECTS_A_TURN {
+        for _ in 0..CONNECTS_PER_POLL {
             if self.upgrading >= self.outstanding {
                 return;
             }
@@ -224,22 +224,22 @@ impl Engine {
             let slow = index >= self.load.readers;
             match client.connect(self.poll.registry(), Token(index), address, slow, &request) {
                 Ok(()) => self.upgrading += 1,
-                Err(error) => self.cut_off(index, &format!("connect: {}", error.kind())),
+                Err(error) => self.connection_lost(index, &format!("connect: {}", error.kind())),
             }
         }
     }
 
-    /// Joins that were never answered: a connection left half-open would otherwise wait for ever.
-    fn give_up_overdue(&mut self) {
+    /// Ends joins without a response within the deadline. A half-open connection would otherwise wait forever.
+    fn fail_overdue_joins(&mut self) {
         let now = now_ns();
-        if self.upgrading == 0 || now < self.last_overdue_look_ns + 1_000_000_000 {
+        if self.upgrading == 0 || now < self.overdue_checked_ns + 1_000_000_000 {
             return;
         }
-        self.last_overdue_look_ns = now;
+        self.overdue_checked_ns = now;
         for index in 0..self.clients.len() {
             let client = &self.clients[index];
             if client.stage == Stage::Upgrading && now > client.begun_ns + nanos(UPGRADE_DEADLINE) {
-                self.cut_off(index, "join never answered");
+                self.connection_lost(index, "no response to the join");
             }
         }
     }
@@ -252,36 +252,36 @@ impl Engine {
                 self.unsent += 1;
                 continue;
             }
-            let counter = self.ledger.send(sender);
+            let counter = self.ledger.next_counter(sender);
             let text = self.reader.text(Stamp { sender: sender as u32, counter, due_ns }, self.load.bytes);
             let payload = format!(r#"{{"type":"chat_message","msg":{{"text":"{text}"}}}}"#);
             let mut frame = Vec::with_capacity(payload.len() + 8);
             wire::push_masked(&mut frame, Opcode::Text, payload.as_bytes());
             self.lag_ns = self.lag_ns.max(now_ns().saturating_sub(due_ns));
             if !self.clients[sender].send(&frame) {
-                self.ledger.take_back(sender);
+                self.ledger.undo_send(sender);
                 self.unsent += 1;
             }
         }
     }
 
-    /// Reads what `index` has, unless it sleeps. With `to_the_end`, until there is nothing more for certain.
-    fn read(&mut self, index: usize, to_the_end: bool) {
-        for _ in 0..READS_A_TURN {
+    /// Reads from client `index` unless it is paused. With `until_drained`, a short read does not end the loop.
+    fn read(&mut self, index: usize, until_drained: bool) {
+        for _ in 0..READS_PER_POLL {
             let client = &mut self.clients[index];
-            if client.asleep || client.stage == Stage::Away {
+            if client.paused || client.stage == Stage::Disconnected {
                 return;
             }
             let read_bytes = if client.stage == Stage::Upgrading { 4096 } else { READ_BYTES };
             match client.read(&mut self.buffer, read_bytes) {
-                Got::Nothing => return,
-                Got::End(reason) => return self.cut_off(index, reason),
-                Got::Bytes { filled, all } => {
+                ReadResult::WouldBlock => return,
+                ReadResult::Closed(reason) => return self.connection_lost(index, reason),
+                ReadResult::Bytes { filled, drained } => {
                     let buffer = std::mem::take(&mut self.buffer);
                     self.consume(index, &buffer[..filled]);
                     self.buffer = buffer;
-                    // What comes after the socket was emptied wakes us again.
-                    if all && !to_the_end {
+                    // The socket is empty. The next bytes cause a new readiness event.
+                    if drained && !until_drained {
                         return;
                     }
                 }
@@ -294,22 +294,22 @@ impl Engine {
         let now = now_ns();
         let mut at = 0;
         if self.clients[index].stage == Stage::Upgrading {
-            let Some((status, end)) = wire::answer_head(bytes) else { return self.clients[index].keep(bytes) };
+            let Some((status, end)) = wire::response_head(bytes) else { return self.clients[index].keep(bytes) };
             let accepted = bytes[..end].windows(self.accept.len()).any(|window| window == self.accept.as_bytes());
             if status != 101 || !accepted {
-                return self.cut_off(index, &format!("join answered with {status}"));
+                return self.connection_lost(index, &format!("join rejected with {status}"));
             }
             self.upgrading -= 1;
             self.open += 1;
             let client = &mut self.clients[index];
             client.stage = Stage::Open;
-            client.asleep = index >= self.load.readers;
+            client.paused = index >= self.load.readers;
             at = end;
         }
         while let Some(frame) = wire::first_frame(&bytes[at..]) {
             at += frame.length;
             match frame.opcode {
-                Opcode::Text if index < self.load.readers => self.take_in(index, frame.payload, now),
+                Opcode::Text if index < self.load.readers => self.handle_text(index, frame.payload, now),
                 Opcode::Text | Opcode::Pong => {}
                 Opcode::Ping => {
                     let mut pong = Vec::with_capacity(frame.payload.len() + 8);
@@ -317,15 +317,15 @@ impl Engine {
                     self.clients[index].send(&pong);
                 }
                 Opcode::Close => {
-                    return self.cut_off(index, &format!("closed with {}", wire::close_code(frame.payload)));
+                    return self.connection_lost(index, &format!("closed with {}", wire::close_code(frame.payload)));
                 }
-                Opcode::Odd => return self.cut_off(index, "a frame outside the contract"),
+                Opcode::Unexpected => return self.connection_lost(index, "a frame outside the protocol"),
             }
         }
         self.clients[index].keep(&bytes[at..]);
     }
 
-    fn take_in(&mut self, index: usize, payload: &[u8], now: u64) {
+    fn handle_text(&mut self, index: usize, payload: &[u8], now: u64) {
         let event = self.reader.read(payload, &mut self.list);
         match event {
             Event::Chat(Some(stamp)) => {
@@ -334,42 +334,42 @@ impl Engine {
                     self.latency.record(now.saturating_sub(stamp.due_ns));
                 }
             }
-            Event::Joined(Some(person)) => self.presence(index, person, true, now),
-            Event::Left(Some(person)) => self.presence(index, person, false, now),
+            Event::Joined(Some(user)) => self.presence(index, user, true, now),
+            Event::Left(Some(user)) => self.presence(index, user, false, now),
             Event::UsersOnline => {
                 self.last_event_ns = now;
                 self.last_presence_ns = now;
-                self.ledger.users_online(index, &self.list, self.all_quiet);
+                self.ledger.users_online(index, &self.list, self.all_delivered);
             }
             Event::Chat(None) | Event::Joined(None) | Event::Left(None) => self.ledger.counts.foreign += 1,
-            Event::Error(code) => *self.refusals.entry(code).or_default() += 1,
-            Event::Unknown => *self.refusals.entry("unknown frame".to_owned()).or_default() += 1,
+            Event::Error(code) => *self.error_frames.entry(code).or_default() += 1,
+            Event::Unknown => *self.error_frames.entry("unknown frame".to_owned()).or_default() += 1,
         }
     }
 
-    fn presence(&mut self, index: usize, person: u32, there: bool, now: u64) {
+    fn presence(&mut self, index: usize, user: u32, online: bool, now: u64) {
         self.last_event_ns = now;
         self.last_presence_ns = now;
-        self.ledger.presence(index, person, there);
+        self.ledger.presence(index, user, online);
     }
 
-    /// The connection of `index` ended, and not by us.
-    fn cut_off(&mut self, index: usize, reason: &str) {
+    /// Records that the connection of client `index` ended without this tool closing it.
+    fn connection_lost(&mut self, index: usize, reason: &str) {
         let was = self.clients[index].stage;
-        let book = if index < self.load.readers { &mut self.cut } else { &mut self.slow_cut };
+        let reasons = if index < self.load.readers { &mut self.disconnects } else { &mut self.slow_disconnects };
         let reason = if was == Stage::Upgrading { format!("while joining: {reason}") } else { reason.to_owned() };
-        *book.entry(reason).or_default() += 1;
-        self.set_away(index, false);
+        *reasons.entry(reason).or_default() += 1;
+        self.disconnect(index, false);
     }
 
-    fn set_away(&mut self, index: usize, politely: bool) {
+    fn disconnect(&mut self, index: usize, close_frame: bool) {
         match self.clients[index].stage {
             Stage::Upgrading => self.upgrading -= 1,
             Stage::Open => self.open -= 1,
-            Stage::Away => {}
+            Stage::Disconnected => {}
         }
-        self.clients[index].close(politely);
-        self.ledger.want(index, false);
-        self.ledger.forget(index);
+        self.clients[index].close(close_frame);
+        self.ledger.expect(index, false);
+        self.ledger.reset_client(index);
     }
 }

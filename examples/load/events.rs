@@ -1,7 +1,7 @@
-//! Reads the events that a server sends, as cheaply as can be: a join storm of 10,000 is 100 million of them.
+//! Parses the events that a server sends. It must be fast: a join burst of 10,000 clients is 100 million events.
 //!
-//! The common shapes are recognised by their first bytes, and values are looked for where they were last time. What
-//! is not recognised so goes through `serde_json`, so a server with another order of keys is measured right, only
+//! Common events are recognised by their first bytes, and a value is first searched at the offset where it was last
+//! time. All other events are parsed by `serde_json`, so a server with another order of keys is measured correctly, but
 //! slower.
 
 use serde_json::Value;
@@ -10,71 +10,68 @@ use serde_json::Value;
 const INDEX_DIGITS: usize = 5;
 const COUNTER_DIGITS: usize = 8;
 const TIME_DIGITS: usize = 15;
-const RUN_CHARS: usize = 4;
-/// `run index counter time `, with a blank after each.
-const STAMP_BYTES: usize = RUN_CHARS + 1 + INDEX_DIGITS + 1 + COUNTER_DIGITS + 1 + TIME_DIGITS + 1;
+const RUN_ID_CHARS: usize = 4;
+/// `run_id index counter time `, with a space after each.
+const STAMP_BYTES: usize = RUN_ID_CHARS + 1 + INDEX_DIGITS + 1 + COUNTER_DIGITS + 1 + TIME_DIGITS + 1;
 
-/// The shortest text that has room for its stamp.
+/// The shortest text that holds a stamp.
 pub const MIN_TEXT_BYTES: usize = STAMP_BYTES;
 
-/// Sender, counter and due time of a message of this tool.
+/// The beginning of a message's text: sender, counter and due time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Stamp {
-    /// The index of the client that sent it.
+    /// The index of the sending client.
     pub sender: u32,
-    /// How many it had sent before.
+    /// How many messages the sender had sent before.
     pub counter: u32,
-    /// When it was due, on this tool's clock.
+    /// The due time in nanoseconds of [`crate::clock`].
     pub due_ns: u64,
 }
 
-/// What a frame says. People are clients' indexes; `None` stands for somebody who is not of this run.
+/// A parsed event. Users are given as the index of their client; `None`: a user that this run did not create.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Event {
-    /// Who was there; the indexes are in the list that was passed in.
+    /// The indexes of the users are in the `list` that was passed to [`Reader::read`].
     UsersOnline,
-    /// Somebody joined.
     Joined(Option<u32>),
-    /// Somebody left.
     Left(Option<u32>),
-    /// Somebody said something.
     Chat(Option<Stamp>),
-    /// The server refused something; the code is its own.
+    /// An `error` frame with this code.
     Error(String),
-    /// Not an event of the contract.
+    /// Not an event of the protocol.
     Unknown,
 }
 
-/// Reads frames of one run.
+/// The parser for the events of one run.
 pub struct Reader {
-    run: [u8; RUN_CHARS],
+    run_id: [u8; RUN_ID_CHARS],
     name_hint: usize,
     text_hint: usize,
     last_stamp: ([u8; STAMP_BYTES], Stamp),
 }
 
 impl Reader {
-    /// A reader that knows the people of the run `run` (four characters).
-    pub fn new(run: [u8; 4]) -> Self {
-        Self { run, name_hint: 0, text_hint: 0, last_stamp: ([0; STAMP_BYTES], Stamp::default()) }
+    /// A parser for events about the users of the run `run_id`.
+    pub fn new(run_id: [u8; RUN_ID_CHARS]) -> Self {
+        Self { run_id, name_hint: 0, text_hint: 0, last_stamp: ([0; STAMP_BYTES], Stamp::default()) }
     }
 
-    /// The name of client `index`.
+    /// The username of client `index`.
     pub fn name(&self, index: usize) -> String {
-        format!("l{}-{index:05}", String::from_utf8_lossy(&self.run))
+        format!("l{}-{index:05}", String::from_utf8_lossy(&self.run_id))
     }
 
-    /// The text of a message, `bytes` long.
+    /// A text of `bytes` bytes that begins with `stamp`.
     pub fn text(&self, stamp: Stamp, bytes: usize) -> String {
         let Stamp { sender, counter, due_ns } = stamp;
-        let mut text = format!("{} {sender:05} {counter:08} {due_ns:015} ", String::from_utf8_lossy(&self.run));
+        let mut text = format!("{} {sender:05} {counter:08} {due_ns:015} ", String::from_utf8_lossy(&self.run_id));
         while text.len() < bytes {
             text.push('x');
         }
         text
     }
 
-    /// What `payload` says; the people of a `users_online` go into `list`.
+    /// Parses `payload`. The users of a `users_online` event are written to `list`.
     pub fn read(&mut self, payload: &[u8], list: &mut Vec<u32>) -> Event {
         self.read_fast(payload, list).unwrap_or_else(|| self.read_slow(payload, list))
     }
@@ -97,7 +94,7 @@ impl Reader {
         }
     }
 
-    /// All names of a list that holds nobody but this run's people; `None` if it is not so.
+    /// Parses the names of `users_online`. `None` if one of them is not a user of this run.
     fn read_list(&self, payload: &[u8], list: &mut Vec<u32>) -> Option<Event> {
         let mut rest = value_of(payload, br#""list":["#, &mut 0)?;
         list.clear();
@@ -108,7 +105,7 @@ impl Reader {
                 b'"' => {
                     rest = &rest[1..];
                     list.push(self.index_of(rest)?);
-                    rest = rest.get(1 + RUN_CHARS + 1 + INDEX_DIGITS + 1..)?;
+                    rest = rest.get(1 + RUN_ID_CHARS + 1 + INDEX_DIGITS + 1..)?;
                 }
                 _ => return None,
             }
@@ -118,10 +115,10 @@ impl Reader {
     fn read_slow(&self, payload: &[u8], list: &mut Vec<u32>) -> Event {
         let Ok(frame) = serde_json::from_slice::<Value>(payload) else { return Event::Unknown };
         let msg = &frame["msg"];
-        let person = || msg["username"].as_str().and_then(|name| self.index_of(format!("{name}\"").as_bytes()));
+        let user = || msg["username"].as_str().and_then(|name| self.index_of(format!("{name}\"").as_bytes()));
         match frame["type"].as_str() {
-            Some("user_joined") => Event::Joined(person()),
-            Some("user_left") => Event::Left(person()),
+            Some("user_joined") => Event::Joined(user()),
+            Some("user_left") => Event::Left(user()),
             Some("chat_message") => {
                 Event::Chat(msg["text"].as_str().and_then(|text| self.parse_stamp(text.as_bytes())))
             }
@@ -136,13 +133,13 @@ impl Reader {
         }
     }
 
-    /// The index in a name of this run that ends with a quote.
+    /// The index in a username of this run that is followed by a quote.
     fn index_of(&self, name: &[u8]) -> Option<u32> {
-        let rest = name.strip_prefix(b"l")?.strip_prefix(&self.run)?.strip_prefix(b"-")?;
+        let rest = name.strip_prefix(b"l")?.strip_prefix(&self.run_id)?.strip_prefix(b"-")?;
         (*rest.get(INDEX_DIGITS)? == b'"').then(|| digits(&rest[..INDEX_DIGITS]))?.map(|index| index as u32)
     }
 
-    /// The stamp of a text; the same message comes to everybody in turn, so the last one is remembered.
+    /// The stamp of a text. The last stamp is cached, because each message is received once per client.
     fn stamp_of(&mut self, text: &[u8]) -> Option<Stamp> {
         let head = text.first_chunk::<STAMP_BYTES>()?;
         if *head != self.last_stamp.0 {
@@ -152,7 +149,7 @@ impl Reader {
     }
 
     fn parse_stamp(&self, text: &[u8]) -> Option<Stamp> {
-        let rest = text.strip_prefix(&self.run)?.strip_prefix(b" ")?;
+        let rest = text.strip_prefix(&self.run_id)?.strip_prefix(b" ")?;
         let counter_at = INDEX_DIGITS + 1;
         let time_at = counter_at + COUNTER_DIGITS + 1;
         Some(Stamp {
@@ -163,7 +160,7 @@ impl Reader {
     }
 }
 
-/// What follows `key` in `payload`, looked for first where it was last time.
+/// The bytes after `key` in `payload`. The offset `hint`, where the key was last time, is tried first.
 fn value_of<'a>(payload: &'a [u8], key: &[u8], hint: &mut usize) -> Option<&'a [u8]> {
     if let Some(rest) = payload.get(*hint..).and_then(|rest| rest.strip_prefix(key)) {
         return Some(rest);
@@ -188,7 +185,7 @@ mod tests {
     }
 
     #[test]
-    fn events_are_read_in_any_order_of_keys() {
+    fn events_are_parsed_in_any_order_of_keys() {
         let mut reader = Reader::new(*b"r1u2");
         let (name, text) = (reader.name(42), reader.text(STAMP, 100));
         assert_eq!(text.len(), 100);
@@ -205,7 +202,7 @@ mod tests {
     }
 
     #[test]
-    fn people_of_other_runs_are_told_apart_from_ours() {
+    fn users_of_other_runs_are_recognised() {
         let mut reader = Reader::new(*b"r1u2");
         let name = reader.name(42);
         assert_eq!(read(&mut reader, r#"{"type":"user_joined","msg":{"username":"Igor"}}"#).0, Event::Joined(None));

@@ -1,52 +1,48 @@
-//! The figures of a run, named once, for the table and for the JSON.
+//! The measured figures, with their names in the table and in the JSON.
 
-/// One figure.
+/// One measured value.
 pub struct Figure {
     /// Its name in the JSON.
     pub key: &'static str,
     /// Its name in the table, unit included.
     pub label: &'static str,
-    /// Digits behind the point in the table.
+    /// Digits after the decimal point in the table.
     pub decimals: usize,
-    /// Whether a ratio of two runs says something.
+    /// Whether the table shows the ratio of two runs.
     pub comparable: bool,
-    /// What was measured.
     pub value: f64,
 }
 
-/// One part of a scenario, and what was measured in it.
+/// One part of a scenario with its figures.
 pub struct Phase {
-    /// Its name.
     pub name: &'static str,
-    /// What was measured.
     pub figures: Vec<Figure>,
 }
 
 impl Phase {
-    /// One without figures yet.
     pub fn new(name: &'static str) -> Self {
         Self { name, figures: Vec::new() }
     }
 
-    /// Adds a figure of which runs are compared.
+    /// Adds a figure that is compared between runs.
     pub fn add(&mut self, key: &'static str, label: &'static str, decimals: usize, value: f64) {
         self.figures.push(Figure { key, label, decimals, comparable: true, value });
     }
 
-    /// Adds a figure that stands for itself.
+    /// Adds a figure that is not compared between runs.
     pub fn note(&mut self, key: &'static str, label: &'static str, decimals: usize, value: f64) {
         self.figures.push(Figure { key, label, decimals, comparable: false, value });
     }
 }
 
-/// What came out for one target.
+/// The results of one target.
 pub struct Run {
-    /// The target's name.
+    /// The name of the target.
     pub name: &'static str,
-    /// What was measured, in order.
+    /// In the order of measurement.
     pub phases: Vec<Phase>,
-    /// What should not have happened, in words.
-    pub faults: Vec<String>,
-    /// What is worth saying, and no fault.
+    /// Violations of what the test expects: lost messages, disconnects and the like.
+    pub failures: Vec<String>,
+    /// Observations that are no failures.
     pub remarks: Vec<String>,
 }

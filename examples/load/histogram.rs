@@ -1,12 +1,12 @@
-//! A histogram of latencies: 64 linear steps to each power of two, so that every figure is right within 1.6 %.
+//! A latency histogram with 64 linear steps per power of two, so every quantile is accurate within 1.6 %.
 //!
-//! Its size is fixed whatever is recorded, and recording is an index and an addition.
+//! Its size is fixed. Recording is one index computation and one addition.
 
 const STEP_BITS: u32 = 6;
 const STEPS: usize = 1 << STEP_BITS;
 const BUCKETS: usize = (64 - STEP_BITS as usize + 1) * STEPS;
 
-/// How often each latency, in nanoseconds, was seen.
+/// Counts of latencies in nanoseconds.
 #[derive(Clone)]
 pub struct Histogram {
     buckets: Vec<u64>,
@@ -21,24 +21,23 @@ impl Default for Histogram {
 }
 
 impl Histogram {
-    /// Takes in one value.
     pub fn record(&mut self, value: u64) {
         self.buckets[bucket_of(value)] += 1;
         self.count += 1;
         self.max = self.max.max(value);
     }
 
-    /// How many values were recorded.
+    /// Number of recorded values.
     pub fn count(&self) -> u64 {
         self.count
     }
 
-    /// The largest value recorded, exactly.
+    /// The largest recorded value (exact).
     pub fn max(&self) -> u64 {
         self.max
     }
 
-    /// The value that `share` (0 to 1) of all values do not exceed; 0 when there are none.
+    /// The value that a `share` (0 to 1) of all values does not exceed; 0 if nothing was recorded.
     pub fn quantile(&self, share: f64) -> u64 {
         let wanted = ((self.count as f64 * share).ceil() as u64).clamp(1, self.count.max(1));
         let mut seen = 0;
@@ -86,7 +85,7 @@ mod tests {
     }
 
     #[test]
-    fn quantiles_of_one_to_a_thousand_are_where_they_belong() {
+    fn quantiles_of_one_to_a_thousand_are_accurate() {
         let mut histogram = Histogram::default();
         (1..=1000).for_each(|value| histogram.record(value * 1000));
         let half = histogram.quantile(0.5) as f64;

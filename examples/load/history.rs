@@ -1,23 +1,23 @@
-//! A topic with a past: records of an instance that was there before, so that a server finds something to read.
+//! Fills a topic with the records of an earlier instance, so that a starting server has records to read (`--history`).
 
 use std::time::{Duration, Instant};
 
-use ich::event_log::kafka;
-use ich::event_log::kafka_settings::KafkaSettings;
-use ich::event_log::{AppendError, Appender};
+use ich::event_log::kafka::{self, KafkaSettings};
+use ich::event_log::{AppendError, Appender, Entry, EventLog};
 use ich::lobby::{Body, InstanceId, Record, SessionId};
 
-const PATIENCE: Duration = Duration::from_secs(10);
-const FLUSH: Duration = Duration::from_secs(60);
-/// How often, in records, the instance of the past beat and published its roster.
-const RECORDS_PER_BEAT: u64 = 50;
+const TIMEOUT: Duration = Duration::from_secs(10);
+const WRITE_TIMEOUT: Duration = Duration::from_secs(60);
+const POLL_TIMEOUT: Duration = Duration::from_millis(200);
+/// The earlier instance wrote a heartbeat and a roster once per this many records.
+const RECORDS_PER_HEARTBEAT: u64 = 50;
 const RECORDS_PER_ROSTER: u64 = 500;
 
-/// Appends `records` to `topic`, which is made if it is missing.
+/// Appends `records` records to `topic`, which is created if it is missing.
 pub fn write(brokers: &str, topic: &str, records: u64) -> Result<(), String> {
     let settings = KafkaSettings { brokers: brokers.to_owned(), topic: topic.to_owned(), ..KafkaSettings::default() };
     let mut log = kafka::open(&settings).map_err(|error| error.to_string())?;
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + TIMEOUT;
     while let Err(error) = log.reader.rewind(1) {
         if Instant::now() > deadline {
             return Err(error.to_string());
@@ -26,21 +26,36 @@ pub fn write(brokers: &str, topic: &str, records: u64) -> Result<(), String> {
     for seq in 1..=records {
         append(log.appender.as_ref(), &record(seq))?;
         if seq % 100_000 == 0 {
-            eprintln!("wrote {seq} of {records} records of the past");
+            eprintln!("wrote {seq} of {records} records of the history");
         }
     }
-    log.appender.flush(Instant::now() + FLUSH);
-    match log.undelivered.try_iter().count() {
-        0 => Ok(()),
-        lost => Err(format!("Kafka did not take {lost} of {records} records")),
+    wait_until_written(&mut log, records)
+}
+
+/// Waits until the last of `records` records is in the topic.
+fn wait_until_written(log: &mut EventLog, records: u64) -> Result<(), String> {
+    let deadline = Instant::now() + WRITE_TIMEOUT;
+    let mut entries = Vec::new();
+    while entries.last().is_none_or(|last: &Entry| last.record.seq < records) {
+        if !log.undelivered.is_empty() {
+            return Err(format!("Kafka did not accept {} of {records} records", log.undelivered.len()));
+        }
+        if Instant::now() > deadline {
+            return Err(format!("Kafka did not accept all of {records} records in {} s", WRITE_TIMEOUT.as_secs()));
+        }
+        // A rewind by one record skips all records before it.
+        log.reader.rewind(1).map_err(|error| error.to_string())?;
+        entries.clear();
+        log.reader.poll(POLL_TIMEOUT, 1, &mut entries).map_err(|error| error.to_string())?;
     }
+    Ok(())
 }
 
 fn record(seq: u64) -> Record {
     let body = if seq % RECORDS_PER_ROSTER == 1 {
         Body::Roster { part: 0, parts: 1, sessions: Vec::new() }
-    } else if seq.is_multiple_of(RECORDS_PER_BEAT) {
-        Body::Beat { n: seq / RECORDS_PER_BEAT }
+    } else if seq.is_multiple_of(RECORDS_PER_HEARTBEAT) {
+        Body::Heartbeat { n: seq / RECORDS_PER_HEARTBEAT }
     } else {
         Body::Said { session: SessionId(1), text: "x".repeat(100).into(), id: None }
     };
@@ -48,7 +63,7 @@ fn record(seq: u64) -> Record {
 }
 
 fn append(appender: &dyn Appender, record: &Record) -> Result<(), String> {
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + TIMEOUT;
     loop {
         match appender.append(record.clone()) {
             Ok(()) => return Ok(()),

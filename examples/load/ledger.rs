@@ -1,156 +1,158 @@
-//! What every client has seen, and whether it is what it should have seen.
+//! Records what every client received and compares it with what was sent.
 //!
-//! Pure book-keeping in flat arrays: a bit per client and person, a counter per client and sender.
+//! Pure bookkeeping in flat arrays: one bit per client and user, one counter per client and sender. Users are
+//! identified by the index of their client.
 
-/// No message of this sender was seen yet, by a client that joined while people were talking.
+/// The client joined during a chat and has received no message of this sender yet.
 const UNKNOWN: u32 = u32::MAX;
 
-/// What was counted so far.
+/// Totals since the ledger was created.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Counts {
-    /// Messages that arrived at a client for the first time.
+    /// Messages received by a client for the first time.
     pub deliveries: u64,
-    /// Joins and leaves that arrived at a client.
+    /// `user_joined` and `user_left` events received by a client.
     pub presence_events: u64,
-    /// Messages that arrived again.
-    pub doubled: u64,
-    /// Messages that arrived after a later one of their sender.
+    /// Messages received by a client more than once.
+    pub duplicated: u64,
+    /// Messages received after a later message of the same sender.
     pub reordered: u64,
-    /// Joins of somebody who is there, leaves of somebody who is not, events before the list, second lists.
-    pub presence_faults: u64,
-    /// Events of people who are not of this run.
+    /// Joins of users who are online, leaves of users who are not, events before `users_online`, second `users_online`.
+    pub presence_errors: u64,
+    /// Events about users that this run did not create.
     pub foreign: u64,
 }
 
-/// The books over all clients of a run.
+/// The bookkeeping for all clients of a run.
 pub struct Ledger {
-    /// What was counted.
     pub counts: Counts,
     clients: usize,
     senders: usize,
-    words: usize,
-    /// Per client, a bit for each person it believes to be there.
-    believed: Vec<u64>,
-    /// Per client, how many of those count.
-    online: Vec<u32>,
-    /// Per client and sender, the number of the next message.
+    /// Length of one row of `online_bits`, in words of 64 bits.
+    row_words: usize,
+    /// Per client, one bit for each user who is online according to the events that the client received.
+    online_bits: Vec<u64>,
+    /// Per client, the number of bits set in its row of `online_bits`.
+    online_count: Vec<u32>,
+    /// Per client and sender, the counter of the next message, or `UNKNOWN`.
     next: Vec<u32>,
-    /// Per client, the messages that were skipped and have not come since.
+    /// Per client, how many messages were skipped and have not arrived since.
     missing: Vec<u32>,
-    /// Per client, whether it got its list, and so takes part.
+    /// Per client, whether it received `users_online`. Only live clients are checked.
     live: Vec<bool>,
-    /// A bit for each person who should be there.
-    wanted: Vec<u64>,
-    wanted_count: u32,
-    /// People whose presence is not checked: those who never read, who may be cut at any time.
+    /// One bit for each user who should be online.
+    expected: Vec<u64>,
+    expected_online: u32,
+    /// Presence is not checked from this client on: these never read, so the server may disconnect them at any time.
     first_unchecked: usize,
-    /// Per sender, how many were sent.
+    /// Per sender, how many messages were sent.
     sent: Vec<u32>,
 }
 
 impl Ledger {
-    /// Books over `clients`, the first `senders` of which send; those from `first_unchecked` on may go at any time.
+    /// A ledger for `clients` clients, of which the first `senders` send. Presence is checked below `first_unchecked`.
     pub fn new(clients: usize, senders: usize, first_unchecked: usize) -> Self {
-        let words = clients.div_ceil(64);
+        let row_words = clients.div_ceil(64);
         Self {
             counts: Counts::default(),
             clients,
             senders,
-            words,
-            believed: vec![0; clients * words],
-            online: vec![0; clients],
+            row_words,
+            online_bits: vec![0; clients * row_words],
+            online_count: vec![0; clients],
             next: vec![UNKNOWN; clients * senders],
             missing: vec![0; clients],
             live: vec![false; clients],
-            wanted: vec![0; words],
-            wanted_count: 0,
+            expected: vec![0; row_words],
+            expected_online: 0,
             first_unchecked,
             sent: vec![0; senders],
         }
     }
 
-    /// From now on `person` should be there, or not.
-    pub fn want(&mut self, person: usize, there: bool) {
-        let (word, bit) = (person / 64, 1_u64 << (person % 64));
-        if person >= self.first_unchecked || (self.wanted[word] & bit != 0) == there {
+    /// Sets whether `user` should be online from now on.
+    pub fn expect(&mut self, user: usize, online: bool) {
+        let (word, bit) = (user / 64, 1_u64 << (user % 64));
+        if user >= self.first_unchecked || (self.expected[word] & bit != 0) == online {
             return;
         }
-        self.wanted[word] ^= bit;
-        self.wanted_count = if there { self.wanted_count + 1 } else { self.wanted_count - 1 };
+        self.expected[word] ^= bit;
+        self.expected_online = if online { self.expected_online + 1 } else { self.expected_online - 1 };
     }
 
-    /// Takes the next number for a message of `sender`.
-    pub fn send(&mut self, sender: usize) -> u32 {
+    /// The counter for the next message of `sender`, which counts as sent.
+    pub fn next_counter(&mut self, sender: usize) -> u32 {
         self.sent[sender] += 1;
         self.sent[sender] - 1
     }
 
-    /// The last message of `sender` was not sent after all.
-    pub fn take_back(&mut self, sender: usize) {
+    /// Reverts the last `next_counter` of `sender`: the message could not be sent.
+    pub fn undo_send(&mut self, sender: usize) {
         self.sent[sender] -= 1;
     }
 
-    /// How many messages were sent in all.
+    /// Messages sent by all senders.
     pub fn sent(&self) -> u64 {
         self.sent.iter().map(|&count| u64::from(count)).sum()
     }
 
-    /// `client` is gone: what it has seen is forgotten.
-    pub fn forget(&mut self, client: usize) {
-        self.believed[client * self.words..][..self.words].fill(0);
+    /// Clears the state of `client`, which has disconnected.
+    pub fn reset_client(&mut self, client: usize) {
+        self.online_bits[client * self.row_words..][..self.row_words].fill(0);
         self.next[client * self.senders..][..self.senders].fill(UNKNOWN);
-        self.online[client] = 0;
+        self.online_count[client] = 0;
         self.missing[client] = 0;
         self.live[client] = false;
     }
 
-    /// `client` got its list. With `all_quiet` nothing is on its way, so the next message of each sender is known.
-    pub fn users_online(&mut self, client: usize, list: &[u32], all_quiet: bool) {
+    /// Records that `client` received `users_online`. With `all_delivered` no message is in flight, so the next counter
+    /// of each sender is known.
+    pub fn users_online(&mut self, client: usize, list: &[u32], all_delivered: bool) {
         if self.live[client] {
-            self.counts.presence_faults += 1;
+            self.counts.presence_errors += 1;
             return;
         }
         self.live[client] = true;
-        for &person in list {
-            self.set(client, person as usize, true);
+        for &user in list {
+            self.set(client, user as usize, true);
         }
-        if all_quiet {
+        if all_delivered {
             self.next[client * self.senders..][..self.senders].copy_from_slice(&self.sent);
         }
     }
 
-    /// `client` was told that `person` joined, or left.
-    pub fn presence(&mut self, client: usize, person: u32, there: bool) {
+    /// Records that `client` received `user_joined` (`online`) or `user_left` about `user`.
+    pub fn presence(&mut self, client: usize, user: u32, online: bool) {
         self.counts.presence_events += 1;
         if !self.live[client] {
-            self.counts.presence_faults += 1;
+            self.counts.presence_errors += 1;
         }
-        self.set(client, person as usize, there);
+        self.set(client, user as usize, online);
     }
 
-    fn set(&mut self, client: usize, person: usize, there: bool) {
-        if person >= self.clients {
-            self.counts.presence_faults += 1;
+    fn set(&mut self, client: usize, user: usize, online: bool) {
+        if user >= self.clients {
+            self.counts.presence_errors += 1;
             return;
         }
-        if person >= self.first_unchecked {
+        if user >= self.first_unchecked {
             return;
         }
-        let (word, bit) = (&mut self.believed[client * self.words + person / 64], 1_u64 << (person % 64));
-        if (*word & bit != 0) == there {
-            self.counts.presence_faults += 1;
+        let (word, bit) = (&mut self.online_bits[client * self.row_words + user / 64], 1_u64 << (user % 64));
+        if (*word & bit != 0) == online {
+            self.counts.presence_errors += 1;
             return;
         }
         *word ^= bit;
-        let online = &mut self.online[client];
-        *online = if there { *online + 1 } else { *online - 1 };
+        let count = &mut self.online_count[client];
+        *count = if online { *count + 1 } else { *count - 1 };
     }
 
-    /// `client` got message `counter` of `sender`. False when it had it already.
+    /// Records that `client` received message `counter` of `sender`. False: a duplicate.
     pub fn chat(&mut self, client: usize, sender: u32, counter: u32) -> bool {
         let sender = sender as usize;
         if sender >= self.senders || !self.live[client] {
-            self.counts.presence_faults += 1;
+            self.counts.presence_errors += 1;
             return false;
         }
         let next = &mut self.next[client * self.senders + sender];
@@ -163,33 +165,33 @@ impl Ledger {
             self.missing[client] -= 1;
             self.counts.reordered += 1;
         } else {
-            self.counts.doubled += 1;
+            self.counts.duplicated += 1;
             return false;
         }
         self.counts.deliveries += 1;
         true
     }
 
-    /// Whether everyone who should be there takes part.
-    pub fn everyone_is_live(&self) -> bool {
-        self.wanted_clients().all(|client| self.live[client])
+    /// Whether every client that should be online has received `users_online`.
+    pub fn all_live(&self) -> bool {
+        self.expected_clients().all(|client| self.live[client])
     }
 
-    /// Whether everyone who should be there takes part and believes exactly as many to be there.
-    pub fn everyone_has_everyone(&self) -> bool {
-        self.wanted_clients().all(|client| self.live[client] && self.online[client] == self.wanted_count)
+    /// Whether every client that should be online is live and has the expected number of users online.
+    pub fn all_lists_complete(&self) -> bool {
+        self.expected_clients().all(|client| self.live[client] && self.online_count[client] == self.expected_online)
     }
 
-    /// How many clients do not believe exactly those to be there who should be.
+    /// How many clients have a list of users that differs from the expected one.
     pub fn wrong_lists(&self) -> u64 {
-        let wrong = |client: &usize| self.believed[client * self.words..][..self.words] != self.wanted[..];
-        self.wanted_clients().filter(wrong).count() as u64
+        let wrong = |client: &usize| self.online_bits[client * self.row_words..][..self.row_words] != self.expected[..];
+        self.expected_clients().filter(wrong).count() as u64
     }
 
-    /// Messages that were skipped over, and messages that have not come yet, over all who are there.
+    /// Over all live clients: messages that were skipped, and messages after the last one received.
     pub fn lost_and_outstanding(&self) -> (u64, u64) {
         let (mut lost, mut outstanding) = (0, 0);
-        for client in self.wanted_clients().filter(|&client| self.live[client]) {
+        for client in self.expected_clients().filter(|&client| self.live[client]) {
             lost += u64::from(self.missing[client]);
             let next = &self.next[client * self.senders..][..self.senders];
             let open = next.iter().zip(&self.sent).filter(|(next, _)| **next != UNKNOWN);
@@ -198,14 +200,14 @@ impl Ledger {
         (lost, outstanding)
     }
 
-    /// Those who should be there, and whose presence is checked.
-    fn wanted_clients(&self) -> impl Iterator<Item = usize> {
-        (0..self.first_unchecked).filter(|&client| self.is_wanted(client))
+    /// The clients that should be online and whose presence is checked.
+    fn expected_clients(&self) -> impl Iterator<Item = usize> {
+        (0..self.first_unchecked).filter(|&client| self.is_expected(client))
     }
 
-    /// Whether `person` should be there.
-    pub fn is_wanted(&self, person: usize) -> bool {
-        self.wanted[person / 64] & (1 << (person % 64)) != 0
+    /// Whether `user` should be online.
+    pub fn is_expected(&self, user: usize) -> bool {
+        self.expected[user / 64] & (1 << (user % 64)) != 0
     }
 }
 
@@ -214,34 +216,34 @@ mod tests {
     use super::*;
 
     #[test]
-    fn lost_doubled_and_reordered_messages_are_told_apart() {
+    fn lost_duplicated_and_reordered_messages_are_counted_separately() {
         let mut ledger = Ledger::new(2, 1, 2);
-        (0..2).for_each(|client| ledger.want(client, true));
+        (0..2).for_each(|client| ledger.expect(client, true));
         ledger.users_online(1, &[0, 1], true);
-        (0..5).for_each(|counter| assert_eq!(ledger.send(0), counter));
+        (0..5).for_each(|counter| assert_eq!(ledger.next_counter(0), counter));
         assert!(ledger.chat(1, 0, 0));
         assert!(ledger.chat(1, 0, 2));
         assert_eq!(ledger.lost_and_outstanding(), (1, 2));
         assert!(ledger.chat(1, 0, 1));
         assert!(!ledger.chat(1, 0, 1));
-        assert_eq!((ledger.counts.reordered, ledger.counts.doubled, ledger.counts.deliveries), (1, 1, 3));
+        assert_eq!((ledger.counts.reordered, ledger.counts.duplicated, ledger.counts.deliveries), (1, 1, 3));
         assert_eq!(ledger.lost_and_outstanding(), (0, 2));
     }
 
     #[test]
-    fn presence_is_right_only_when_everyone_believes_in_everyone() {
+    fn lists_are_complete_only_when_every_client_has_every_user() {
         let mut ledger = Ledger::new(2, 0, 2);
-        (0..2).for_each(|client| ledger.want(client, true));
+        (0..2).for_each(|client| ledger.expect(client, true));
         ledger.users_online(0, &[], true);
         ledger.presence(0, 0, true);
         ledger.users_online(1, &[0], true);
         ledger.presence(1, 1, true);
-        assert!(!ledger.everyone_has_everyone());
+        assert!(!ledger.all_lists_complete());
         assert_eq!(ledger.wrong_lists(), 1);
         ledger.presence(0, 1, true);
-        assert!(ledger.everyone_has_everyone());
-        assert_eq!((ledger.wrong_lists(), ledger.counts.presence_faults), (0, 0));
+        assert!(ledger.all_lists_complete());
+        assert_eq!((ledger.wrong_lists(), ledger.counts.presence_errors), (0, 0));
         ledger.presence(0, 1, true);
-        assert_eq!(ledger.counts.presence_faults, 1);
+        assert_eq!(ledger.counts.presence_errors, 1);
     }
 }

@@ -1,4 +1,4 @@
-//! What the command line asks for, and the help that explains it.
+//! The command line options and their help text.
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
@@ -6,102 +6,88 @@ use std::time::Duration;
 
 use crate::events::MIN_TEXT_BYTES;
 
-/// The answer to `--help`.
+/// The output of `--help`.
 pub const HELP: &str = "\
 Measures an ich server under load, on this machine only.
 
 usage: cargo run --release --example load -- [options]
 
-what is measured (without any of these: people join, then chat)
-  --clients N           people in the lobby                                    [1000]
+what is measured (without any of these: clients join, then chat)
+  --clients N           clients in the lobby that read                         [1000]
   --senders S           how many of them send                                  [50]
-  --rate R              messages a second, all senders together                [50]
+  --rate R              messages per second, of all senders together           [50]
   --bytes B             length of a message's text                             [100]
-  --seconds T           length of the chat                                     [15; 0 beside what follows]
-  --storm               after the senders, all others join as fast as they can, while the senders chat
-  --drop-and-return     then all but the senders drop at once and come back as fast as they can
-  --slow N              that many more people never read; only they may be cut
-  --trickle J           while people chat, J of them leave and come back each second
-  --idle T              nobody says anything for T seconds
-  --logins N            N logins while people chat, beside N bare password hashes
-  --outstanding N       joins that may be under way at once in a storm         [512]
+  --seconds T           length of the chat         [15; 0 with --storm, --drop-and-return or --idle]
+  --storm               join burst: once the senders are online and chat, all other clients join as fast as they can
+  --drop-and-return     then all clients except the senders disconnect at once and rejoin as fast as they can
+  --slow N              N additional clients never read; the server may disconnect only these
+  --trickle J           J clients per second leave and rejoin during the chat
+  --idle T              all clients stay connected and idle for T seconds
+  --logins N            N logins during a chat, compared with N bare password hashes
+  --outstanding N       most joins in flight at once in a join burst           [512]
 
 what it is measured on
-  --server PATH         the server's binary; without it the project's own, built when it is missing or old
-  --instances N         so many of them; more than one needs --kafka and --database   [1]
-  --kafka HOST:PORT     brokers for them, with a topic of their own
-  --database URL        PostgreSQL for them
-  --history N           their topic has N records already                      [0]
-  --connect A:P,B:P     servers that run already (loopback addresses only), instead
-  --secret TEXT         their token secret; also from ICH_JWT_SECRET
-  --pids P,P            their processes, for the figures about CPU and memory
-  --baseline            a bare loop of one send per socket and message too, first, with the same load;
-                        beyond 2,000 people it tells nobody who comes and goes
-  --baseline-only       that alone
-  --bare-kafka          bare produce-to-consume too, first, at the same rate; needs --kafka
+  --server PATH         the server's binary; the default is this project's, which is built when missing or outdated
+  --instances N         number of instances; more than one needs --kafka and --database   [1]
+  --kafka HOST:PORT     Kafka brokers for the instances, which use a new topic
+  --database URL        PostgreSQL database for the instances
+  --history N           the topic holds N records before the instances start   [0]
+  --connect A:P,B:P     measure servers that already run (loopback addresses only)
+  --secret TEXT         token secret of these servers; the default is ICH_JWT_SECRET
+  --pids P,P            process ids of these servers, for CPU and memory figures
+  --baseline            first measure the bare loop (one send per socket and message) under the same load;
+                        with more than 2,000 clients it sends no presence events
+  --baseline-only       measure only the bare loop
+  --bare-kafka          first measure bare produce-to-consume at the same rate; needs --kafka
 
-what comes out
-  --json FILE           the figures as JSON too
-  -h, --help            this text
+output
+  --json FILE           also write the figures as JSON
+  -h, --help            print this text
 
-The exit code is 1 when anything was lost, doubled or out of order, or a client that reads was cut; 2 for a fault in
-the options or when the server cannot be started.";
+Exit codes: 1 when a message was lost, duplicated or out of order, or the server disconnected a client that reads;
+2 when an option is invalid or the server cannot be started.";
 
-/// The whole of it. Bounds are checked by [`Options::parse`].
+/// The parsed options, one field per option of [`HELP`]. [`Options::parse`] checks their bounds.
 #[derive(Debug, Clone)]
 pub struct Options {
-    /// People in the lobby who read.
+    /// Clients that read.
     pub clients: usize,
-    /// How many of them send.
     pub senders: usize,
-    /// Messages a second, all senders together.
+    /// Messages per second, of all senders together.
     pub rate: f64,
-    /// Length of a text.
+    /// Length of a message's text.
     pub bytes: usize,
-    /// Length of the chat.
     pub seconds: f64,
-    /// Whether people join as fast as they can while others chat.
     pub storm: bool,
-    /// Whether all drop and come back after that.
     pub drop_and_return: bool,
-    /// People who never read, beside the clients.
+    /// Clients that never read, not counted in `clients`.
     pub slow: usize,
-    /// Leaves and joins a second while people chat.
+    /// Leaves (and rejoins) per second during the chat.
     pub trickle: f64,
-    /// Length of the silence.
+    /// Length of the idle part, in seconds.
     pub idle: f64,
-    /// Logins while people chat.
     pub logins: usize,
-    /// Joins under way at once in a storm.
+    /// Most joins in flight at once in a join burst.
     pub outstanding: usize,
-    /// The server's binary, when it is not the project's own.
     pub server: Option<PathBuf>,
-    /// How many servers.
     pub instances: usize,
-    /// Kafka's brokers for them.
     pub kafka: Option<String>,
-    /// PostgreSQL for them.
     pub database: Option<String>,
-    /// Servers that run already.
+    /// Servers that already run, instead of ones that this tool starts.
     pub connect: Vec<SocketAddr>,
-    /// Their token secret.
     pub secret: Option<String>,
-    /// Their processes.
     pub pids: Vec<u32>,
-    /// Whether the bare loop is measured too.
     pub baseline: bool,
-    /// Whether a server is measured.
-    pub server_too: bool,
-    /// Records that are in the topic before the servers start.
+    /// False with `--baseline-only`.
+    pub measure_server: bool,
+    /// Records in the topic before the instances start.
     pub history: u64,
-    /// Whether bare produce-to-consume is measured too.
     pub bare_kafka: bool,
-    /// Where the figures go as JSON.
     pub json: Option<PathBuf>,
 }
 
 impl Options {
-    /// Reads the arguments after the program's name. `Ok(None)`: help was asked for.
+    /// Parses the arguments after the program's name. `Ok(None)`: `--help` was given.
     pub fn parse(arguments: impl Iterator<Item = String>) -> Result<Option<Self>, String> {
         let mut options = Self {
             clients: 1000,
@@ -124,7 +110,7 @@ impl Options {
             secret: std::env::var("ICH_JWT_SECRET").ok(),
             pids: Vec::new(),
             baseline: false,
-            server_too: true,
+            measure_server: true,
             bare_kafka: false,
             history: 0,
             json: None,
@@ -157,7 +143,7 @@ impl Options {
                 "--secret" => options.secret = Some(value()?),
                 "--pids" => options.pids = list(&flag, &value()?)?,
                 "--baseline" => options.baseline = true,
-                "--baseline-only" => (options.baseline, options.server_too) = (true, false),
+                "--baseline-only" => (options.baseline, options.measure_server) = (true, false),
                 "--bare-kafka" => options.bare_kafka = true,
                 "--json" => options.json = Some(value()?.into()),
                 "-h" | "--help" => return Ok(None),
@@ -175,36 +161,38 @@ impl Options {
     fn check(&self) -> Result<(), String> {
         let outside = self.connect.iter().find(|address| !is_loopback(address.ip()));
         if let Some(address) = outside {
-            return Err(format!("{address} is not on this machine: only loopback addresses may be put under load"));
+            return Err(format!("{address} is not a loopback address: this tool loads servers on this machine only"));
         }
         if !self.connect.is_empty() && self.secret.is_none() {
-            return Err("--connect needs the servers' token secret: --secret, or ICH_JWT_SECRET".to_owned());
+            return Err("--connect needs the token secret of the servers: set --secret or ICH_JWT_SECRET".to_owned());
         }
         if self.instances > 1 && (self.kafka.is_none() || self.database.is_none()) {
-            return Err("several instances are one lobby only with --kafka and --database".to_owned());
+            return Err("--instances above 1 needs --kafka and --database".to_owned());
         }
         if (self.clients + self.slow).saturating_mul(self.senders) > 50_000_000 {
-            return Err("clients times senders is over 50 million, too much to check: use fewer --senders".to_owned());
+            return Err(
+                "--clients times --senders is over 50 million, too many to check: use fewer --senders".to_owned()
+            );
         }
         if (self.bare_kafka || self.history > 0) && self.kafka.is_none() {
             return Err("--bare-kafka and --history need --kafka".to_owned());
         }
         if self.senders == 0 && self.seconds > 0.0 && self.rate > 0.0 {
-            return Err("a chat needs --senders; without one, set --seconds 0".to_owned());
+            return Err("a chat needs --senders above 0; for no chat set --seconds 0".to_owned());
         }
         if self.trickle > 0.0 && self.clients == self.senders {
-            return Err("--trickle needs people who do not send: fewer --senders than --clients".to_owned());
+            return Err("--trickle needs clients that do not send: use fewer --senders than --clients".to_owned());
         }
         Ok(())
     }
 
-    /// All people, those who never read among them.
-    pub fn people(&self) -> usize {
+    /// All clients, including those that never read.
+    pub fn total_clients(&self) -> usize {
         self.clients + self.slow
     }
 
-    /// Length of the chat.
-    pub fn chat(&self) -> Duration {
+    /// `seconds` as a duration.
+    pub fn chat_length(&self) -> Duration {
         Duration::from_secs_f64(self.seconds)
     }
 }
@@ -219,13 +207,13 @@ fn number<T: std::str::FromStr + PartialOrd + std::fmt::Display>(
     low: T,
     high: T,
 ) -> Result<T, String> {
-    let value: T = text.parse().map_err(|_| format!("{flag} {text}: not a number it can take"))?;
-    // Not a number at all is neither above the one nor below the other.
-    if value >= low && value <= high { Ok(value) } else { Err(format!("{flag} goes from {low} to {high}")) }
+    let value: T = text.parse().map_err(|_| format!("{flag} {text}: not a valid number"))?;
+    // The comparisons are both false for NaN.
+    if value >= low && value <= high { Ok(value) } else { Err(format!("{flag} must be between {low} and {high}")) }
 }
 
 fn list<T: std::str::FromStr>(flag: &str, text: &str) -> Result<Vec<T>, String> {
-    let parse = |item: &str| item.trim().parse().map_err(|_| format!("{flag}: {item} cannot be read"));
+    let parse = |item: &str| item.trim().parse().map_err(|_| format!("{flag}: cannot parse {item}"));
     text.split(',').map(parse).collect()
 }
 
@@ -238,14 +226,14 @@ mod tests {
     }
 
     #[test]
-    fn only_loopback_addresses_are_put_under_load() {
+    fn only_loopback_addresses_are_accepted() {
         assert!(parse("--secret x --connect 127.0.0.1:8080,[::1]:8081").is_ok());
         assert!(parse("--secret x --connect 127.0.0.1:8080,192.0.2.7:80").unwrap_err().contains("192.0.2.7"));
         assert!(parse("--secret x --connect example.com:80").is_err());
     }
 
     #[test]
-    fn values_out_of_bounds_are_refused() {
+    fn values_out_of_bounds_are_rejected() {
         for line in
             ["--clients 0", "--bytes 3", "--rate NaN", "--seconds -1", "--nonsense", "--clients", "--instances 2"]
         {

@@ -1,7 +1,8 @@
-//! The schedule of the chat: message `k` is due at `start + k / rate`, whether the ones before it went out or not.
+//! The send schedule of the chat: message `k` is due at `start + k / rate`, even if earlier messages are late.
 //!
-//! A thread sleeps until each time and wakes the engine, because the engine's own wait is only as fine as a
-//! millisecond. Latency counts from the time a message was due, so a tool or server that stalls cannot hide it.
+//! A thread sleeps until each due time and wakes the engine, because `epoll` waits in whole milliseconds. Latency
+//! counts from the due time, so that a stall of the tool or the server shows in the latencies (no coordinated
+//! omission).
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -12,10 +13,10 @@ use mio::Waker;
 
 use crate::clock::now_ns;
 
-/// Waking more often than this serves nothing.
+/// The shortest interval between two wake-ups.
 const MIN_WAKE_NS: f64 = 400_000.0;
 
-/// A schedule that runs until it is dropped.
+/// A running schedule, stopped on drop.
 pub struct Pacer {
     start_ns: u64,
     interval_ns: f64,
@@ -25,7 +26,7 @@ pub struct Pacer {
 }
 
 impl Pacer {
-    /// Begins a schedule of `rate` a second.
+    /// Starts a schedule of `rate` messages per second.
     pub fn start(rate: f64, waker: Arc<Waker>) -> Result<Self, String> {
         let (start_ns, interval_ns) = (now_ns(), 1e9 / rate);
         let stop = Arc::new(AtomicBool::new(false));
@@ -35,12 +36,12 @@ impl Pacer {
             for turn in 0_u64.. {
                 let due_ns = start_ns + (turn as f64 * wake_ns) as u64;
                 let wait_ns = due_ns.saturating_sub(now_ns());
-                // In short naps, so that a slow schedule still stops at once.
-                let mut left = Duration::from_nanos(wait_ns);
-                while !left.is_zero() && !stopped.load(Ordering::Relaxed) {
-                    let nap = left.min(Duration::from_millis(100));
-                    std::thread::sleep(nap);
-                    left -= nap;
+                // Short sleeps, so that a slow schedule stops quickly.
+                let mut rest = Duration::from_nanos(wait_ns);
+                while !rest.is_zero() && !stopped.load(Ordering::Relaxed) {
+                    let pause = rest.min(Duration::from_millis(100));
+                    std::thread::sleep(pause);
+                    rest -= pause;
                 }
                 if stopped.load(Ordering::Relaxed) || waker.wake().is_err() {
                     return;
@@ -52,7 +53,7 @@ impl Pacer {
         Ok(Self { start_ns, interval_ns, taken: 0, stop, thread: Some(thread) })
     }
 
-    /// The number and due time of the next message, when it is due by `now_ns`.
+    /// The number and due time of the next message, if it is due by `now_ns`.
     pub fn take_due(&mut self, now_ns: u64) -> Option<(u64, u64)> {
         let due_ns = self.start_ns + (self.taken as f64 * self.interval_ns) as u64;
         (due_ns <= now_ns).then(|| {

@@ -1,7 +1,7 @@
-//! The servers under load: started as children, ended with this tool whatever happens, read through `/proc`.
+//! Starts the servers under load as child processes, stops them, and reads their CPU and memory from `/proc`.
 //!
-//! A child is started through this program itself ([`run_as_child`]), which asks the kernel to end it together with
-//! its parent, and then becomes the server. So a server outlives this tool by no accident, not even a `SIGKILL`.
+//! A child first runs this program again ([`run_as_child`]), asks the kernel for a signal when the parent dies, and
+//! then execs the server. So the server ends with this tool even if this tool is killed with `SIGKILL`.
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
@@ -17,24 +17,24 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Resource, Rlimit, Signal};
 
-/// The hidden first argument of a child.
+/// The internal first argument of a child.
 pub const CHILD_ARGUMENT: &str = "__child";
 
 const START_DEADLINE: Duration = Duration::from_secs(60);
 const STOP_DEADLINE: Duration = Duration::from_secs(15);
-const KEPT_LINES: usize = 12;
+const LAST_LINES: usize = 12;
 
-/// A server that runs as long as this value lives.
+/// A running server, stopped on drop.
 pub struct Server {
     child: Child,
-    /// Where it listens.
+    /// The address it listens on.
     pub address: SocketAddr,
     lines: Arc<Mutex<VecDeque<String>>>,
     folder: Option<Folder>,
 }
 
 impl Server {
-    /// Starts `program` and waits for the line in which it says where it listens.
+    /// Starts `program` and waits for the line with the address it listens on.
     pub fn start(
         program: &Path,
         arguments: &[&str],
@@ -44,7 +44,7 @@ impl Server {
         let this = std::env::current_exe().map_err(|error| format!("cannot find this program: {error}"))?;
         let mut command = Command::new(this);
         command.arg(CHILD_ARGUMENT).arg(program).args(arguments);
-        // The settings of the shell that runs this tool are not meant for its children.
+        // Settings in the environment of this tool must not reach the servers.
         for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("ICH_")) {
             command.env_remove(name);
         }
@@ -79,25 +79,24 @@ impl Server {
                 Err(RecvTimeoutError::Timeout) => {}
             }
             if Instant::now() > deadline {
-                return Err(format!("did not say within {START_DEADLINE:?} where it listens"));
+                return Err(format!("did not print its address within {START_DEADLINE:?}"));
             }
             if let Ok(Some(status)) = self.child.try_wait() {
-                return Err(format!("ended at once ({status})"));
+                return Err(format!("exited during the start ({status})"));
             }
         }
     }
 
-    /// Its process.
     pub fn pid(&self) -> u32 {
         self.child.id()
     }
 
-    /// Whether it still runs.
+    /// Whether the process is still running.
     pub fn is_alive(&mut self) -> bool {
         matches!(self.child.try_wait(), Ok(None))
     }
 
-    /// What it wrote last.
+    /// The last lines of its output.
     pub fn last_lines(&self) -> String {
         let lines = self.lines.lock().unwrap_or_else(PoisonError::into_inner);
         lines.iter().map(|line| format!("  | {line}\n")).collect()
@@ -109,7 +108,7 @@ impl Drop for Server {
         if let Some(pid) = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw)
             && self.is_alive()
         {
-            // It may have ended just now; waiting for it says so.
+            // This fails if the process has just ended; the wait below notices that.
             let _ = rustix::process::kill_process(pid, Signal::TERM);
         }
         let deadline = Instant::now() + STOP_DEADLINE;
@@ -125,7 +124,7 @@ impl Drop for Server {
     }
 }
 
-/// Reads a child's output to its end, keeps the last lines, and hands on the first address in it.
+/// Starts a thread that reads a child's output, keeps the last lines, and sends the first address found in them.
 fn watch(pipe: impl Read + Send + 'static, lines: Arc<Mutex<VecDeque<String>>>, addresses: SyncSender<SocketAddr>) {
     let read = move || {
         for line in BufReader::new(pipe).lines().map_while(Result::ok) {
@@ -133,7 +132,7 @@ fn watch(pipe: impl Read + Send + 'static, lines: Arc<Mutex<VecDeque<String>>>, 
                 let _ = addresses.try_send(address);
             }
             let mut lines = lines.lock().unwrap_or_else(PoisonError::into_inner);
-            if lines.len() == KEPT_LINES {
+            if lines.len() == LAST_LINES {
                 lines.pop_front();
             }
             lines.push_back(line);
@@ -150,27 +149,26 @@ fn address_in(line: &str) -> Option<SocketAddr> {
     rest[..end].trim_end_matches(['.', ':']).parse().ok()
 }
 
-/// What a child does: ties its life to its parent's, and becomes the program that `arguments` name.
+/// The entry point of a child: requests a signal on the death of the parent, then execs the program in `arguments`.
 pub fn run_as_child(mut arguments: impl Iterator<Item = OsString>) -> Result<Infallible, String> {
-    let program = arguments.next().ok_or("a child needs a program")?;
+    let program = arguments.next().ok_or("no program for the child")?;
     rustix::process::set_parent_process_death_signal(Some(Signal::TERM))
-        .map_err(|error| format!("cannot tie the child to its parent: {error}"))?;
+        .map_err(|error| format!("cannot request a signal on the death of the parent: {error}"))?;
     let error = Command::new(&program).args(arguments).exec();
     Err(format!("cannot run {}: {error}", program.display()))
 }
 
-/// A folder that is removed with this value.
+/// A temporary folder, removed on drop.
 pub struct Folder(PathBuf);
 
 impl Folder {
-    /// A new one, named after `name` and this process.
+    /// Creates a folder whose name contains `name` and the process id.
     pub fn new(name: &str) -> Result<Self, String> {
         let path = std::env::temp_dir().join(format!("ich-load-{}-{name}", std::process::id()));
-        std::fs::create_dir_all(&path).map_err(|error| format!("cannot make {}: {error}", path.display()))?;
+        std::fs::create_dir_all(&path).map_err(|error| format!("cannot create {}: {error}", path.display()))?;
         Ok(Self(path))
     }
 
-    /// Where it is.
     pub fn path(&self) -> &Path {
         &self.0
     }
@@ -179,34 +177,31 @@ impl Folder {
 impl Drop for Folder {
     fn drop(&mut self) {
         if let Err(error) = std::fs::remove_dir_all(&self.0) {
-            eprintln!("{} stays behind: {error}", self.0.display());
+            eprintln!("cannot remove {}: {error}", self.0.display());
         }
     }
 }
 
-/// Raises the bound on open files to all that is allowed, and says how many that is.
+/// Raises the limit on open files to its hard limit and returns the effective limit.
 pub fn raise_file_limit() -> u64 {
     let limit = rustix::process::getrlimit(Resource::Nofile);
     let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
-    let in_force = if rustix::process::setrlimit(Resource::Nofile, raised).is_ok() { raised } else { limit };
-    in_force.current.unwrap_or(u64::MAX)
+    let effective = if rustix::process::setrlimit(Resource::Nofile, raised).is_ok() { raised } else { limit };
+    effective.current.unwrap_or(u64::MAX)
 }
 
-/// What processes have used, or hold, at one moment.
+/// The resource use of processes at one moment.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Usage {
-    /// Seconds of CPU so far, user and kernel.
+    /// CPU seconds since the start, user and kernel.
     pub cpu_s: f64,
-    /// Resident memory.
     pub rss_kib: f64,
-    /// The most it ever was.
     pub peak_rss_kib: f64,
-    /// Threads.
     pub threads: f64,
 }
 
 impl Usage {
-    /// That of all of `pids` together.
+    /// The sum over `pids`. The peaks are added, too.
     pub fn of(pids: &[u32]) -> Self {
         let mut sum = Self::default();
         for one in pids.iter().map(|pid| Self::of_one(&pid.to_string())) {
@@ -218,19 +213,19 @@ impl Usage {
         sum
     }
 
-    /// That of this process.
+    /// The resource use of this process.
     pub fn of_this_tool() -> Self {
         Self::of_one("self")
     }
 
     fn of_one(pid: &str) -> Self {
         let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-        // The name in brackets may hold anything; utime and stime are the 12th and 13th field after it.
+        // The name in parentheses may contain spaces; utime and stime are the 12th and 13th field after it.
         let fields = stat.rsplit_once(')').map_or("", |(_, fields)| fields).split_whitespace();
         let ticks: f64 = fields.skip(11).take(2).filter_map(|field| field.parse::<f64>().ok()).sum();
         let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
         Self {
-            cpu_s: ticks / CLOCK_TICKS_A_SECOND,
+            cpu_s: ticks / CLOCK_TICKS_PER_SECOND,
             rss_kib: field(&status, "VmRSS:"),
             peak_rss_kib: field(&status, "VmHWM:"),
             threads: field(&status, "Threads:"),
@@ -238,25 +233,25 @@ impl Usage {
     }
 }
 
-/// Seconds of CPU that all processes of this machine and its kernel have used.
+/// CPU seconds used by all processes of this machine and the kernel.
 pub fn machine_cpu_s() -> f64 {
     let stat = std::fs::read_to_string("/proc/stat").unwrap_or_default();
     let fields = stat.lines().next().unwrap_or_default().split_whitespace().skip(1).take(8);
-    // user nice system [idle iowait] irq softirq steal; what a host above takes away counts as used by others.
+    // user nice system [idle iowait] irq softirq steal: time stolen by the hypervisor counts as used.
     let used = fields.enumerate().filter(|(index, _)| !(3..=4).contains(index));
-    used.filter_map(|(_, ticks)| ticks.parse::<f64>().ok()).sum::<f64>() / CLOCK_TICKS_A_SECOND
+    used.filter_map(|(_, ticks)| ticks.parse::<f64>().ok()).sum::<f64>() / CLOCK_TICKS_PER_SECOND
 }
 
-/// Fixed for programs on Linux, whatever the kernel's own clock does.
-const CLOCK_TICKS_A_SECOND: f64 = 100.0;
+/// `USER_HZ`, the unit of the CPU times in `/proc`: 100 on x86-64 and ARM64.
+const CLOCK_TICKS_PER_SECOND: f64 = 100.0;
 
-/// What the kernel holds for all processes of this machine in slabs, stacks and page tables.
+/// Kernel memory of this machine in slabs, stacks and page tables.
 pub fn kernel_memory_kib() -> f64 {
     let meminfo = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
     ["Slab:", "KernelStack:", "PageTables:"].iter().map(|name| field(&meminfo, name)).sum()
 }
 
-/// Cores, kernel and memory of this machine.
+/// Number of cores, kernel release, and memory in MiB of this machine.
 pub fn machine() -> (usize, String, f64) {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let kernel = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default().trim().to_owned();
@@ -274,7 +269,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_address_is_found_in_what_a_server_says() {
+    fn the_address_is_found_in_the_output_of_a_server() {
         let expected = Some(SocketAddr::from(([127, 0, 0, 1], 4711)));
         assert_eq!(address_in("ich 0.1.0 listening on http://127.0.0.1:4711 (data in ./data)"), expected);
         assert_eq!(address_in("listening on http://127.0.0.1:4711."), expected);
@@ -283,7 +278,7 @@ mod tests {
     }
 
     #[test]
-    fn this_process_uses_something() {
+    fn this_process_uses_memory_and_threads() {
         let usage = Usage::of_this_tool();
         assert!(usage.rss_kib > 0.0 && usage.threads >= 1.0, "{usage:?}");
     }

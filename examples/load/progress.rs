@@ -1,10 +1,11 @@
-//! One line on stderr about how it goes: rewritten each second on a terminal, a new one each five seconds elsewhere.
+//! Prints the progress to stderr: on a terminal one line that is rewritten each second, else a new line every 5
+//! seconds.
 
 use std::io::{IsTerminal, Write};
 
 use crate::clock::{now_ns, seconds};
 
-/// The line.
+/// A progress line, removed from the terminal on drop.
 pub struct Progress {
     terminal: bool,
     every_ns: u64,
@@ -13,7 +14,7 @@ pub struct Progress {
 }
 
 impl Progress {
-    /// Begins now.
+    /// Starts the clock of the progress line.
     pub fn new() -> Self {
         let terminal = std::io::stderr().is_terminal();
         let now = now_ns();
@@ -21,7 +22,7 @@ impl Progress {
         Self { terminal, every_ns, begun_ns: now, last_ns: now }
     }
 
-    /// Shows what `line` says, if it is time to.
+    /// Prints `line` if the interval has passed.
     pub fn show(&mut self, line: impl FnOnce() -> String) {
         let now = now_ns();
         if now < self.last_ns + self.every_ns {
@@ -30,7 +31,7 @@ impl Progress {
         self.last_ns = now;
         let text = format!("{:>6.1} s  {}", seconds(now - self.begun_ns), line());
         let mut out = std::io::stderr().lock();
-        // Nobody to read it is no reason to stop.
+        // A closed stderr does not stop the run.
         let _ = if self.terminal {
             write!(out, "\r\x1b[K{text}").and_then(|()| out.flush())
         } else {

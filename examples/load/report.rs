@@ -1,4 +1,4 @@
-//! The table for people, and the JSON for scripts.
+//! Prints the figures of all runs as a table and writes them as JSON.
 
 use std::path::Path;
 
@@ -11,13 +11,13 @@ use crate::process::machine;
 const LABEL_WIDTH: usize = 44;
 const WIDTH: usize = 14;
 
-/// Prints one table over all `runs`, with the ratio of the last to the first when there are two.
+/// Prints one table with a column per run and, with several runs, the ratio of the last to the first.
 pub fn print(options: &Options, runs: &[Run]) {
     let (cores, kernel, memory_mib) = machine();
     println!("\n{cores} cores, {memory_mib:.0} MiB, Linux {kernel}; the clients ran on the same machine");
     println!(
-        "{} people, {} of them send {} messages a second of {} bytes",
-        options.people(),
+        "{} clients, {} of them send {} messages per second of {} bytes",
+        options.total_clients(),
         options.senders,
         options.rate,
         options.bytes
@@ -51,9 +51,9 @@ pub fn print(options: &Options, runs: &[Run]) {
     println!();
     for run in runs {
         run.remarks.iter().for_each(|remark| println!("{}: {remark}", run.name));
-        run.faults.iter().for_each(|fault| println!("{}: FAULT: {fault}", run.name));
-        if run.faults.is_empty() {
-            println!("{}: nothing lost, doubled or out of order; nobody cut who reads", run.name);
+        run.failures.iter().for_each(|failure| println!("{}: FAILURE: {failure}", run.name));
+        if run.failures.is_empty() {
+            println!("{}: nothing lost, duplicated or out of order; no client that reads was disconnected", run.name);
         }
     }
 }
@@ -64,7 +64,7 @@ fn find(run: &Run, phase: &str, wanted: &Figure) -> Option<f64> {
     value.is_finite().then_some(value)
 }
 
-/// A number with blanks between thousands.
+/// Formats a number with spaces between groups of three digits.
 fn grouped(value: f64, decimals: usize) -> String {
     let text = format!("{value:.decimals$}");
     let (whole, rest) = text.split_at(text.find('.').unwrap_or(text.len()));
@@ -79,7 +79,7 @@ fn grouped(value: f64, decimals: usize) -> String {
     out + rest
 }
 
-/// Writes everything to `path`.
+/// Writes the options, the figures and the machine to `path` as JSON.
 pub fn write_json(path: &Path, options: &Options, runs: &[Run]) -> Result<(), String> {
     let (cores, kernel, memory_mib) = machine();
     let run = |run: &Run| {
@@ -88,7 +88,7 @@ pub fn write_json(path: &Path, options: &Options, runs: &[Run]) -> Result<(), St
             let figures = phase.figures.iter().map(|figure| (figure.key.to_owned(), json!(figure.value)));
             phases.insert(phase.name.to_owned(), Value::Object(figures.collect()));
         }
-        json!({ "name": run.name, "phases": phases, "faults": run.faults, "remarks": run.remarks })
+        json!({ "name": run.name, "phases": phases, "failures": run.failures, "remarks": run.remarks })
     };
     let document = json!({
         "scenario": {
@@ -111,7 +111,7 @@ mod tests {
     use super::grouped;
 
     #[test]
-    fn thousands_are_set_apart() {
+    fn digits_are_grouped_by_thousands() {
         assert_eq!(grouped(1_234_567.891, 1), "1 234 567.9");
         assert_eq!(grouped(-1234.0, 0), "-1 234");
         assert_eq!(grouped(999.0, 0), "999");

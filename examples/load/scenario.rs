@@ -1,4 +1,4 @@
-//! What happens to one target, part by part, and what is measured in each part.
+//! Runs the parts of a load test (joins, idle, chat, logins, join burst) on one target and measures each part.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -16,22 +16,22 @@ use crate::progress::Progress;
 use crate::target::{Target, random_hex};
 use crate::window::Window;
 
-/// Joins under way at once when it is not a storm: people arrive without jostling.
-const GENTLE_OUTSTANDING: usize = 16;
-/// Presence is quiet when this long nobody was told anything.
-const QUIET: Duration = Duration::from_millis(500);
-const QUIET_DEADLINE: Duration = Duration::from_secs(120);
+/// Most joins in flight at once outside a join burst.
+const GRADUAL_OUTSTANDING: usize = 16;
+/// Presence has settled when no client received a presence event for this long.
+const SETTLED_AFTER: Duration = Duration::from_millis(500);
+const SETTLE_DEADLINE: Duration = Duration::from_secs(120);
 const ARRIVAL_DEADLINE: Duration = Duration::from_secs(60);
-/// How long the last look may take when the target could not cope before.
-const GIVEN_UP_DEADLINE: Duration = Duration::from_secs(5);
-const SETTLE: Duration = Duration::from_millis(1500);
-/// Connections dropped before those who chat have their turn.
-const DROPS_A_TURN: usize = 64;
-const LOOK: Duration = Duration::from_millis(10);
-/// How long somebody who left stays away, in a trickle.
-const AWAY: Duration = Duration::from_millis(500);
+/// As [`SETTLE_DEADLINE`], when the target could not handle the load before.
+const OVERLOADED_DEADLINE: Duration = Duration::from_secs(5);
+const PAUSE: Duration = Duration::from_millis(1500);
+/// Connections dropped before the chatting clients are served.
+const DROPS_PER_POLL: usize = 64;
+const CHECK_INTERVAL: Duration = Duration::from_millis(10);
+/// With `--trickle`: the time between leaving and rejoining.
+const OFFLINE_TIME: Duration = Duration::from_millis(500);
 
-/// One target going through the scenario.
+/// The state of a load test on one target.
 pub struct Scenario<'a> {
     options: &'a Options,
     target: Target,
@@ -41,19 +41,19 @@ pub struct Scenario<'a> {
     before: Usage,
     kernel_before_kib: f64,
     phases: Vec<Phase>,
-    faults: Vec<String>,
+    failures: Vec<String>,
     remarks: Vec<String>,
-    /// The target could not cope: what would follow says nothing and takes for ever.
-    given_up: bool,
+    /// The target could not handle the load. The remaining parts are skipped.
+    overloaded: bool,
 }
 
 impl<'a> Scenario<'a> {
-    /// Gets everything ready for `target`; nobody has joined yet.
+    /// Prepares the clients for `target`. No client joins yet.
     pub fn new(options: &'a Options, target: Target, interrupted: Arc<AtomicBool>) -> Result<Self, String> {
-        let mut run = *b"0000";
-        run.copy_from_slice(random_hex(2)?.as_bytes());
-        let reader = Reader::new(run);
-        let tokens = (0..options.people()).map(|person| target.token(person, &reader.name(person)));
+        let mut run_id = *b"0000";
+        run_id.copy_from_slice(random_hex(2)?.as_bytes());
+        let reader = Reader::new(run_id);
+        let tokens = (0..options.total_clients()).map(|client| target.token(client, &reader.name(client)));
         let engine = Engine::new(Load {
             readers: options.clients,
             slow: options.slow,
@@ -61,7 +61,7 @@ impl<'a> Scenario<'a> {
             bytes: options.bytes,
             addresses: target.addresses.clone(),
             tokens: tokens.collect::<Result<_, _>>()?,
-            run,
+            run_id,
         })?;
         Ok(Self {
             before: Usage::of(&target.pids),
@@ -72,13 +72,13 @@ impl<'a> Scenario<'a> {
             progress: Progress::new(),
             interrupted,
             phases: Vec::new(),
-            faults: Vec::new(),
+            failures: Vec::new(),
             remarks: Vec::new(),
-            given_up: false,
+            overloaded: false,
         })
     }
 
-    /// Goes through all that the options ask for.
+    /// Runs all parts that the options request.
     pub fn run(mut self) -> Result<Run, String> {
         let options = self.options;
         if let Some(ready_after) = self.target.ready_after {
@@ -87,64 +87,71 @@ impl<'a> Scenario<'a> {
             self.phases.push(phase);
         }
         if options.storm {
-            self.join("first joins", (0..options.senders).chain(options.clients..options.people()).collect(), false)?;
+            self.join(
+                "first joins",
+                (0..options.senders).chain(options.clients..options.total_clients()).collect(),
+                false,
+            )?;
             self.join("storm", (options.senders..options.clients).collect(), true)?;
         } else {
-            self.join("joins", (0..options.people()).collect(), false)?;
+            self.join("joins", (0..options.total_clients()).collect(), false)?;
         }
         self.memory()?;
-        if options.idle > 0.0 && !self.given_up {
+        if options.idle > 0.0 && !self.overloaded {
             self.idle()?;
         }
-        if options.seconds > 0.0 && options.rate > 0.0 && !self.given_up {
+        if options.seconds > 0.0 && options.rate > 0.0 && !self.overloaded {
             self.chat()?;
         }
-        if options.logins > 0 && self.target.name == "ich" && !self.given_up {
+        if options.logins > 0 && self.target.name == "ich" && !self.overloaded {
             self.logins()?;
         }
-        if options.drop_and_return && !self.given_up {
+        if options.drop_and_return && !self.overloaded {
             self.join("drop and return", (options.senders..options.clients).collect(), true)?;
         }
         self.end()?;
-        let Self { target, phases, faults, remarks, .. } = self;
-        Ok(Run { name: target.name, phases, faults, remarks })
+        let Self { target, phases, failures, remarks, .. } = self;
+        Ok(Run { name: target.name, phases, failures, remarks })
     }
 
-    /// `people` join, or come back; with `storm` as fast as they can, while those who are there chat.
-    fn join(&mut self, name: &'static str, people: Vec<usize>, storm: bool) -> Result<(), String> {
+    /// `clients` join or rejoin; with `storm` as fast as they can, while the senders chat.
+    fn join(&mut self, name: &'static str, clients: Vec<usize>, storm: bool) -> Result<(), String> {
         let window = Window::begin(&mut self.engine, &self.target);
         let chats = storm && self.options.rate > 0.0 && self.options.senders > 0;
-        self.engine.outstanding = if storm { self.options.outstanding } else { GENTLE_OUTSTANDING };
+        self.engine.outstanding = if storm { self.options.outstanding } else { GRADUAL_OUTSTANDING };
         if chats {
             self.engine.start_chat(self.options.rate)?;
         }
         let begun_ns = now_ns();
-        for some in people.chunks(DROPS_A_TURN) {
-            some.iter().for_each(|&person| self.engine.leave(person, false));
-            self.engine.turn(Duration::ZERO)?;
+        for chunk in clients.chunks(DROPS_PER_POLL) {
+            chunk.iter().for_each(|&client| self.engine.leave(client, false));
+            self.engine.poll_once(Duration::ZERO)?;
         }
-        self.engine.join(people.into_iter());
+        self.engine.join(clients.into_iter());
         let mut all_in_ns = None;
         let is_complete = self.completeness();
-        let quiet = self.until(name, QUIET_DEADLINE, |engine, now| {
+        let settled = self.run_until(name, SETTLE_DEADLINE, |engine, now| {
             if engine.joining() > 0 {
                 return false;
             }
             all_in_ns.get_or_insert(now);
-            now > engine.last_presence_ns + nanos(QUIET) && is_complete(engine)
+            now > engine.last_presence_ns + nanos(SETTLED_AFTER) && is_complete(engine)
         })?;
-        let quiet_ns = self.engine.last_presence_ns.saturating_sub(begun_ns);
+        let settled_ns = self.engine.last_presence_ns.saturating_sub(begun_ns);
         if chats {
             self.stop_chat(name)?;
         }
-        if !quiet {
-            self.given_up = true;
-            self.faults.push(format!("{name}: not everyone had everyone within {} s", QUIET_DEADLINE.as_secs()));
+        if !settled {
+            self.overloaded = true;
+            self.failures.push(format!(
+                "{name}: not every client had all users in its list within {} s",
+                SETTLE_DEADLINE.as_secs()
+            ));
         }
         let mut phase = Phase::new(name);
         let all_in = all_in_ns.map_or(f64::NAN, |ns| seconds(ns - begun_ns));
-        phase.add("all_in_seconds", "all upgraded after s", 2, all_in);
-        phase.add("quiet_seconds", "quiet after s", 2, if quiet { seconds(quiet_ns) } else { f64::NAN });
+        phase.add("all_in_seconds", "all joined after s", 2, all_in);
+        phase.add("quiet_seconds", "presence settled after s", 2, if settled { seconds(settled_ns) } else { f64::NAN });
         window.presence(&self.engine, &self.target, &mut phase);
         if chats {
             window.latency(&self.engine, &mut phase);
@@ -153,18 +160,18 @@ impl<'a> Scenario<'a> {
         Ok(())
     }
 
-    /// What tells that everybody has come, as far as the target lets one know.
+    /// The condition for "all have joined". A target without presence events shows only `users_online`.
     fn completeness(&self) -> fn(&Engine) -> bool {
-        if self.target.tells_presence {
-            |engine| engine.ledger.everyone_has_everyone()
+        if self.target.sends_presence {
+            |engine| engine.ledger.all_lists_complete()
         } else {
-            |engine| engine.ledger.everyone_is_live()
+            |engine| engine.ledger.all_live()
         }
     }
 
-    /// What a connection takes when nothing happens any more.
+    /// Measures the memory per connection while all clients are idle.
     fn memory(&mut self) -> Result<(), String> {
-        self.until("settling", SETTLE, |_, _| false)?;
+        self.run_until("settling", PAUSE, |_, _| false)?;
         let mut phase = Phase::new("memory");
         self.per_connection(&mut phase);
         self.phases.push(phase);
@@ -178,21 +185,21 @@ impl<'a> Scenario<'a> {
             let grown = |now: f64, before: f64| (now - before) / connections;
             phase.add(
                 "rss_kib_per_connection",
-                "resident KiB a connection",
+                "resident KiB per connection",
                 1,
                 grown(now.rss_kib, self.before.rss_kib),
             );
-            phase.add("threads_per_connection", "threads a connection", 3, grown(now.threads, self.before.threads));
+            phase.add("threads_per_connection", "threads per connection", 3, grown(now.threads, self.before.threads));
             phase.add("rss_mib", "resident MiB", 1, now.rss_kib / 1024.0);
-            phase.add("peak_rss_mib", "resident MiB at most so far", 1, now.peak_rss_kib / 1024.0);
+            phase.add("peak_rss_mib", "peak resident MiB so far", 1, now.peak_rss_kib / 1024.0);
         }
         let kernel_kib = (kernel_memory_kib() - self.kernel_before_kib) / connections;
-        phase.add("kernel_kib_per_connection", "kernel KiB a connection (with the client's end)", 1, kernel_kib);
+        phase.add("kernel_kib_per_connection", "kernel KiB per connection (both ends)", 1, kernel_kib);
     }
 
     fn idle(&mut self) -> Result<(), String> {
         let window = Window::begin(&mut self.engine, &self.target);
-        self.until("idle", Duration::from_secs_f64(self.options.idle), |_, _| false)?;
+        self.run_until("idle", Duration::from_secs_f64(self.options.idle), |_, _| false)?;
         let mut phase = Phase::new("idle");
         window.idle(&self.target, &mut phase);
         self.per_connection(&mut phase);
@@ -205,7 +212,7 @@ impl<'a> Scenario<'a> {
         self.engine.outstanding = self.options.outstanding;
         self.engine.start_chat(self.options.rate)?;
         let mut trickle = Trickle::new(self.options);
-        self.until("chat", self.options.chat(), |engine, now| {
+        self.run_until("chat", self.options.chat_length(), |engine, now| {
             trickle.step(engine, now);
             false
         })?;
@@ -214,8 +221,8 @@ impl<'a> Scenario<'a> {
         window.chat(&self.engine, &self.target, &mut phase);
         window.latency(&self.engine, &mut phase);
         if self.options.trickle > 0.0 {
-            phase.note("left_and_came_back", "left and came back", 0, trickle.done as f64);
-            self.engine.join(trickle.away.into_iter().map(|(_, person)| person));
+            phase.note("rejoined", "left and rejoined", 0, trickle.done as f64);
+            self.engine.join(trickle.away.into_iter().map(|(_, client)| client));
         }
         self.per_connection(&mut phase);
         self.phases.push(phase);
@@ -230,97 +237,100 @@ impl<'a> Scenario<'a> {
         }
         let thread = logins::start(self.target.addresses.clone(), self.options.logins)?;
         let limit = Duration::from_secs(60 + self.options.logins as u64);
-        let ended = self.until("logins", limit, |_, _| thread.is_finished())?;
+        let ended = self.run_until("logins", limit, |_, _| thread.is_finished())?;
         self.stop_chat("logins")?;
         if !ended {
             return Err(format!("{} logins did not end within {limit:?}", self.options.logins));
         }
-        let outcome = thread.join().map_err(|_| "the logins failed".to_owned())??;
+        let outcome = thread.join().map_err(|_| "the thread of the logins panicked".to_owned())??;
         if outcome.failed > 0 {
-            self.faults.push(format!("{} logins failed", outcome.failed));
+            self.failures.push(format!("{} logins failed", outcome.failed));
         }
         let mut phase = Phase::new("logins");
-        phase.note("logins_per_second", "logins a second", 1, outcome.a_second);
-        phase.note("bare_hashes_per_second", "bare argon2id hashes a second", 1, bare);
-        phase.note("share_of_bare", "share of that", 2, outcome.a_second / bare);
+        phase.note("logins_per_second", "logins per second", 1, outcome.per_second);
+        phase.note("bare_hashes_per_second", "bare argon2id hashes per second", 1, bare);
+        phase.note("ratio_to_bare_hashes", "ratio of logins to hashes", 2, outcome.per_second / bare);
         window.latency(&self.engine, &mut phase);
         self.phases.push(phase);
         Ok(())
     }
 
-    /// No more messages; waits until all that were sent have come.
+    /// Stops the chat and waits until every message has been received by every client.
     fn stop_chat(&mut self, part: &str) -> Result<(), String> {
         self.engine.stop_chat(false);
         let arrived =
-            self.until("arrival", ARRIVAL_DEADLINE, |engine, _| engine.ledger.lost_and_outstanding().1 == 0)?;
+            self.run_until("arrival", ARRIVAL_DEADLINE, |engine, _| engine.ledger.lost_and_outstanding().1 == 0)?;
         self.engine.stop_chat(arrived);
         if !arrived {
-            self.given_up = true;
+            self.overloaded = true;
             let (_, outstanding) = self.engine.ledger.lost_and_outstanding();
             let waited = ARRIVAL_DEADLINE.as_secs();
-            self.faults
-                .push(format!("{part}: {outstanding} deliveries had not come {waited} s after the last was sent"));
+            self.failures.push(format!(
+                "{part}: {outstanding} deliveries were missing {waited} s after the last message was sent"
+            ));
         }
         Ok(())
     }
 
-    /// Looks whether all is as it should be, and lets everybody go.
+    /// Checks all counts, then disconnects all clients.
     fn end(&mut self) -> Result<(), String> {
         self.engine.wake_slow();
-        let limit = if self.given_up { GIVEN_UP_DEADLINE } else { QUIET_DEADLINE };
+        let limit = if self.overloaded { OVERLOADED_DEADLINE } else { SETTLE_DEADLINE };
         let is_complete = self.completeness();
-        let quiet = self.until("last look", limit, |engine, now| {
-            engine.joining() == 0 && now > engine.last_event_ns + nanos(QUIET) && is_complete(engine)
+        let settled = self.run_until("final check", limit, |engine, now| {
+            engine.joining() == 0 && now > engine.last_event_ns + nanos(SETTLED_AFTER) && is_complete(engine)
         })?;
         let counts = self.engine.ledger.counts;
         let (lost, outstanding) = self.engine.ledger.lost_and_outstanding();
-        let wrong = if self.target.tells_presence { self.engine.ledger.wrong_lists() } else { 0 };
-        let cut: u64 = self.engine.cut.values().sum();
-        let mut phase = Phase::new("the whole run");
+        let wrong = if self.target.sends_presence { self.engine.ledger.wrong_lists() } else { 0 };
+        let disconnected: u64 = self.engine.disconnects.values().sum();
+        let mut phase = Phase::new("whole run");
         phase.note("messages_sent", "messages sent", 0, self.engine.ledger.sent() as f64);
         phase.note("deliveries", "deliveries", 0, counts.deliveries as f64);
         phase.note("presence_events", "joins and leaves delivered", 0, counts.presence_events as f64);
-        let faults = [
+        let failures = [
             ("lost", "lost", lost + outstanding),
-            ("doubled", "doubled", counts.doubled),
+            ("duplicated", "duplicated", counts.duplicated),
             ("reordered", "out of order", counts.reordered),
-            ("presence_faults", "wrong joins and leaves", counts.presence_faults),
-            ("wrong_lists", "people with a wrong list at the end", wrong),
-            ("cut", "cut, or not let in", cut),
+            ("presence_errors", "wrong joins or leaves", counts.presence_errors),
+            ("wrong_lists", "clients with a wrong list at the end", wrong),
+            ("disconnected", "disconnected, or could not join", disconnected),
             ("not_sent", "not sent by this tool", self.engine.unsent),
         ];
-        for (key, label, count) in faults {
+        for (key, label, count) in failures {
             phase.note(key, label, 0, count as f64);
             if count > 0 {
-                self.faults.push(format!("{label}: {count}"));
+                self.failures.push(format!("{label}: {count}"));
             }
         }
         if self.options.slow > 0 {
             phase.note(
-                "slow_cut",
-                "of those who never read, cut",
+                "slow_disconnects",
+                "clients that never read, disconnected",
                 0,
-                self.engine.slow_cut.values().sum::<u64>() as f64,
+                self.engine.slow_disconnects.values().sum::<u64>() as f64,
             );
         }
-        if !quiet {
-            self.faults.push("at the end not everyone had everyone".to_owned());
+        if !settled {
+            self.failures.push("at the end not every client had all users in its list".to_owned());
         }
-        let described = |book: &BTreeMap<String, u64>| {
-            book.iter().map(|(reason, count)| format!("{count} x {reason}")).collect::<Vec<_>>().join(", ")
+        let described = |reasons: &BTreeMap<String, u64>| {
+            reasons.iter().map(|(reason, count)| format!("{count} x {reason}")).collect::<Vec<_>>().join(", ")
         };
-        let books =
-            [("cut", &self.engine.cut), ("cut, never read", &self.engine.slow_cut), ("refused", &self.engine.refusals)];
-        let lines = books
-            .iter()
-            .filter(|(_, book)| !book.is_empty())
-            .map(|(what, book)| format!("{what}: {}", described(book)));
+        let lines = [
+            ("disconnected", &self.engine.disconnects),
+            ("never read, disconnected", &self.engine.slow_disconnects),
+            ("error frames", &self.engine.error_frames),
+        ]
+        .into_iter()
+        .filter(|(_, reasons)| !reasons.is_empty())
+        .map(|(what, reasons)| format!("{what}: {}", described(reasons)));
         self.remarks.extend(lines);
         if counts.foreign > 0 {
-            self.remarks.push(format!("{} events were about people who are not of this run", counts.foreign));
+            self.remarks.push(format!("{} events were about users that this run did not create", counts.foreign));
         }
-        (0..self.options.people()).for_each(|person| self.engine.leave(person, true));
-        self.until("leaving", SETTLE, |_, _| false)?;
+        (0..self.options.total_clients()).for_each(|client| self.engine.leave(client, true));
+        self.run_until("leaving", PAUSE, |_, _| false)?;
         if !self.target.pids.is_empty() {
             let left = Usage::of(&self.target.pids);
             phase.add("rss_mib_after_all_left", "resident MiB after all left", 1, left.rss_kib / 1024.0);
@@ -329,21 +339,22 @@ impl<'a> Scenario<'a> {
         Ok(())
     }
 
-    /// Lets the engine run until `done`, which is asked every few milliseconds, or for `limit`. Whether it was done.
-    fn until(
+    /// Runs the engine until `done` returns true (checked every 10 ms) or `limit` has passed. Returns whether it was
+    /// done.
+    fn run_until(
         &mut self,
         part: &str,
         limit: Duration,
         mut done: impl FnMut(&mut Engine, u64) -> bool,
     ) -> Result<bool, String> {
-        let (begun_ns, mut looked_ns, mut checked_ns) = (now_ns(), 0, now_ns());
+        let (begun_ns, mut done_checked_ns, mut alive_checked_ns) = (now_ns(), 0, now_ns());
         loop {
-            self.engine.turn(LOOK)?;
+            self.engine.poll_once(CHECK_INTERVAL)?;
             let now = now_ns();
-            if now < looked_ns + nanos(LOOK) {
+            if now < done_checked_ns + nanos(CHECK_INTERVAL) {
                 continue;
             }
-            looked_ns = now;
+            done_checked_ns = now;
             if done(&mut self.engine, now) {
                 return Ok(true);
             }
@@ -353,16 +364,17 @@ impl<'a> Scenario<'a> {
             if self.interrupted.load(Ordering::Relaxed) {
                 return Err("interrupted".to_owned());
             }
-            if now > checked_ns + 1_000_000_000 {
-                checked_ns = now;
+            if now > alive_checked_ns + 1_000_000_000 {
+                alive_checked_ns = now;
                 self.target.check_alive()?;
             }
             let (engine, name) = (&self.engine, self.target.name);
             self.progress.show(|| {
                 let p99 = engine.latency.quantile(0.99) as f64 / 1e6;
-                let (counts, cut) = (engine.ledger.counts, engine.cut.values().sum::<u64>());
+                let (counts, disconnected) = (engine.ledger.counts, engine.disconnects.values().sum::<u64>());
                 format!(
-                    "{name}, {part}: {} in, {} deliveries, {} joins and leaves delivered, p99 {p99:.1} ms, {cut} cut",
+                    "{name}, {part}: {} joined, {} deliveries, {} joins and leaves delivered, p99 {p99:.1} ms, \
+                     {disconnected} disconnected",
                     engine.open, counts.deliveries, counts.presence_events
                 )
             });
@@ -370,13 +382,15 @@ impl<'a> Scenario<'a> {
     }
 }
 
-/// People who leave and come back while others chat.
+/// The clients that leave and rejoin during a chat (`--trickle`).
 struct Trickle {
     begun_ns: u64,
     rate: f64,
     first: usize,
     last: usize,
+    /// Leaves so far.
     done: u64,
+    /// The time of leaving and the client, oldest first.
     away: VecDeque<(u64, usize)>,
 }
 
@@ -389,15 +403,15 @@ impl Trickle {
     fn step(&mut self, engine: &mut Engine, now: u64) {
         let due = (seconds(now - self.begun_ns) * self.rate) as u64;
         while self.done < due {
-            let person = self.first + self.done as usize % (self.last - self.first);
+            let client = self.first + self.done as usize % (self.last - self.first);
             self.done += 1;
-            if engine.is_open(person) {
-                engine.leave(person, true);
-                self.away.push_back((now, person));
+            if engine.is_open(client) {
+                engine.leave(client, true);
+                self.away.push_back((now, client));
             }
         }
-        while self.away.front().is_some_and(|(left_ns, _)| now > left_ns + nanos(AWAY)) {
-            engine.join(self.away.pop_front().map(|(_, person)| person).into_iter());
+        while self.away.front().is_some_and(|(left_ns, _)| now > left_ns + nanos(OFFLINE_TIME)) {
+            engine.join(self.away.pop_front().map(|(_, client)| client).into_iter());
         }
     }
 }

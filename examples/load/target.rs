@@ -1,4 +1,5 @@
-//! What is measured: the bare loop, the project's server with its settings for a measurement, or servers that run.
+//! The servers that are measured: the bare loop, instances started with the settings for a measurement, or servers that
+//! already run.
 
 use std::ffi::OsString;
 use std::io::{Read, Write};
@@ -10,7 +11,7 @@ use std::time::{Duration, Instant, SystemTime};
 use jsonwebtoken::{EncodingKey, Header};
 use serde_json::json;
 
-use crate::baseline::{BASELINE_ARGUMENT, SILENT_ARGUMENT};
+use crate::baseline::{BASELINE_ARGUMENT, NO_PRESENCE_ARGUMENT};
 use crate::history;
 use crate::options::Options;
 use crate::process::{Folder, Server};
@@ -19,42 +20,41 @@ use crate::wire;
 const READY_DEADLINE: Duration = Duration::from_secs(60);
 const TOKEN_SECONDS: u64 = 48 * 3600;
 
-/// Servers under load, ended with this value if this tool started them.
+/// The servers under load. Those that this tool started are stopped on drop.
 pub struct Target {
-    /// What the table calls it.
+    /// The name in the table.
     pub name: &'static str,
-    /// Where clients connect.
     pub addresses: Vec<SocketAddr>,
-    /// The processes, as far as they are known.
+    /// The process ids, as far as they are known.
     pub pids: Vec<u32>,
-    /// Those that this tool started.
+    /// The servers that this tool started.
     servers: Vec<Server>,
     secret: String,
     started_at: Option<Instant>,
-    /// Whether people are told who comes and goes.
-    pub tells_presence: bool,
-    /// From the start of the first of them until the last could be joined.
+    /// Whether clients receive `user_joined` and `user_left`.
+    pub sends_presence: bool,
+    /// Time from the start of the first server until all servers accept joins.
     pub ready_after: Option<Duration>,
 }
 
 impl Target {
-    /// The bare loop.
-    pub fn bare_loop(tells_presence: bool) -> Result<Self, String> {
+    /// Starts the bare loop.
+    pub fn bare_loop(sends_presence: bool) -> Result<Self, String> {
         let this = std::env::current_exe().map_err(|error| format!("cannot find this program: {error}"))?;
         let arguments: &[&str] =
-            if tells_presence { &[BASELINE_ARGUMENT] } else { &[BASELINE_ARGUMENT, SILENT_ARGUMENT] };
+            if sends_presence { &[BASELINE_ARGUMENT] } else { &[BASELINE_ARGUMENT, NO_PRESENCE_ARGUMENT] };
         let server = Server::start(&this, arguments, &[], None)?;
-        Ok(Self { tells_presence, ..Self::of_children("bare loop", vec![server], random_hex(32)?) })
+        Ok(Self { sends_presence, ..Self::from_children("bare loop", vec![server], random_hex(32)?) })
     }
 
-    /// The server that `options` name, ready for joins.
+    /// Starts the servers that `options` describe, or takes running ones, and waits until all accept joins.
     pub fn from_options(options: &Options) -> Result<Self, String> {
         let mut target = if options.connect.is_empty() {
             Self::start(options)?
         } else {
             let secret = options.secret.clone().unwrap_or_default();
             let (addresses, pids) = (options.connect.clone(), options.pids.clone());
-            Self { addresses, pids, ..Self::of_children("ich", Vec::new(), secret) }
+            Self { addresses, pids, ..Self::from_children("ich", Vec::new(), secret) }
         };
         target.wait_until_ready()?;
         target.ready_after = target.started_at.map(|at| at.elapsed());
@@ -64,7 +64,7 @@ impl Target {
     fn start(options: &Options) -> Result<Self, String> {
         let program = match &options.server {
             Some(path) => path.canonicalize().map_err(|error| format!("{}: {error}", path.display()))?,
-            None => own_server()?,
+            None => project_server()?,
         };
         let (secret, topic) = (random_hex(32)?, format!("ich-load-{}", random_hex(6)?));
         if let Some(brokers) = options.kafka.as_deref().filter(|_| options.history > 0) {
@@ -97,16 +97,16 @@ impl Target {
             settings.extend(options.database.iter().map(|url| ("ICH_DATABASE_URL", url.into())));
             servers.push(Server::start(&program, &[], &settings, Some(folder))?);
         }
-        Ok(Self { started_at: Some(started_at), ..Self::of_children("ich", servers, secret) })
+        Ok(Self { started_at: Some(started_at), ..Self::from_children("ich", servers, secret) })
     }
 
-    fn of_children(name: &'static str, servers: Vec<Server>, secret: String) -> Self {
+    fn from_children(name: &'static str, servers: Vec<Server>, secret: String) -> Self {
         let addresses = servers.iter().map(|server| server.address).collect();
         let pids = servers.iter().map(Server::pid).collect();
-        Self { name, addresses, pids, servers, secret, started_at: None, tells_presence: true, ready_after: None }
+        Self { name, addresses, pids, servers, secret, started_at: None, sends_presence: true, ready_after: None }
     }
 
-    /// A token with which `username` may join. A valid token is enough: no account stands behind it.
+    /// An access token for `username`. A join needs only a valid token, no account.
     pub fn token(&self, id: usize, username: &str) -> Result<String, String> {
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs());
         let claims = json!({ "id": id.to_string(), "username": username, "iss": "ich", "exp": now + TOKEN_SECONDS });
@@ -114,15 +114,15 @@ impl Target {
             .map_err(|error| format!("cannot sign a token: {error}"))
     }
 
-    /// A fault when a server that this tool started has ended.
+    /// Returns an error if a server that this tool started has exited.
     pub fn check_alive(&mut self) -> Result<(), String> {
         match self.servers.iter_mut().find_map(|server| (!server.is_alive()).then(|| server.last_lines())) {
-            Some(lines) => Err(format!("{} ended while it was under load; its last lines:\n{lines}", self.name)),
+            Some(lines) => Err(format!("{} exited under load; its last lines:\n{lines}", self.name)),
             None => Ok(()),
         }
     }
 
-    /// Tries to join each server until it is let in: one that waits for Kafka answers 503 first.
+    /// Tries to join each server until that succeeds. A server that is not ready answers 503.
     fn wait_until_ready(&self) -> Result<(), String> {
         let token = self.token(99_999, "load-probe")?;
         for &address in &self.addresses {
@@ -132,11 +132,11 @@ impl Target {
                 match answer {
                     Ok(101) => break,
                     Ok(401) => {
-                        return Err(format!("{address} refuses this tool's tokens: is the secret the right one?"));
+                        return Err(format!("{address} rejects the tokens of this tool: check --secret"));
                     }
                     _ if Instant::now() < deadline => std::thread::sleep(Duration::from_millis(10)),
-                    Ok(status) => return Err(format!("{address} answers a join with {status}, not with 101")),
-                    Err(error) => return Err(format!("{address} cannot be joined: {error}")),
+                    Ok(status) => return Err(format!("{address} answers a join with status {status} instead of 101")),
+                    Err(error) => return Err(format!("cannot join {address}: {error}")),
                 }
             }
         }
@@ -154,16 +154,17 @@ fn probe(address: SocketAddr, token: &str) -> std::io::Result<u16> {
             0 => return Err(std::io::ErrorKind::UnexpectedEof.into()),
             bytes => head.extend_from_slice(&buffer[..bytes]),
         }
-        if let Some((status, _)) = wire::answer_head(&head) {
+        if let Some((status, _)) = wire::response_head(&head) {
             return Ok(status);
         }
     }
 }
 
-/// The project's own server, as this example was built, built when it is missing or older than what it is made of.
-fn own_server() -> Result<PathBuf, String> {
+/// The path of the server in the build folder of this example. Builds the server if it is missing or older than its
+/// sources.
+fn project_server() -> Result<PathBuf, String> {
     let this = std::env::current_exe().map_err(|error| format!("cannot find this program: {error}"))?;
-    let profile = this.ancestors().nth(2).ok_or("this program is in no build folder; use --server")?;
+    let profile = this.ancestors().nth(2).ok_or("this program is not in a build folder: use --server")?;
     let (binary, sources) = (profile.join("ich"), Path::new(env!("CARGO_MANIFEST_DIR")));
     let built = modified(&binary);
     if built.is_none() || built < newest(&sources.join("src")).max(modified(&sources.join("Cargo.toml"))) {
@@ -171,7 +172,7 @@ fn own_server() -> Result<PathBuf, String> {
         let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
         cargo.args(["build", "--bin", "ich"]).args(release.then_some("--release")).current_dir(sources);
         eprintln!(
-            "the server is missing or older than its sources: cargo build{} --bin ich",
+            "the server is missing or older than its sources; running cargo build{} --bin ich",
             if release { " --release" } else { "" }
         );
         let status = cargo.status().map_err(|error| format!("cannot run cargo: {error}; use --server"))?;
@@ -180,7 +181,7 @@ fn own_server() -> Result<PathBuf, String> {
         }
     }
     if !binary.exists() {
-        return Err(format!("no server at {}; use --server", binary.display()));
+        return Err(format!("no server at {}: use --server", binary.display()));
     }
     Ok(binary)
 }

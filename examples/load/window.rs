@@ -1,4 +1,4 @@
-//! One part of a scenario as a stretch of time: what was used and delivered between its begin and its end.
+//! The measurement of one part of a scenario: CPU time and deliveries between its beginning and its end.
 
 use crate::clock::{now_ns, seconds};
 use crate::engine::Engine;
@@ -8,7 +8,7 @@ use crate::ledger::Counts;
 use crate::process::{Usage, machine_cpu_s};
 use crate::target::Target;
 
-/// Where a stretch began.
+/// The counters at the beginning of a part.
 pub struct Window {
     begun_ns: u64,
     server: Usage,
@@ -18,7 +18,7 @@ pub struct Window {
 }
 
 impl Window {
-    /// Begins one: from here on the latencies are its own.
+    /// Takes the counters and clears the latencies.
     pub fn begin(engine: &mut Engine, target: &Target) -> Self {
         engine.latency = Histogram::default();
         engine.lag_ns = 0;
@@ -35,7 +35,7 @@ impl Window {
         seconds(now_ns().saturating_sub(self.begun_ns)).max(1e-9)
     }
 
-    /// Seconds of CPU of the servers so far; no number when their processes are not known.
+    /// CPU seconds of the servers since the beginning; NaN if their process ids are unknown.
     fn server_cpu_s(&self, target: &Target) -> f64 {
         if target.pids.is_empty() { f64::NAN } else { Usage::of(&target.pids).cpu_s - self.server.cpu_s }
     }
@@ -44,14 +44,14 @@ impl Window {
         Usage::of_this_tool().cpu_s - self.tool.cpu_s
     }
 
-    /// How busy everything else kept this machine: figures taken beside much of that say little.
+    /// Adds the CPU use of all other processes. Figures taken on a busy machine are unreliable.
     fn others(&self, target: &Target, phase: &mut Phase) {
         let ours = self.tool_cpu_s() + self.server_cpu_s(target);
         let others = (machine_cpu_s() - self.machine_cpu_s - ours).max(0.0);
-        phase.note("others_cpu_percent", "CPU % of everything else here", 1, others * 100.0 / self.length_s());
+        phase.note("others_cpu_percent", "CPU % of other processes", 1, others * 100.0 / self.length_s());
     }
 
-    /// What joins and leaves cost.
+    /// Adds the cost of joins and leaves.
     pub fn presence(&self, engine: &Engine, target: &Target, phase: &mut Phase) {
         let events = engine.ledger.counts.presence_events - self.counts.presence_events;
         phase.add("server_cpu_seconds", "server CPU s", 2, self.server_cpu_s(target));
@@ -60,21 +60,21 @@ impl Window {
         phase.note("presence_events", "joins and leaves delivered", 0, events as f64);
     }
 
-    /// What messages cost.
+    /// Adds the cost of chat messages.
     pub fn chat(&self, engine: &Engine, target: &Target, phase: &mut Phase) {
         let deliveries = (engine.ledger.counts.deliveries - self.counts.deliveries) as f64;
-        // Until the last one came, not until that was noticed.
+        // Until the last event was received, not until the scenario noticed it.
         let length_s = seconds(engine.last_event_ns.saturating_sub(self.begun_ns)).max(1e-9);
         let server_cpu_s = self.server_cpu_s(target);
-        phase.add("cpu_us_per_delivery", "server CPU us a delivery", 2, server_cpu_s * 1e6 / deliveries.max(1.0));
-        phase.add("deliveries_per_second", "deliveries a second", 0, deliveries / length_s);
+        phase.add("cpu_us_per_delivery", "server CPU us per delivery", 2, server_cpu_s * 1e6 / deliveries.max(1.0));
+        phase.add("deliveries_per_second", "deliveries per second", 0, deliveries / length_s);
         phase.add("server_cpu_percent", "server CPU %", 1, server_cpu_s * 100.0 / length_s);
         phase.note("tool_cpu_percent", "this tool's CPU %", 1, self.tool_cpu_s() * 100.0 / length_s);
         self.others(target, phase);
         phase.note("length_seconds", "from the first sent to the last received s", 2, length_s);
     }
 
-    /// How long messages took.
+    /// Adds the latencies of chat messages, if there were any.
     pub fn latency(&self, engine: &Engine, phase: &mut Phase) {
         let latency = &engine.latency;
         if latency.count() == 0 {
@@ -84,14 +84,14 @@ impl Window {
         phase.note("lag_ms", "sent later than due, max ms", 2, engine.lag_ns as f64 / 1e6);
     }
 
-    /// What silence costs.
+    /// Adds the CPU use of the idle servers.
     pub fn idle(&self, target: &Target, phase: &mut Phase) {
         phase.add("cpu_percent", "server CPU %", 2, self.server_cpu_s(target) * 100.0 / self.length_s());
-        phase.note("seconds", "for s", 0, self.length_s());
+        phase.note("seconds", "length s", 0, self.length_s());
     }
 }
 
-/// Adds what `latency`, in nanoseconds, comes to.
+/// Adds the quantiles of `latency`, which is in nanoseconds.
 pub fn add_latencies(phase: &mut Phase, latency: &Histogram) {
     let ms = |ns: u64| ns as f64 / 1e6;
     phase.add("p50_ms", "sent to received p50 ms", 2, ms(latency.quantile(0.5)));

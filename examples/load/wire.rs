@@ -1,39 +1,34 @@
-//! The client's side of the websocket wire format: the upgrade, frames out (masked), frames in (not masked).
+//! The client side of the websocket wire format: upgrade request, masked frames to the server, unmasked frames from it.
 //!
-//! Only what a load tool needs, by hand, because every byte of every delivery passes here.
+//! Written by hand and limited to what the load tool needs, because every received byte passes through it.
 
-/// The key of every upgrade. It need not be random: nothing caches between this tool and the server.
+/// The key of every upgrade. It need not be random: there is no cache between this tool and the server.
 pub const WEBSOCKET_KEY: &str = "bG9hZC1sb2FkLWxvYWQhIQ==";
 
 const MASK: [u8; 4] = [0x5a, 0x17, 0xc3, 0x2e];
 
-/// What a frame is.
+/// The kinds of frames that this tool handles.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Opcode {
-    /// A whole text message.
+    /// An unfragmented text message.
     Text,
-    /// The other side ends the connection.
     Close,
-    /// To be answered with a pong of the same payload.
     Ping,
-    /// The answer to a ping.
     Pong,
-    /// Anything that the server has no reason to send: binary, pieces, reserved.
-    Odd,
+    /// A frame that the server should never send: binary, fragmented or reserved.
+    Unexpected,
 }
 
-/// One frame at the start of a buffer.
+/// A frame at the start of a buffer.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Frame<'a> {
-    /// What it is.
     pub opcode: Opcode,
-    /// What it carries.
     pub payload: &'a [u8],
-    /// How many bytes of the buffer it takes.
+    /// Length of the whole frame in bytes.
     pub length: usize,
 }
 
-/// The first frame in `bytes`, when all of it is there.
+/// The first frame in `bytes`. `None`: it is incomplete.
 pub fn first_frame(bytes: &[u8]) -> Option<Frame<'_>> {
     let (&[head, short], rest) = bytes.split_first_chunk::<2>()?;
     let (payload_at, payload_bytes) = match short & 0x7f {
@@ -48,20 +43,20 @@ pub fn first_frame(bytes: &[u8]) -> Option<Frame<'_>> {
         (0x88, 0) => Opcode::Close,
         (0x89, 0) => Opcode::Ping,
         (0x8a, 0) => Opcode::Pong,
-        _ => Opcode::Odd,
+        _ => Opcode::Unexpected,
     };
     Some(Frame { opcode, payload, length })
 }
 
-/// The code of a close frame's payload; 1005 when it has none.
+/// The code in the payload of a close frame; 1005 if there is none.
 pub fn close_code(payload: &[u8]) -> u16 {
     payload.first_chunk().map_or(1005, |code| u16::from_be_bytes(*code))
 }
 
-/// Appends one masked frame to `out`. Payloads longer than 64 KiB are not sent by this tool, and are cut there.
+/// Appends one masked frame to `out`. The payload is truncated to 65,535 bytes; this tool sends no longer ones.
 pub fn push_masked(out: &mut Vec<u8>, opcode: Opcode, payload: &[u8]) {
     out.push(match opcode {
-        Opcode::Text | Opcode::Odd => 0x81,
+        Opcode::Text | Opcode::Unexpected => 0x81,
         Opcode::Close => 0x88,
         Opcode::Ping => 0x89,
         Opcode::Pong => 0x8a,
@@ -77,7 +72,7 @@ pub fn push_masked(out: &mut Vec<u8>, opcode: Opcode, payload: &[u8]) {
     out.extend(payload[..usize::from(length)].iter().zip(MASK.iter().cycle()).map(|(byte, mask)| byte ^ mask));
 }
 
-/// The request that asks for the websocket.
+/// The HTTP request that joins the lobby.
 pub fn upgrade_request(host: &str, token: &str) -> Vec<u8> {
     format!(
         "GET /join HTTP/1.1\r\nHost: {host}\r\nAuthorization: Bearer {token}\r\nConnection: Upgrade\r\n\
@@ -86,8 +81,8 @@ pub fn upgrade_request(host: &str, token: &str) -> Vec<u8> {
     .into_bytes()
 }
 
-/// The head of an HTTP answer: its status, and where it ends, when all of it is there.
-pub fn answer_head(bytes: &[u8]) -> Option<(u16, usize)> {
+/// The status of an HTTP response and the length of its head. `None`: the head is incomplete.
+pub fn response_head(bytes: &[u8]) -> Option<(u16, usize)> {
     let end = bytes.windows(4).position(|four| four == b"\r\n\r\n")? + 4;
     let status =
         bytes.get(9..12).and_then(|digits| std::str::from_utf8(digits).ok()).and_then(|text| text.parse().ok());
@@ -99,7 +94,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn frames_of_every_length_form_are_read_whole_or_not_at_all() {
+    fn frames_of_every_length_encoding_are_parsed_only_when_complete() {
         for payload_bytes in [0_usize, 1, 125, 126, 65_535, 65_536] {
             let mut bytes = vec![0x81];
             match payload_bytes {
@@ -114,16 +109,16 @@ mod tests {
                 }
             }
             bytes.resize(bytes.len() + payload_bytes, b'a');
-            let frame = first_frame(&bytes).expect("the whole frame is there");
+            let frame = first_frame(&bytes).expect("a complete frame");
             assert_eq!((frame.opcode, frame.payload.len(), frame.length), (Opcode::Text, payload_bytes, bytes.len()));
             assert_eq!(first_frame(&bytes[..bytes.len() - 1]), None);
         }
     }
 
     #[test]
-    fn an_answer_is_read_once_its_head_has_ended() {
-        let answer = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n\r\nrest";
-        assert_eq!(answer_head(answer), Some((101, answer.len() - 4)));
-        assert_eq!(answer_head(&answer[..30]), None);
+    fn a_response_is_parsed_once_its_head_is_complete() {
+        let response = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n\r\nrest";
+        assert_eq!(response_head(response), Some((101, response.len() - 4)));
+        assert_eq!(response_head(&response[..30]), None);
     }
 }

@@ -1,5 +1,5 @@
--- The accounts. The *_key columns hold the email and the username with case folded by the server, so that both stores
--- agree on what is the same, whatever the collation of the database. The server knows the two constraints by name.
+-- The accounts. The *_key columns contain the email and the username after case folding by the server. So both stores
+-- use the same rule for equality, with any collation of the database. The server refers to both constraints by name.
 CREATE TABLE accounts (
     id            bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     email         text NOT NULL,

@@ -1,5 +1,5 @@
--- The accounts. The *_key columns hold the email and the username with case folded by the server, so that both stores
--- agree on what is the same. AUTOINCREMENT: an id is never given a second time, as tokens carry it.
+-- The accounts. The *_key columns contain the email and the username after case folding by the server. So both stores
+-- use the same rule for equality. AUTOINCREMENT: an id is never used again, because tokens contain it.
 CREATE TABLE accounts (
     id            INTEGER PRIMARY KEY AUTOINCREMENT,
     email         TEXT NOT NULL,

@@ -1,8 +1,8 @@
-//! Accounts in one SQLite file in the data folder: the store of a server that stands alone.
+//! [`SqliteStore`]: accounts in a SQLite file in the data folder, the store of a single instance.
 //!
-//! Called on the threads of [`Accounts`](super::Accounts). Two connections: one writes, one reads, so that a login never
-//! waits for a registration's `fsync`. Each is lent to one thread at a time. Other processes may have
-//! the same file open.
+//! Called on the threads of [`Accounts`](super::Accounts). One connection writes and another one reads, so that a login does
+//! not wait for the `fsync` of a registration. One thread at a time uses a connection. Other processes may have the same
+//! file open.
 
 use std::path::Path;
 use std::sync::Mutex;
@@ -15,10 +15,10 @@ use super::store::{Account, AccountStore, CreateError, NewAccount, StoreError, S
 use crate::sqlite::{self, OpenError, Schema};
 use crate::threads::lock;
 
-/// The file's name in the data folder.
-pub const FILE_NAME: &str = "accounts.sqlite3";
+/// In the data folder.
+const FILE_NAME: &str = "accounts.sqlite3";
 
-/// Waiting for a connection and then for the lock of another process: together within
+/// How long a call waits for the connection. With the `lock_timeout` below less than
 /// [`CALL_TIMEOUT`](super::store::CALL_TIMEOUT).
 const CONNECTION_TIMEOUT: Duration = Duration::from_millis(900);
 
@@ -30,18 +30,18 @@ const SCHEMA: Schema = Schema {
     open_timeout: Duration::from_secs(10),
 };
 
-/// Accounts in a file. Dropping it writes everything into the main file and closes it.
+/// See the module. Dropping it merges the write-ahead log into the file and closes the file.
 pub struct SqliteStore {
-    writer: Lent,
-    reader: Lent,
+    writer: ExclusiveConnection,
+    reader: ExclusiveConnection,
 }
 
-/// Opens the accounts in this folder; makes both when they are missing (mode 0700 and 0600), and brings the file's
-/// schema up to date.
+/// Opens the store in this folder, and migrates the schema. Creates the folder (mode 0700) and the file (mode 0600) if they
+/// are missing. Blocks for at most 10 seconds.
 ///
 /// # Errors
-/// [`StoreError::Unusable`] when the folder cannot be written, the file is not a database or is from a later version of
-/// this server; [`StoreError::Unavailable`] when another process keeps it locked. Both name the file.
+/// [`StoreError::Unusable`] if the folder cannot be written, or the file is not a database or is from a later version of
+/// this server. [`StoreError::Unavailable`] if another process keeps the file locked. The texts name the file.
 pub fn open(data_dir: &Path) -> Result<SqliteStore, StoreError> {
     let path = data_dir.join(FILE_NAME);
     let open = || {
@@ -55,7 +55,7 @@ pub fn open(data_dir: &Path) -> Result<SqliteStore, StoreError> {
         OpenError::Unavailable(text) => StoreError::Unavailable(text),
     })?;
     reader.pragma_update(None, "query_only", true).map_err(store_error)?;
-    Ok(SqliteStore { writer: Lent::new(writer), reader: Lent::new(reader) })
+    Ok(SqliteStore { writer: ExclusiveConnection::new(writer), reader: ExclusiveConnection::new(reader) })
 }
 
 impl AccountStore for SqliteStore {
@@ -72,7 +72,7 @@ impl AccountStore for SqliteStore {
     }
 }
 
-/// Who violates a constraint is asked while the write lock is held: nobody can come between.
+/// Finds out the violated constraint while the transaction holds the write lock, so that no other write comes between.
 fn insert(connection: &mut Connection, account: &NewAccount) -> rusqlite::Result<Result<i64, CreateError>> {
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
     let inserted = transaction
@@ -109,7 +109,7 @@ fn find(connection: &Connection, email_key: &str) -> rusqlite::Result<Option<Sto
         .optional()
 }
 
-/// Nearly all can pass (disk full, locked, I/O). SQLite's texts name tables and columns, never values.
+/// Most errors are temporary (disk full, locked, I/O). The texts of SQLite contain tables and columns, never values.
 fn store_error(error: rusqlite::Error) -> StoreError {
     if sqlite::is_damaged(&error) {
         StoreError::Unusable(format!("{FILE_NAME} is damaged: restore it from a backup: {error}"))
@@ -118,20 +118,21 @@ fn store_error(error: rusqlite::Error) -> StoreError {
     }
 }
 
-/// A connection that one thread at a time may have. Waiting for it has a deadline, which a mutex alone does not give:
-/// whoever holds the permit finds the mutex free.
-struct Lent {
+/// A connection that one thread at a time may use. A thread waits for the permit, with a deadline; then the mutex is free.
+/// A mutex alone has no deadline.
+struct ExclusiveConnection {
     connection: Mutex<Connection>,
+    /// The permit is the one message that this channel can hold.
     permit: Sender<()>,
     permits: Receiver<()>,
 }
 
-impl Lent {
+impl ExclusiveConnection {
     fn new(connection: Connection) -> Self {
         let (permit, permits) = bounded(1);
-        // There is room for one, and this is the one.
+        // Cannot fail: the channel is empty.
         let _ = permit.try_send(());
-        Lent { connection: Mutex::new(connection), permit, permits }
+        ExclusiveConnection { connection: Mutex::new(connection), permit, permits }
     }
 
     fn with<R>(&self, run: impl FnOnce(&mut Connection) -> R) -> Result<R, StoreError> {
@@ -139,13 +140,13 @@ impl Lent {
             .recv_timeout(CONNECTION_TIMEOUT)
             .map_err(|_| StoreError::Unavailable(format!("{FILE_NAME}: the disk is too slow")))?;
         let _permit = Permit(&self.permit);
-        // After a panic the connection is as good as before: its transaction was rolled back when it was dropped.
+        // After a panic the connection can still be used: the transaction was rolled back when it was dropped.
         let mut connection = lock(&self.connection);
         Ok(run(&mut connection))
     }
 }
 
-/// Gives itself back when it is dropped, also by a panic.
+/// Is released on drop, also after a panic.
 struct Permit<'a>(&'a Sender<()>);
 
 impl Drop for Permit<'_> {

@@ -1,160 +1,197 @@
-//! [`Reader`]: takes settings out of their texts, and gathers all that is wrong with them.
+//! [`Reader`]: parses the settings and collects all errors. Pure but for the files that [`super::files`] reads.
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
-use std::str::FromStr;
+use std::net::{IpAddr, Ipv4Addr};
+use std::num::NonZeroU32;
 use std::time::Duration;
 
+use super::kafka::KafkaSettings;
 use super::table::{SETTINGS, default_of};
-use super::{EventLogKind, LogFormat, Secret};
-use crate::event_log::kafka_settings::KafkaSettings;
+use super::{EventLogKind, LogFilter, LogFormat, Secret, kubernetes};
+use crate::accounts::{postgres, token};
 use crate::event_log::sqlite::Retention;
 
-/// Takes settings out of the values and gathers what is wrong with them.
+/// Parses the values and collects the errors in them. After an error, a method returns any value: it is never used.
 pub(super) struct Reader<'a> {
     pub(super) values: &'a BTreeMap<String, String>,
-    pub(super) faults: Vec<String>,
+    pub(super) errors: Vec<String>,
+    /// See [`Config::notes`](super::Config::notes).
+    pub(super) notes: Vec<String>,
+}
+
+/// How many characters of a value an error repeats.
+const SHOWN_CHARS_MAX: usize = 100;
+
+/// An error that repeats the value, unless the value may contain a password, as in `user:password@host`.
+pub(super) fn invalid(name: &str, value: &str, error: &str) -> String {
+    let shown: String = if value.contains('@') {
+        "(not shown)".into()
+    } else {
+        value.chars().take(SHOWN_CHARS_MAX).flat_map(char::escape_debug).collect()
+    };
+    format!("{name}={shown} {error}")
 }
 
 impl Reader<'_> {
     pub(super) fn check_names(&mut self) {
-        for name in self.values.keys().filter(|name| name.starts_with("ICH_")) {
-            // The names of the test suite may be in the environment of whoever starts a server beside it.
-            if !name.starts_with("ICH_TEST_") && !SETTINGS.iter().any(|setting| setting.name == name) {
-                self.faults.push(format!("{name} is not a setting: `ich --help` lists them"));
+        let mut ignored = Vec::new();
+        for (name, value) in self.values.iter().filter(|(name, _)| name.starts_with("ICH_")) {
+            // Variables of the test suite may be set in the environment of a server that is started beside it.
+            if name.starts_with("ICH_TEST_") || SETTINGS.iter().any(|setting| setting.name == name) {
+                continue;
             }
+            if kubernetes::is_service_variable(name, value) {
+                ignored.push(name.as_str());
+            } else {
+                self.errors.push(format!("{name} is not a setting: `ich --help` lists them"));
+            }
+        }
+        if !ignored.is_empty() {
+            self.notes.push(format!(
+                "ignored variables that Kubernetes sets for a Service (to avoid them, set enableServiceLinks: false in \
+                 the pod): {}",
+                ignored.join(", ")
+            ));
         }
     }
 
-    pub(super) fn fault(&mut self, name: &str, value: &str, what: &str) {
-        self.faults.push(format!("{name}={value} {what}"));
+    pub(super) fn error(&mut self, name: &str, value: &str, error: &str) {
+        self.errors.push(invalid(name, value, error));
     }
 
     pub(super) fn optional(&self, name: &str) -> Option<String> {
         self.values.get(name).filter(|value| !value.is_empty()).cloned()
     }
 
+    /// The value, or else the default.
     pub(super) fn text(&self, name: &str) -> String {
         self.optional(name).unwrap_or_else(|| default_of(name).to_owned())
     }
 
-    pub(super) fn parse<T: FromStr + Fallback>(&mut self, name: &str, what: &str) -> T {
-        let text = self.text(name);
-        text.parse().unwrap_or_else(|_| {
-            self.fault(name, &text, what);
-            T::FALLBACK
-        })
-    }
-
-    pub(super) fn number(&mut self, name: &str, least: u64, most: u64) -> u64 {
+    pub(super) fn number(&mut self, name: &str, min: u64, max: u64) -> u64 {
         let text = self.text(name);
         match text.parse() {
-            Ok(number) if (least..=most).contains(&number) => number,
+            Ok(number) if (min..=max).contains(&number) => number,
             _ => {
-                self.fault(name, &text, &format!("is not a whole number from {least} to {most}"));
-                least
+                self.error(name, &text, &format!("is not a whole number from {min} to {max}"));
+                min
             }
         }
     }
 
-    pub(super) fn size(&mut self, name: &str, least: u64, most: u64) -> usize {
-        usize::try_from(self.number(name, least, most)).unwrap_or(usize::MAX)
+    pub(super) fn size(&mut self, name: &str, min: u64, max: u64) -> usize {
+        usize::try_from(self.number(name, min, max)).unwrap_or(usize::MAX)
     }
 
-    pub(super) fn count(&mut self, name: &str, least: u64, most: u64) -> u32 {
-        u32::try_from(self.number(name, least, most)).unwrap_or(u32::MAX)
+    pub(super) fn count(&mut self, name: &str, min: u64, max: u64) -> u32 {
+        u32::try_from(self.number(name, min, max)).unwrap_or(u32::MAX)
+    }
+
+    /// A limit that 0 turns off. The one place that gives 0 this meaning.
+    pub(super) fn limit(&mut self, name: &str, max: u64) -> Option<NonZeroU32> {
+        NonZeroU32::new(self.count(name, 0, max))
+    }
+
+    pub(super) fn host(&mut self) -> IpAddr {
+        let text = self.text("ICH_HOST");
+        text.parse().unwrap_or_else(|_| {
+            self.error("ICH_HOST", &text, "is not an IP address, such as 0.0.0.0 or ::1");
+            Ipv4Addr::UNSPECIFIED.into()
+        })
+    }
+
+    pub(super) fn port(&mut self) -> u16 {
+        let text = self.text("ICH_PORT");
+        text.parse().unwrap_or_else(|_| {
+            let error = if kubernetes::is_service_address(&text) {
+                "is not a port: Kubernetes set it for a Service named ich; set ICH_PORT in the container, or \
+                 enableServiceLinks: false in the pod"
+            } else {
+                "is not a port, 0 to 65535"
+            };
+            self.error("ICH_PORT", &text, error);
+            0
+        })
     }
 
     pub(super) fn database_url(&mut self) -> Option<Secret> {
-        let url = self.optional("ICH_DATABASE_URL")?;
-        if !url.starts_with("postgres://") && !url.starts_with("postgresql://") {
-            // The value may hold a password: it is not repeated.
-            self.faults.push("ICH_DATABASE_URL does not begin with postgres://".into());
-        }
+        let url = self.secret("ICH_DATABASE_URL")?;
+        self.errors.extend(postgres::check_url(&url).err());
         Some(Secret(url))
     }
 
     pub(super) fn jwt_secret(&mut self) -> Option<Secret> {
-        let secret = self.optional("ICH_JWT_SECRET")?;
-        if secret.len() < 32 {
-            self.faults.push(
-                "ICH_JWT_SECRET is shorter than 32 bytes and could be guessed (make one with: openssl rand -base64 48)"
-                    .into(),
-            );
+        let secret = self.secret("ICH_JWT_SECRET")?;
+        if secret.len() < token::SECRET_BYTES_MIN {
+            self.errors.push(format!(
+                "ICH_JWT_SECRET is shorter than {} bytes and could be guessed (make one with: openssl rand -base64 48)",
+                token::SECRET_BYTES_MIN
+            ));
         }
         Some(Secret(secret))
     }
 
     pub(super) fn kafka(&mut self) -> Option<KafkaSettings> {
-        let replication_factor = self
-            .optional("ICH_KAFKA_REPLICATION_FACTOR")
-            .map(|_| i32::try_from(self.number("ICH_KAFKA_REPLICATION_FACTOR", 1, 32)).unwrap_or(1));
-        let one_of = |reader: &mut Self, name: &str, allowed: &[&str]| {
-            let value = reader.optional(name)?;
-            if !allowed.contains(&value.as_str()) {
-                reader.fault(name, &value, &format!("is not one of {}", allowed.join(", ")));
-            }
-            Some(value)
+        let Some(brokers) = self.optional("ICH_KAFKA_BROKERS") else {
+            self.refuse_kafka_settings_without_brokers();
+            return None;
         };
-        let protocols = ["plaintext", "ssl", "sasl_plaintext", "sasl_ssl"];
-        let mechanisms = ["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"];
-        let security_protocol = one_of(self, "ICH_KAFKA_SECURITY_PROTOCOL", &protocols);
-        let sasl_mechanism = one_of(self, "ICH_KAFKA_SASL_MECHANISM", &mechanisms);
-        let username = self.optional("ICH_KAFKA_USERNAME");
-        let password = self.optional("ICH_KAFKA_PASSWORD");
-        if security_protocol.as_deref().is_some_and(|protocol| protocol.starts_with("sasl"))
-            && (sasl_mechanism.is_none() || username.is_none() || password.is_none())
-        {
-            self.faults.push(
-                "ICH_KAFKA_SECURITY_PROTOCOL asks for SASL: set ICH_KAFKA_SASL_MECHANISM, ICH_KAFKA_USERNAME and \
-                 ICH_KAFKA_PASSWORD too"
-                    .into(),
-            );
-        }
-        let topic = self.text("ICH_KAFKA_TOPIC");
-        let topic_ok = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
-        if topic.len() > 249 || !topic.chars().all(topic_ok) {
-            self.fault("ICH_KAFKA_TOPIC", &topic, "is not a topic name: letters, digits, '.', '_', '-', at most 249");
-        }
-        let brokers = self.optional("ICH_KAFKA_BROKERS")?;
-        let is_address = |address: &str| {
-            address.trim().rsplit_once(':').is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok())
-        };
-        if !brokers.split(',').all(is_address) {
-            self.fault("ICH_KAFKA_BROKERS", &brokers, "is not host:port,host:port");
-        }
-        let ca_file = self.optional("ICH_KAFKA_CA_FILE");
-        Some(KafkaSettings {
+        // 0 is not valid, so the check below reports a text that is not a number, too.
+        let replication_factor =
+            self.optional("ICH_KAFKA_REPLICATION_FACTOR").map(|copies| copies.parse().unwrap_or(0));
+        let settings = KafkaSettings {
             brokers,
-            topic,
+            topic: self.text("ICH_KAFKA_TOPIC"),
             replication_factor,
-            security_protocol,
-            sasl_mechanism,
-            username,
-            password,
-            ca_file,
-        })
+            security_protocol: self.optional("ICH_KAFKA_SECURITY_PROTOCOL"),
+            sasl_mechanism: self.optional("ICH_KAFKA_SASL_MECHANISM"),
+            username: self.optional("ICH_KAFKA_USERNAME"),
+            password: self.secret("ICH_KAFKA_PASSWORD"),
+            ca_file: self.optional("ICH_KAFKA_CA_FILE"),
+        };
+        self.errors.extend(settings.errors());
+        if let Some(path) = &settings.ca_file {
+            self.check_certificates("ICH_KAFKA_CA_FILE", path);
+        }
+        Some(settings)
     }
 
-    /// Kafka where there are brokers, else SQLite, unless the setting names one.
+    /// Without brokers, the other settings have no effect, and the server would have a lobby of its own.
+    fn refuse_kafka_settings_without_brokers(&mut self) {
+        let set: Vec<&str> = SETTINGS
+            .iter()
+            .map(|setting| setting.name)
+            .filter(|name| name.starts_with("ICH_KAFKA_") && self.optional(name).is_some())
+            .collect();
+        if !set.is_empty() {
+            let (verb, them) = if set.len() == 1 { ("is", "it") } else { ("are", "them") };
+            self.errors.push(format!(
+                "ICH_KAFKA_BROKERS is not set, but {} {verb}: set ICH_KAFKA_BROKERS=host:port to use Kafka, or remove \
+                 {them} to keep the event log in the data folder",
+                set.join(", ")
+            ));
+        }
+    }
+
+    /// Kafka if there are brokers, else SQLite, unless the setting names one.
     pub(super) fn event_log(&mut self) -> EventLogKind {
         let has_brokers = self.optional("ICH_KAFKA_BROKERS").is_some();
         let named = self.optional("ICH_EVENT_LOG");
         match (named.as_deref(), has_brokers) {
-            (None, true) | (Some("kafka"), true) => EventLogKind::Kafka,
-            (None, false) | (Some("sqlite"), false) => EventLogKind::Sqlite,
+            (None | Some("kafka"), true) => EventLogKind::Kafka,
+            (None | Some("sqlite"), false) => EventLogKind::Sqlite,
             (Some("memory"), false) => EventLogKind::Memory,
             (Some("kafka"), false) => {
-                self.faults.push("ICH_EVENT_LOG=kafka needs ICH_KAFKA_BROKERS=host:port, which is not set".into());
+                self.errors.push("ICH_EVENT_LOG=kafka needs ICH_KAFKA_BROKERS=host:port, which is not set".into());
                 EventLogKind::Kafka
             }
             (Some(other @ ("sqlite" | "memory")), true) => {
-                self.faults
+                self.errors
                     .push(format!("ICH_EVENT_LOG={other} and ICH_KAFKA_BROKERS are both set: remove one of them"));
                 EventLogKind::Kafka
             }
             (Some(other), _) => {
-                self.fault("ICH_EVENT_LOG", other, "is not one of sqlite, memory, kafka");
+                self.error("ICH_EVENT_LOG", other, "is not one of sqlite, memory, kafka");
                 EventLogKind::Sqlite
             }
         }
@@ -167,6 +204,14 @@ impl Reader<'_> {
         }
     }
 
+    pub(super) fn log_filter(&mut self) -> LogFilter {
+        let text = self.text("ICH_LOG");
+        LogFilter::parse(&text).unwrap_or_else(|error| {
+            self.error("ICH_LOG", &text, &error);
+            LogFilter { levels: Vec::new(), containing: None }
+        })
+    }
+
     pub(super) fn origins(&mut self) -> Vec<String> {
         let text = self.text("ICH_ALLOWED_ORIGINS");
         let origins: Vec<String> =
@@ -174,7 +219,7 @@ impl Reader<'_> {
         for origin in &origins {
             let host = origin.strip_prefix("https://").or_else(|| origin.strip_prefix("http://"));
             if host.is_none_or(|host| host.is_empty() || host.contains('/')) {
-                self.fault("ICH_ALLOWED_ORIGINS", origin, "is not an origin, such as https://chat.example");
+                self.error("ICH_ALLOWED_ORIGINS", origin, "is not an origin, such as https://chat.example");
             }
         }
         origins
@@ -185,22 +230,9 @@ impl Reader<'_> {
             "text" => LogFormat::Text,
             "json" => LogFormat::Json,
             other => {
-                self.fault("ICH_LOG_FORMAT", other, "is not text or json");
+                self.error("ICH_LOG_FORMAT", other, "is not text or json");
                 LogFormat::Text
             }
         }
     }
-}
-
-/// What stands in for a value that could not be parsed; never used, as the fault ends the start.
-pub(super) trait Fallback {
-    const FALLBACK: Self;
-}
-
-impl Fallback for IpAddr {
-    const FALLBACK: Self = IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED);
-}
-
-impl Fallback for u16 {
-    const FALLBACK: Self = 0;
 }

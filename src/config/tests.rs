@@ -1,14 +1,14 @@
-//! What is read from settings, and what is said of those that are wrong.
+//! Valid settings, and the errors of invalid ones.
 
 use super::*;
 
-fn config(values: &[(&str, &str)]) -> Result<Config, Faults> {
+fn config(values: &[(&str, &str)]) -> Result<Config, InvalidSettings> {
     let values = values.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
     Config::from_values(&values, Vec::new())
 }
 
 #[test]
-fn the_defaults_are_sound_and_those_of_the_table() {
+fn the_defaults_are_valid() {
     let config = config(&[]).unwrap();
     assert_eq!((config.host.to_string().as_str(), config.port), ("0.0.0.0", 8080));
     assert_eq!(config.token_ttl, Duration::from_secs(24 * 3600));
@@ -17,8 +17,8 @@ fn the_defaults_are_sound_and_those_of_the_table() {
 }
 
 #[test]
-fn all_faults_are_reported_together() {
-    let Faults(faults) = config(&[
+fn all_errors_are_reported_together() {
+    let InvalidSettings(errors) = config(&[
         ("ICH_PORT", "80800"),
         ("ICH_HOST", "here"),
         ("ICH_PROT", "1"),
@@ -28,37 +28,62 @@ fn all_faults_are_reported_together() {
     ])
     .unwrap_err();
     for name in ["ICH_PORT=80800", "ICH_HOST=here", "ICH_PROT is not a setting", "ICH_JWT_SECRET", "xml", "DRAIN"] {
-        assert!(faults.iter().any(|fault| fault.contains(name)), "{name} in {faults:?}");
+        assert!(errors.iter().any(|error| error.contains(name)), "{name} in {errors:?}");
     }
-    assert_eq!(faults.len(), 6);
+    assert_eq!(errors.len(), 6);
 }
 
 #[test]
-fn no_fault_repeats_a_secret() {
-    let Faults(faults) =
+fn no_error_repeats_a_secret() {
+    let InvalidSettings(errors) =
         config(&[("ICH_JWT_SECRET", "hunter2"), ("ICH_DATABASE_URL", "mysql://me:hunter2@here/db")]).unwrap_err();
-    assert_eq!(faults.len(), 2);
-    assert!(!format!("{faults:?}").contains("hunter2"));
-    let good = config(&[("ICH_JWT_SECRET", "hunter2hunter2hunter2hunter2hunter2")]).unwrap();
-    assert!(!format!("{good:?}").contains("hunter2"));
+    assert_eq!(errors.len(), 2);
+    assert!(!format!("{errors:?}").contains("hunter2"));
+    let valid = config(&[("ICH_JWT_SECRET", "hunter2hunter2hunter2hunter2hunter2")]).unwrap();
+    assert!(!format!("{valid:?}").contains("hunter2"));
 }
 
 #[test]
 fn kafka_needs_a_secret_that_all_instances_share() {
-    let Faults(faults) = config(&[("ICH_KAFKA_BROKERS", "a:9092,b:9092")]).unwrap_err();
-    assert!(faults[0].contains("ICH_JWT_SECRET"));
+    let InvalidSettings(errors) = config(&[("ICH_KAFKA_BROKERS", "a:9092,b:9092")]).unwrap_err();
+    assert!(errors[0].contains("ICH_JWT_SECRET"));
     let secret = "0123456789abcdef0123456789abcdef";
     let config = config(&[("ICH_KAFKA_BROKERS", "a:9092,b:9092"), ("ICH_JWT_SECRET", secret)]).unwrap();
     assert_eq!(config.kafka.unwrap().topic, "ich-lobby");
 }
 
 #[test]
-fn an_empty_value_is_as_good_as_none() {
+fn an_empty_value_counts_as_not_set() {
     assert_eq!(config(&[("ICH_PORT", "")]).unwrap().port, 8080);
 }
 
 #[test]
-fn the_event_log_is_in_sqlite_unless_there_are_brokers_and_nothing_contradicts_that() {
+fn the_last_newline_of_a_file_is_not_part_of_the_secret() {
+    let path = std::env::temp_dir().join(format!("ich-config-secret-{}", std::process::id()));
+    let read = |bytes: &[u8]| {
+        std::fs::write(&path, bytes).unwrap();
+        config(&[("ICH_JWT_SECRET_FILE", path.to_str().unwrap())]).map(|config| config.jwt_secret.unwrap().0)
+    };
+    let secret = "0123456789 0123456789 0123456789";
+    for (end, kept) in [("", ""), ("\n", ""), ("\r\n", ""), ("\n\n", "\n"), (" \n", " ")] {
+        assert_eq!(read(format!("{secret}{end}").as_bytes()), Ok(format!("{secret}{kept}")), "{end:?}");
+    }
+    for bytes in [&b""[..], b"\n", b"\xFF23456789012345678901234567890123", &[b'x'; 20_000], b"too short\n"] {
+        assert!(read(bytes).is_err(), "{} bytes", bytes.len());
+    }
+    std::fs::remove_file(&path).unwrap();
+}
+
+#[test]
+fn a_value_with_a_password_in_it_is_not_repeated() {
+    let InvalidSettings(errors) =
+        config(&[("ICH_ALLOWED_ORIGINS", "ftp://me:hunter2@here"), ("ICH_PORT", "me:hunter2@here")]).unwrap_err();
+    assert_eq!(errors.len(), 2);
+    assert!(!format!("{errors:?}").contains("hunter2"));
+}
+
+#[test]
+fn the_event_log_is_in_sqlite_unless_there_are_brokers_and_contradictions_are_errors() {
     let brokers = ("ICH_KAFKA_BROKERS", "a:9092");
     let secret = ("ICH_JWT_SECRET", "0123456789abcdef0123456789abcdef");
     let kind = |values: &[(&str, &str)]| config(values).map(|config| config.event_log);
@@ -66,14 +91,14 @@ fn the_event_log_is_in_sqlite_unless_there_are_brokers_and_nothing_contradicts_t
     assert_eq!(kind(&[("ICH_EVENT_LOG", "memory")]), Ok(EventLogKind::Memory));
     assert_eq!(kind(&[brokers, secret]), Ok(EventLogKind::Kafka));
     assert_eq!(kind(&[brokers, secret, ("ICH_EVENT_LOG", "kafka")]), Ok(EventLogKind::Kafka));
-    for (values, what) in [
+    for (values, error) in [
         (&[("ICH_EVENT_LOG", "kafka")][..], "needs ICH_KAFKA_BROKERS"),
         (&[brokers, secret, ("ICH_EVENT_LOG", "sqlite")], "ICH_EVENT_LOG=sqlite and ICH_KAFKA_BROKERS are both set"),
         (&[brokers, secret, ("ICH_EVENT_LOG", "memory")], "ICH_EVENT_LOG=memory and ICH_KAFKA_BROKERS are both set"),
         (&[("ICH_EVENT_LOG", "disk")], "is not one of sqlite, memory, kafka"),
     ] {
-        let Err(Faults(faults)) = kind(values) else { panic!("{values:?}") };
-        assert!(faults.len() == 1 && faults[0].contains(what), "{faults:?}");
+        let Err(InvalidSettings(errors)) = kind(values) else { panic!("{values:?}") };
+        assert!(errors.len() == 1 && errors[0].contains(error), "{errors:?}");
     }
     let retention = config(&[("ICH_EVENT_LOG_MAX_MIB", "16")]).unwrap().event_log_retention;
     assert_eq!((retention.bytes, retention.age), (16 << 20, Duration::from_secs(24 * 3600)));

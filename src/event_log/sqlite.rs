@@ -37,7 +37,8 @@ use self::writer::Writer;
 use super::{AppendError, Appender, EventLog, codec};
 use crate::lobby::Record;
 use crate::sqlite;
-use crate::threads::{self, Stack};
+use crate::supervisor::Supervisor;
+use crate::threads::Stack;
 
 /// The file's name in the data folder.
 pub const FILE_NAME: &str = "events.sqlite3";
@@ -61,12 +62,13 @@ pub enum OpenError {
     Thread(#[from] io::Error),
 }
 
-/// Opens the log in this folder; makes both when they are missing (mode 0700 and 0600). A full disk or a file that
-/// another process keeps locked is no error here, but a log that does not answer yet.
+/// Opens the log in this folder. Creates the folder (mode 0700) and the file (mode 0600) if they are missing. A full disk
+/// or a file that another process keeps locked is not an error here, but a log that does not answer yet. `supervisor`
+/// starts the threads.
 ///
 /// # Errors
 /// See [`OpenError`].
-pub fn open(data_dir: &Path, retention: Retention) -> Result<EventLog, OpenError> {
+pub fn open(data_dir: &Path, retention: Retention, supervisor: &Supervisor) -> Result<EventLog, OpenError> {
     let file = Arc::new(LogFile::new(data_dir.join(FILE_NAME)));
     let opened = match sqlite::create_folder(data_dir).and_then(|()| file.open()) {
         Ok(opened) => Some(opened),
@@ -80,10 +82,13 @@ pub fn open(data_dir: &Path, retention: Retention) -> Result<EventLog, OpenError
     let wake = Arc::new(Wake::default());
     let (report, undelivered) = unbounded();
     // Opened now, so that the number of descriptors does not change later.
-    let checkpoints = Checkpoints::start(file.clone(), file.open().ok())?;
+    let checkpoints = Checkpoints::start(file.clone(), file.open().ok(), supervisor)?;
     let writer = Writer::new(file.clone(), opened, queue.clone(), wake.clone(), checkpoints, report, retention);
     let appender = SqliteAppender { queue, undelivered: undelivered.clone() };
-    threads::spawn("log-writer", Stack::Normal, move || writer.run())?;
+    supervisor.spawn("log-writer", Stack::Normal, move || {
+        writer.run();
+        Ok(())
+    })?;
     let skipped = Arc::new(AtomicU64::new(0));
     let reader = SqliteReader::new(file, wake, skipped.clone());
     Ok(EventLog { appender: Arc::new(appender), reader: Box::new(reader), undelivered, skipped })
@@ -112,8 +117,8 @@ impl Appender for SqliteAppender {
         self.queue.push(record, json)
     }
 
-    fn flush(&self, deadline: Instant) {
-        self.queue.wait_settled(deadline);
+    fn record_bytes_max(&self) -> usize {
+        RECORD_BYTES_MAX
     }
 }
 

@@ -1,4 +1,4 @@
-//! [`AppState`]: what all endpoints answer from. Shared by all connections, behind an `Arc`.
+//! [`AppState`]: the state that all endpoints use. Shared by all connections in an `Arc`.
 
 use std::sync::Arc;
 
@@ -7,25 +7,28 @@ use super::readiness::Readiness;
 use crate::accounts::{Accounts, Tokens};
 use crate::metrics::Metrics;
 use crate::publisher::Publisher;
+use crate::supervisor::Supervisor;
 
 /// The shared state of the HTTP side.
 pub(crate) struct AppState {
     pub(crate) accounts: Accounts,
     pub(crate) tokens: Tokens,
-    /// Limits the sessions of one user, by user id.
+    /// Limits the open sessions of each user, by user id.
     pub(crate) permits_per_user: Arc<Permits<Arc<str>>>,
     /// Knows whether the lobby can be joined.
     pub(crate) publisher: Arc<Publisher>,
+    /// Knows whether a thread has failed.
+    pub(crate) supervisor: Supervisor,
     pub(crate) metrics: Arc<Metrics>,
     /// Origins besides the server's own whose pages may join.
     pub(crate) allowed_origins: Vec<String>,
 }
 
 impl AppState {
-    /// Whether this instance can take users now. Never blocks.
+    /// Whether this instance is ready for users now. Never blocks.
     pub(crate) fn readiness(&self) -> Readiness {
         Readiness {
-            is_draining: self.publisher.is_draining(),
+            is_draining: self.publisher.is_draining() || self.supervisor.has_failed(),
             has_event_log: self.publisher.is_log_available(),
             has_accounts: self.accounts.is_ready(),
         }

@@ -1,36 +1,37 @@
-//! [`AwakeClock`]: time in which this process was running.
+//! [`AwakeClock`]: the time during which this process was running.
 
 use std::time::Duration;
 
-/// The most that counts of the time between two looks at the clock. They are at most a second apart while the process
-/// runs: more means that it was stopped (SIGSTOP, a suspended host), and that is not the log's silence.
+/// The most that counts of the time between two readings of the clock. They are at most a second apart while the
+/// process runs. A longer gap means that the process was stopped (SIGSTOP, a suspended host), not that the log was
+/// silent.
 const COUNTED_MAX: Duration = Duration::from_millis(1500);
 
-/// Time that stands still while the process does: never faster than the clock that it is advanced by.
+/// A clock that stands still while the process is stopped. It is never faster than the clock that it reads.
 #[derive(Debug)]
 pub(super) struct AwakeClock {
-    last_look: Duration,
+    last_reading: Duration,
     awake: Duration,
 }
 
 impl AwakeClock {
     pub fn new(now: Duration) -> Self {
-        AwakeClock { last_look: now, awake: Duration::ZERO }
+        AwakeClock { last_reading: now, awake: Duration::ZERO }
     }
 
-    /// Looks at the clock.
+    /// Takes a reading of the clock.
     pub fn advance(&mut self, now: Duration) {
         self.awake = self.at(now);
-        self.last_look = self.last_look.max(now);
+        self.last_reading = self.last_reading.max(now);
     }
 
-    /// The time as of the last look.
+    /// The time at the last reading.
     pub fn now(&self) -> Duration {
         self.awake
     }
 
-    /// The time at `now`, without a look.
+    /// The time at `now`, without taking a reading.
     pub fn at(&self, now: Duration) -> Duration {
-        self.awake + now.saturating_sub(self.last_look).min(COUNTED_MAX)
+        self.awake + now.saturating_sub(self.last_reading).min(COUNTED_MAX)
     }
 }

@@ -1,62 +1,62 @@
 //! [`Bootstrap`]: how far back an instance must read before its state is exact.
 //!
-//! The log thread of a starting instance owns one for each span that it reads. It decides nothing itself: whoever
-//! reads asks [`Bootstrap::is_exact`] at the end of the span, and widens the span when the answer is no. When the
-//! whole log has been read and the answer is still no (retention has cut it), the instance goes on live: it beats, so
-//! the answer becomes yes some beats later. Once yes it stays so, and the `Bootstrap` can be dropped.
+//! The log thread of a starting instance has one for each span that it reads. At the end of the span it calls
+//! [`Bootstrap::is_exact`], and reads a wider span if the answer is no. If the whole log was read and the answer is
+//! still no, because retention has deleted its beginning, the instance begins to work all the same: its own heartbeats
+//! make the state exact some seconds later. Once exact, the state stays exact, and the `Bootstrap` can be dropped.
 //!
-//! Why it is exact then: an instance that was heard before the span only would have been lost to the beats in it, so
-//! all that count were heard in it; and since each has had a roster in it, all its sessions are known. What two
-//! replicas know of each instance follows from what was heard of it, so the two agree.
+//! Why the state is exact: an instance with records before the span only was lost to the heartbeats in the span, so
+//! every instance that counts has records in it; and since each has a roster in it, all its sessions are known. The
+//! state of each instance follows from its records in the span, so two replicas agree.
 
 use std::collections::BTreeMap;
 
 use super::record::{Body, InstanceId, Record};
-use super::state::{LEASE_BEATS, Lobby};
+use super::state::{LEASE_HEARTBEATS, Lobby};
 
-/// How many records before the end are read at first.
+/// The length of the first span, in records before the end of the log.
 pub const FIRST_SPAN_RECORDS: u64 = 4096;
-/// How many times wider the next span is when one was not enough.
+/// Each span is so many times longer than the one before.
 pub const WIDEN_TIMES: u64 = 4;
 
-/// The beats of one instance that a span needs. Two more than the lease, because a producer's retry can put a record
-/// twice into the log, the first time before the span: such a beat seems new to one who did not read the first. Two
-/// beats later, all that it was counted against have either been heard again or are being lost to real beats.
-pub(super) const BEATS_NEEDED: u32 = LEASE_BEATS + 2;
+/// The heartbeats of one instance that a span has to have. They are two more than the lease, because a producer's retry
+/// can put a record into the log twice, the first time before the span: the second one then seems new. Two heartbeats
+/// later, each instance that it was counted against either has a newer record or is lost to other heartbeats.
+pub(super) const HEARTBEATS_NEEDED: u32 = LEASE_HEARTBEATS + 2;
 
-/// Watches one span of the log being replayed into an empty [`Lobby`].
+/// Observes the replay of one span of the log into an empty [`Lobby`].
 #[derive(Debug, Clone)]
 pub struct Bootstrap {
     from_the_beginning: bool,
-    beats: BTreeMap<InstanceId, Beats>,
+    heartbeats: BTreeMap<InstanceId, Heartbeats>,
     is_long_enough: bool,
 }
 
 #[derive(Debug, Clone, Default)]
-struct Beats {
+struct Heartbeats {
     last_n: u64,
     count: u32,
 }
 
 impl Bootstrap {
-    /// A new span. `from_the_beginning`: it starts at the first record there ever was.
+    /// A new span. `from_the_beginning`: it starts with the first record that was ever appended.
     #[must_use]
     pub fn new(from_the_beginning: bool) -> Self {
-        Bootstrap { from_the_beginning, beats: BTreeMap::new(), is_long_enough: false }
+        Bootstrap { from_the_beginning, heartbeats: BTreeMap::new(), is_long_enough: false }
     }
 
-    /// The next record of the span, after it was applied to the lobby.
+    /// To be called with each record of the span, after it was applied to the lobby.
     pub fn on_record(&mut self, record: &Record) {
-        let Body::Beat { n } = record.body else { return };
-        let beats = self.beats.entry(record.from).or_default();
-        if n > beats.last_n {
-            beats.last_n = n;
-            beats.count += 1;
-            self.is_long_enough |= beats.count >= BEATS_NEEDED;
+        let Body::Heartbeat { n } = record.body else { return };
+        let heartbeats = self.heartbeats.entry(record.from).or_default();
+        if n > heartbeats.last_n {
+            heartbeats.last_n = n;
+            heartbeats.count += 1;
+            self.is_long_enough |= heartbeats.count >= HEARTBEATS_NEEDED;
         }
     }
 
-    /// Whether the state built from this span is the state that all of the log would have given.
+    /// Whether the state of this span equals the state of the whole log.
     #[must_use]
     pub fn is_exact(&self, lobby: &Lobby) -> bool {
         self.from_the_beginning || (self.is_long_enough && lobby.is_every_instance_member())

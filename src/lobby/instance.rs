@@ -1,63 +1,63 @@
-//! [`Instance`]: what one running process has to append, and when.
+//! [`Instance`]: which records one process has to append, and when.
 //!
-//! The server owns one behind a mutex; session threads and the log thread call it. Whoever calls appends the records
-//! that come out of it in their order, **under the same lock**, for the numbers in them are given here and the order
-//! of the log must be theirs. A record that the log refuses is reported with [`Instance::on_undelivered`] (its number
-//! is used up all the same: gaps do no harm). It must never do I/O or look at a clock.
+//! The publisher owns it behind a mutex; session threads and the log thread call it. The caller appends the returned
+//! records in their order, **under the same lock**: they are numbered here, and the order of the log must be that of
+//! the numbers. If the log refuses a record, the caller calls [`Instance::on_undelivered`]; its number is not used
+//! again, and the gap does no harm. An instance must never do I/O or read a clock.
 //!
-//! `now` in these calls is the time since any fixed moment; it never goes backwards.
+//! `now` is the time since any fixed moment; it never goes backwards.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::awake::AwakeClock;
-use super::bootstrap::BEATS_NEEDED;
+use super::bootstrap::HEARTBEATS_NEEDED;
 use super::record::{Body, InstanceId, Record, SessionId, User};
 use super::roster::{self, Sessions};
-use super::state::{LEASE_BEATS, Lobby};
+use super::state::{LEASE_HEARTBEATS, Lobby};
 
-/// The most that one record of a roster takes on the log, in production. Kafka takes 1 MB a record by default.
+/// The largest record of a roster, in bytes on the log. Kafka accepts records of 1 MB by default.
 pub const ROSTER_BYTES_MAX: usize = 256 * 1024;
 
-/// From one beat to the next, at least; and between two tries of anything else.
+/// The least time between two heartbeats, between two rosters, and between two attempts to append a `bye`.
 const INTERVAL: Duration = Duration::from_secs(1);
-/// From one heartbeat to the next of an idle instance, which must not write to the disk every second.
+/// The time between two heartbeats of an idle instance, which must not write to the disk every second.
 const IDLE_INTERVAL: Duration = Duration::from_secs(12);
 const STALLED_AFTER: Duration = Duration::from_secs(3);
 const DOWN_AFTER: Duration = Duration::from_secs(30);
-/// A roster goes out with every so many beats, whatever has been said before: it heals what nobody noticed.
-const BEATS_PER_ROSTER: u64 = LEASE_BEATS as u64;
+/// A roster goes out with every tenth heartbeat even if nothing is known to be wrong: it repairs unnoticed differences.
+const HEARTBEATS_PER_ROSTER: u64 = LEASE_HEARTBEATS as u64;
 
-/// Whether this instance can serve, as its own beats tell.
+/// Whether this instance can serve, judged by its own heartbeats.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Health {
-    /// Its roster and first beat did not come back yet.
+    /// Its first roster and heartbeat were not read back yet.
     Starting,
-    /// It reads what it appends, and what it appends counts.
+    /// It is a member, and reads back what it appends.
     Ready,
-    /// Nothing came back for 3 s, or it has been lost and is not back yet: no new joins, and sends are answered with
-    /// an error.
+    /// No heartbeat was read back for 3 s, or it was lost and is not a member again yet: joins are refused, and
+    /// messages are answered with an error.
     Stalled,
-    /// Nothing came back for 30 s: its sessions go elsewhere.
+    /// No heartbeat was read back for 30 s: its sessions are closed, so that the clients join another instance.
     Down,
 }
 
-/// How far a graceful stop is.
+/// The phases of a graceful stop.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Phase {
     Serving,
-    /// [`Instance::stop`] was called, and sessions are still open. It goes on beating, so that their people stay.
+    /// [`Instance::stop`] was called, and sessions are still open. It still sends heartbeats, so that their users stay.
     Draining,
-    /// A `bye` is to be appended, or, with the `seq` of it, to come back.
+    /// A `bye` has to be appended; or it is in flight, with this `seq`.
     Bye {
         last: bool,
-        outstanding: Option<u64>,
+        in_flight: Option<u64>,
     },
     Stopped,
 }
 
-/// The protocol's side of one process.
+/// The records of one process: numbers them, and knows which are due.
 #[derive(Debug)]
 pub struct Instance {
     id: InstanceId,
@@ -67,30 +67,30 @@ pub struct Instance {
     sessions: Sessions,
     phase: Phase,
 
-    /// The parts of the roster that is on its way.
-    roster_outstanding: BTreeSet<u64>,
+    /// The `seq` of each part of the roster in flight.
+    roster_in_flight: BTreeSet<u64>,
     is_roster_due: bool,
     roster_not_before: Duration,
 
-    beats: u64,
-    /// The number of the beat that is on its way, and when it was sent.
-    beat_outstanding: Option<(u64, Duration)>,
-    beat_not_before: Duration,
-    /// When the first beat was sent of those that are not answered by any that came back.
+    heartbeats: u64,
+    /// The `seq` of the heartbeat in flight, and when it was appended.
+    heartbeat_in_flight: Option<(u64, Duration)>,
+    heartbeat_not_before: Duration,
+    /// When the first heartbeat was appended since the last one that was read back.
     unanswered_since: Option<Duration>,
     bye_not_before: Duration,
 
-    /// As of the last call that showed the lobby.
+    /// As of the last call with the lobby.
     is_member: bool,
     has_been_member: bool,
-    has_heard_beat: bool,
+    has_read_heartbeat: bool,
     /// The log knows no other instance.
     is_alone: bool,
 }
 
 impl Instance {
-    /// A new incarnation. When the reader had to begin anew, a new one is made too: what the old one has on its way
-    /// may have been skipped, and would be waited for in vain.
+    /// A new incarnation. When the log has to be read anew, a new incarnation begins too: records of the old one in
+    /// flight may have been skipped, and the old one would wait for them for ever.
     #[must_use]
     pub fn new(id: InstanceId, roster_bytes_max: usize, now: Duration) -> Self {
         Instance {
@@ -100,31 +100,36 @@ impl Instance {
             next_seq: 1,
             sessions: Sessions::new(),
             phase: Phase::Serving,
-            roster_outstanding: BTreeSet::new(),
+            roster_in_flight: BTreeSet::new(),
             is_roster_due: true,
             roster_not_before: Duration::ZERO,
-            beats: 0,
-            beat_outstanding: None,
-            beat_not_before: Duration::ZERO,
+            heartbeats: 0,
+            heartbeat_in_flight: None,
+            heartbeat_not_before: Duration::ZERO,
             unanswered_since: None,
             bye_not_before: Duration::ZERO,
             is_member: false,
             has_been_member: false,
-            has_heard_beat: false,
+            has_read_heartbeat: false,
             is_alone: false,
         }
     }
 
-    /// This incarnation's id.
+    /// Sets the largest size of one part of a roster, in bytes of its sessions. A part has at least one session.
+    pub fn limit_roster_bytes(&mut self, bytes_max: usize) {
+        self.roster_bytes_max = bytes_max;
+    }
+
+    /// The id of this incarnation.
     #[must_use]
     pub fn id(&self) -> InstanceId {
         self.id
     }
 
-    /// A session opened: the record to append; none when the instance stops. The id must be a new one.
+    /// A session opened. Returns the record to append; `None` when the instance stops. `session` must be a new id.
     ///
-    /// While the instance is no member the record is void, and the roster that follows carries the session. Either
-    /// way the session is in force once [`Lobby::sessions_of`] has it.
+    /// While the instance is not a member, the lobby ignores the record, and the next roster reports the session. In
+    /// both cases the session is effective when [`Lobby::sessions_of`] has it.
     pub fn open_session(&mut self, session: SessionId, user: User, at: Arc<str>) -> Option<Record> {
         if self.phase != Phase::Serving {
             return None;
@@ -133,52 +138,52 @@ impl Instance {
         Some(self.record(at, Body::Joined { session, user }))
     }
 
-    /// A session closed: the record to append; none when the session is not known or the instance stops.
+    /// A session closed. Returns the record to append; `None` when the session is unknown or the instance stops.
     pub fn close_session(&mut self, session: SessionId, at: Arc<str>) -> Option<Record> {
         self.sessions.remove(&session)?;
         (self.phase == Phase::Serving).then(|| self.record(at, Body::Left { session }))
     }
 
-    /// A client said something: the record to append; none when the session is not known.
+    /// A client sent a message. Returns the record to append; `None` when the session is unknown.
     ///
-    /// It can come back void, without an [`super::Event`], when the instance was lost meanwhile. The client has to be
-    /// told then, just as when it is undelivered.
+    /// If the instance is lost while the record is in flight, the lobby ignores it, and it becomes no [`super::Event`].
+    /// The client has to get an error then, as for an undelivered record.
     pub fn say(&mut self, session: SessionId, text: Arc<str>, id: Option<Arc<str>>, at: Arc<str>) -> Option<Record> {
         let is_open = self.sessions.contains_key(&session);
         is_open.then(|| self.record(at, Body::Said { session, text, id }))
     }
 
-    /// A record of this instance came back out of the log and was applied to `lobby`.
+    /// A record of this incarnation was read from the log and applied to `lobby`.
     pub fn on_own_record(&mut self, record: &Record, lobby: &Lobby, now: Duration) {
         self.clock.advance(now);
-        self.look_at(lobby);
+        self.observe(lobby);
         match record.body {
             Body::Roster { .. } => {
-                self.roster_outstanding.remove(&record.seq);
+                self.roster_in_flight.remove(&record.seq);
             }
-            Body::Beat { .. } => self.on_beat_back(record.seq),
-            Body::Bye { last } => self.on_bye_back(last, lobby),
+            Body::Heartbeat { .. } => self.on_heartbeat_read(record.seq),
+            Body::Bye { last } => self.on_bye_read(last, lobby),
             Body::Joined { .. } | Body::Left { .. } | Body::Said { .. } => {}
         }
     }
 
-    fn on_beat_back(&mut self, seq: u64) {
-        self.has_heard_beat = true;
-        if self.beat_outstanding.is_some_and(|(outstanding, _)| outstanding == seq) {
-            self.beat_outstanding = None;
+    fn on_heartbeat_read(&mut self, seq: u64) {
+        self.has_read_heartbeat = true;
+        if self.heartbeat_in_flight.is_some_and(|(in_flight, _)| in_flight == seq) {
+            self.heartbeat_in_flight = None;
         }
-        // One that had been handed back as undelivered, and yet was in the log, answers for the time before it only.
-        self.unanswered_since = self.beat_outstanding.map(|(_, sent)| sent);
+        // A heartbeat that was reported undelivered but is in the log acknowledges only the time before it.
+        self.unanswered_since = self.heartbeat_in_flight.map(|(_, sent)| sent);
     }
 
-    fn on_bye_back(&mut self, last: bool, lobby: &Lobby) {
+    fn on_bye_read(&mut self, last: bool, lobby: &Lobby) {
         let Phase::Bye { last: awaited, .. } = self.phase else { return };
         if last {
             self.phase = Phase::Stopped;
         } else if !awaited {
-            // Of several that stop at once, only the one whose `bye` is last in the log sees this.
+            // Of several instances that stop at once, only the one whose `bye` is the last in the log finds this.
             let is_alone = lobby.every_member_said_bye();
-            self.phase = if is_alone { Phase::Bye { last: true, outstanding: None } } else { Phase::Stopped };
+            self.phase = if is_alone { Phase::Bye { last: true, in_flight: None } } else { Phase::Stopped };
             self.bye_not_before = Duration::ZERO;
         }
     }
@@ -191,58 +196,59 @@ impl Instance {
         }
         match record.body {
             Body::Roster { .. } => {
-                self.roster_outstanding.remove(&record.seq);
+                self.roster_in_flight.remove(&record.seq);
                 self.is_roster_due = true;
             }
             Body::Joined { .. } | Body::Left { .. } => self.is_roster_due = true,
-            Body::Beat { .. } => {
-                if self.beat_outstanding.is_some_and(|(outstanding, _)| outstanding == record.seq) {
-                    self.beat_outstanding = None;
+            Body::Heartbeat { .. } => {
+                if self.heartbeat_in_flight.is_some_and(|(in_flight, _)| in_flight == record.seq) {
+                    self.heartbeat_in_flight = None;
                 }
             }
             Body::Bye { .. } => {
-                if let Phase::Bye { outstanding, .. } = &mut self.phase
-                    && *outstanding == Some(record.seq)
+                if let Phase::Bye { in_flight, .. } = &mut self.phase
+                    && *in_flight == Some(record.seq)
                 {
-                    *outstanding = None;
+                    *in_flight = None;
                 }
             }
-            // Its client is told; the state has nothing to heal.
+            // The caller sends an error to the client. The state is not affected.
             Body::Said { .. } => {}
         }
     }
 
-    /// What is due now, to be appended in this order. `lobby`: the state at the offset read so far.
+    /// Returns the records that are due now, to be appended in this order. `lobby` is the state at the offset that was
+    /// read so far.
     ///
-    /// Call it after every poll of the log, and at the latest when [`Instance::next_tick`] says; not while a span is
-    /// replayed, when the lobby is not of the present.
+    /// To be called after every poll of the log, and not later than [`Instance::next_tick`] says; but not during a
+    /// replay, when the lobby is a past one.
     pub fn tick(&mut self, lobby: &Lobby, at: &Arc<str>, now: Duration) -> Vec<Record> {
         self.clock.advance(now);
-        self.look_at(lobby);
+        self.observe(lobby);
         let now = self.clock.now();
         let is_due = |at: Option<Duration>| at.is_some_and(|at| now >= at);
         let mut records = Vec::new();
         if self.is_drained() {
-            self.phase = Phase::Bye { last: false, outstanding: None };
+            self.phase = Phase::Bye { last: false, in_flight: None };
         }
         let is_heartbeat_due = is_due(self.heartbeat_at());
         if is_heartbeat_due {
-            self.beats += 1;
-            self.is_roster_due |= self.beats.is_multiple_of(BEATS_PER_ROSTER);
+            self.heartbeats += 1;
+            self.is_roster_due |= self.heartbeats.is_multiple_of(HEARTBEATS_PER_ROSTER);
         }
         if is_due(self.roster_at()) {
-            self.append_roster(at, &mut records);
+            self.add_roster(at, &mut records);
         }
         if is_heartbeat_due {
-            self.append_heartbeat(at, &mut records);
+            self.add_heartbeat(at, &mut records);
         }
         if is_due(self.bye_at()) {
-            self.append_bye(at, &mut records);
+            self.add_bye(at, &mut records);
         }
         records
     }
 
-    fn look_at(&mut self, lobby: &Lobby) {
+    fn observe(&mut self, lobby: &Lobby) {
         self.is_member = lobby.is_member(self.id);
         self.has_been_member |= self.is_member;
         self.is_alone = lobby.is_alone(self.id);
@@ -252,34 +258,34 @@ impl Instance {
     /// roster is due: it would report as gone the users whose sessions were closed without a `left`.
     fn roster_at(&self) -> Option<Duration> {
         let is_due = self.phase == Phase::Serving && (self.is_roster_due || !self.is_member);
-        (is_due && self.roster_outstanding.is_empty()).then_some(self.roster_not_before)
+        (is_due && self.roster_in_flight.is_empty()).then_some(self.roster_not_before)
     }
 
     /// When a heartbeat has to be appended; none while one is in flight, and after the last session was closed.
     fn heartbeat_at(&self) -> Option<Duration> {
         let is_alive = matches!(self.phase, Phase::Serving | Phase::Draining);
         let extra = if self.is_idle() { IDLE_INTERVAL - INTERVAL } else { Duration::ZERO };
-        (is_alive && self.beat_outstanding.is_none()).then_some(self.beat_not_before + extra)
+        (is_alive && self.heartbeat_in_flight.is_none()).then_some(self.heartbeat_not_before + extra)
     }
 
     /// Whether nobody needs the heartbeats of this instance: it is alone and has no sessions. Its heartbeats get rare
-    /// then, and are frequent again at once when the log shows another instance or a session opens.
+    /// then, and are frequent again at once when the log has a record of another instance or a session opens.
     ///
-    /// The lease and the bootstrap count heartbeats and not time, so they hold whatever the interval is. But the first
-    /// heartbeats are never rare: they make the state exact where the log alone does not, and end the sessions that an
-    /// earlier incarnation left behind. Nor are they while one is unanswered, as the health follows from them.
+    /// The lease and the bootstrap count heartbeats and not time, so they hold for any interval. But the first heartbeats
+    /// are never rare: they make the state exact where the log alone does not, and end the sessions that an earlier
+    /// incarnation left behind. Nor are they while one is unanswered, because the health follows from them.
     fn is_idle(&self) -> bool {
         self.phase == Phase::Serving
             && self.sessions.is_empty()
             && self.is_member
             && self.is_alone
             && self.unanswered_since.is_none()
-            && self.beats >= u64::from(BEATS_NEEDED)
+            && self.heartbeats >= u64::from(HEARTBEATS_NEEDED)
     }
 
     /// When a `bye` has to be appended; none while one is in flight, and before the last session was closed.
     fn bye_at(&self) -> Option<Duration> {
-        matches!(self.phase, Phase::Bye { outstanding: None, .. }).then_some(self.bye_not_before)
+        matches!(self.phase, Phase::Bye { in_flight: None, .. }).then_some(self.bye_not_before)
     }
 
     /// Whether the next tick begins with the `bye`.
@@ -287,30 +293,30 @@ impl Instance {
         self.phase == Phase::Draining && self.sessions.is_empty()
     }
 
-    fn append_roster(&mut self, at: &Arc<str>, records: &mut Vec<Record>) {
+    fn add_roster(&mut self, at: &Arc<str>, records: &mut Vec<Record>) {
         self.is_roster_due = false;
         self.roster_not_before = self.clock.now() + INTERVAL;
         let entries = roster::split(&self.sessions, self.roster_bytes_max);
         let parts = u32::try_from(entries.len()).unwrap_or(u32::MAX);
         for (part, sessions) in (0..).zip(entries) {
             let record = self.record(at.clone(), Body::Roster { part, parts, sessions });
-            self.roster_outstanding.insert(record.seq);
+            self.roster_in_flight.insert(record.seq);
             records.push(record);
         }
     }
 
-    fn append_heartbeat(&mut self, at: &Arc<str>, records: &mut Vec<Record>) {
-        let record = self.record(at.clone(), Body::Beat { n: self.beats });
-        self.beat_outstanding = Some((record.seq, self.clock.now()));
-        self.beat_not_before = self.clock.now() + INTERVAL;
+    fn add_heartbeat(&mut self, at: &Arc<str>, records: &mut Vec<Record>) {
+        let record = self.record(at.clone(), Body::Heartbeat { n: self.heartbeats });
+        self.heartbeat_in_flight = Some((record.seq, self.clock.now()));
+        self.heartbeat_not_before = self.clock.now() + INTERVAL;
         self.unanswered_since.get_or_insert(self.clock.now());
         records.push(record);
     }
 
-    fn append_bye(&mut self, at: &Arc<str>, records: &mut Vec<Record>) {
+    fn add_bye(&mut self, at: &Arc<str>, records: &mut Vec<Record>) {
         let Phase::Bye { last, .. } = self.phase else { return };
         let bye = self.record(at.clone(), Body::Bye { last });
-        self.phase = Phase::Bye { last, outstanding: Some(bye.seq) };
+        self.phase = Phase::Bye { last, in_flight: Some(bye.seq) };
         self.bye_not_before = self.clock.now() + INTERVAL;
         records.push(bye);
     }
@@ -321,11 +327,11 @@ impl Instance {
         Record { from: self.id, seq, at, body }
     }
 
-    /// How this instance is.
+    /// The health of this instance.
     #[must_use]
     pub fn health(&self, now: Duration) -> Health {
         let silence = self.unanswered_since.map_or(Duration::ZERO, |since| self.clock.at(now).saturating_sub(since));
-        if !(self.has_been_member && self.has_heard_beat) {
+        if !(self.has_been_member && self.has_read_heartbeat) {
             Health::Starting
         } else if silence > DOWN_AFTER {
             Health::Down
@@ -336,15 +342,31 @@ impl Instance {
         }
     }
 
-    /// From now on: no new sessions, `left` no more, and `bye` as the last record, once the last session was closed
-    /// with [`Instance::close_session`]. A `bye` that is undelivered is tried again: the deadline is the caller's.
+    /// Begins the graceful stop: no session is opened, no `left` is appended, and when the last session was closed with
+    /// [`Instance::close_session`], the `bye` is due. An undelivered `bye` is appended again; the caller has the
+    /// deadline.
+    ///
+    /// An instance that has appended nothing is stopped at once: no other instance knows of it.
     pub fn stop(&mut self) {
         if self.phase == Phase::Serving {
-            self.phase = Phase::Draining;
+            self.phase = if self.next_seq == 1 { Phase::Stopped } else { Phase::Draining };
         }
     }
 
-    /// True when nothing of this instance is left to be waited for after [`Instance::stop`].
+    /// The `bye`, as soon as the last session has closed after [`Instance::stop`]: for a caller that cannot wait for the
+    /// next tick. It is returned once; [`Instance::tick`] returns everything else that is due.
+    pub fn bye(&mut self, at: Arc<str>, now: Duration) -> Option<Record> {
+        if self.phase != Phase::Draining || !self.sessions.is_empty() {
+            return None;
+        }
+        self.clock.advance(now);
+        let bye = self.record(at, Body::Bye { last: false });
+        self.phase = Phase::Bye { last: false, in_flight: Some(bye.seq) };
+        self.bye_not_before = self.clock.now() + INTERVAL;
+        Some(bye)
+    }
+
+    /// True when the graceful stop is complete: the `bye` was read back, or there was nothing to append.
     #[must_use]
     pub fn is_stopped(&self) -> bool {
         self.phase == Phase::Stopped
@@ -363,7 +385,7 @@ impl Instance {
         due.map_or(INTERVAL, |at| at.saturating_sub(now).min(INTERVAL))
     }
 
-    /// The sessions that are open here, whether or not the log knows them yet.
+    /// The number of open sessions, whether or not the lobby has them already.
     #[must_use]
     pub fn session_count(&self) -> usize {
         self.sessions.len()

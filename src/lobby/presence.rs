@@ -1,19 +1,19 @@
-//! [`Presence`]: how many sessions each person has, over all instances.
+//! [`Presence`]: the number of sessions of each user on all instances.
 //!
-//! Owned by [`super::Lobby`], which turns what is returned here into events.
+//! Owned by [`super::Lobby`], which makes events of the first and the last session.
 
 use std::collections::BTreeMap;
 
 use super::record::User;
 
-/// A count of sessions for everybody who has at least one.
+/// The number of sessions of each user who has at least one.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Presence {
     sessions: BTreeMap<User, usize>,
 }
 
 impl Presence {
-    /// One session more; true when it is this person's first.
+    /// Adds a session. True when it is the user's first.
     pub fn add(&mut self, user: &User) -> bool {
         if let Some(sessions) = self.sessions.get_mut(user) {
             *sessions += 1;
@@ -23,7 +23,7 @@ impl Presence {
         true
     }
 
-    /// One session less; true when it was this person's last.
+    /// Removes a session. True when it was the user's last.
     pub fn remove(&mut self, user: &User) -> bool {
         match self.sessions.get_mut(user) {
             None => false,
@@ -35,7 +35,7 @@ impl Presence {
         }
     }
 
-    /// Everybody, once each, ordered by account id.
+    /// All users, once each, ordered by account id.
     pub fn users(&self) -> impl ExactSizeIterator<Item = &User> + '_ {
         self.sessions.keys()
     }

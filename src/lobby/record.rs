@@ -1,14 +1,15 @@
-//! The records of the event log: every fact that the instances share, and the only thing they share.
+//! The records of the event log: everything that the instances share.
 //!
-//! Pure data. The names of fields and variants are the format on the log: [`crate::event_log::codec`] writes them as
-//! JSON, so a change here must stay readable by instances of the version before.
+//! Pure data. The names of fields and variants are the format on the log, unless `rename` gives another:
+//! [`crate::event_log::codec`] writes them as JSON, and instances of the version before have to read it.
 
 use std::fmt;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-/// One run of one process: drawn at random at its start and never used again (the *incarnation*).
+/// The id of one incarnation: one run of one process, or a part of it between two times that it read the log anew.
+/// Generated at random, and never used again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(into = "String", try_from = "String")]
 pub struct InstanceId(pub u64);
@@ -33,19 +34,19 @@ impl TryFrom<String> for InstanceId {
     }
 }
 
-/// A session of one instance: one connection of one person. Unique within its instance, never reused by it.
+/// The id of a session: one connection of one user. Unique within its process, and never used again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct SessionId(pub u64);
 
-/// A person, as the token names him. Two sessions are of one person when all of this is the same: people know him by
-/// his name only, so one who comes back under a new name, while the old one is still there, is shown as two. (Were he
-/// shown under the name of whichever session was first, replicas that know a different past would differ.)
+/// A user, as named by the token. Two sessions belong to the same user when both fields are equal: clients see only
+/// names, so a user who joins under a new name while a session with the old one is open is shown as two. (If the name
+/// of the first session were shown, replicas that began to read at different offsets would differ.)
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct User {
     /// The account's id.
     pub id: Arc<str>,
-    /// The name that people see.
+    /// The name that clients show.
     pub username: Arc<str>,
 }
 
@@ -54,7 +55,7 @@ pub struct User {
 pub struct RosterEntry {
     /// The session.
     pub session: SessionId,
-    /// Whose it is.
+    /// Its user.
     pub user: User,
 }
 
@@ -63,59 +64,60 @@ pub struct RosterEntry {
 pub struct Record {
     /// The instance that appended it.
     pub from: InstanceId,
-    /// 1 for the first record of that instance, one more for each that follows.
+    /// The number of the record: 1 for the first one of the instance.
     pub seq: u64,
-    /// The sender's wall clock, RFC 3339 with nanoseconds and offset. It is shown to people and never looked at.
+    /// The sender's wall clock, RFC 3339 with nanoseconds and offset. It is shown to users; nothing depends on it.
     pub at: Arc<str>,
-    /// What happened.
+    /// The fact.
     #[serde(flatten)]
     pub body: Body,
 }
 
-/// What a [`Record`] says.
+/// The fact that a [`Record`] states.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub enum Body {
-    /// All sessions of the sender. One that is too large for one record comes in `parts` parts (`part` counts from 0),
-    /// appended back to back; the last one puts it in force.
+    /// All sessions of the sender. A roster that is too large for one record comes in several parts, appended one after
+    /// the other; it is effective with the last part.
     Roster {
-        /// Which part this is, from 0.
+        /// The number of this part, from 0.
         part: u32,
-        /// How many parts there are, at least 1.
+        /// The number of parts, at least 1.
         parts: u32,
         /// The sessions of this part.
         sessions: Vec<RosterEntry>,
     },
-    /// The sender is alive, and reads what it appends: its `n`-th beat.
-    Beat {
-        /// 1 for the first beat of this instance.
+    /// The heartbeat: the sender is alive, and has read back its last heartbeat, or knows that it was undelivered.
+    #[serde(rename = "beat")]
+    Heartbeat {
+        /// The number of the heartbeat: 1 for the first one of the instance.
         n: u64,
     },
     /// A session opened.
     Joined {
-        /// Which.
+        /// The session.
         session: SessionId,
-        /// Whose.
+        /// Its user.
         user: User,
     },
     /// A session closed.
     Left {
-        /// Which.
+        /// The session.
         session: SessionId,
     },
-    /// A client said something.
+    /// A chat message.
     Said {
-        /// In which session.
+        /// The session of its author.
         session: SessionId,
-        /// What, as it was sent.
+        /// The text, as the client sent it.
         text: Arc<str>,
         /// The id that the client gave this message, if it gave one.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         id: Option<Arc<str>>,
     },
-    /// The sender stops.
+    /// The sender stops. It is the last record of the sender.
     Bye {
-        /// True when every member has said `bye`: nobody remains who could time them out.
+        /// True when every member has appended a `bye`: no instance remains whose heartbeats could end their leases.
         last: bool,
     },
 }

@@ -1,7 +1,7 @@
-//! Rosters on the log: split into parts by the sender, put together again by every reader.
+//! Rosters on the log: the sender splits them into parts, and every reader joins the parts.
 //!
-//! Used by [`super::Instance`] and [`super::Lobby`] and by nobody else. Pure, like all of this module. What comes in
-//! here was read from outside, so no value of it may do more harm than being ignored.
+//! Used only by [`super::Instance`] and [`super::Lobby`]. The parts are input from outside: an invalid one is ignored
+//! and does no other harm.
 
 use std::collections::BTreeMap;
 
@@ -10,11 +10,11 @@ use super::record::{RosterEntry, SessionId, User};
 /// The sessions of one instance.
 pub(super) type Sessions = BTreeMap<SessionId, User>;
 
-/// The most sessions that a roster can have. Far above what one process can serve: it bounds what a corrupt run of
-/// parts, each promising more to come, can make every reader keep.
+/// The most sessions of a roster, far more than one process can serve. It bounds the memory that a corrupt sequence of
+/// parts, each of which announces more, takes in every reader.
 const SESSIONS_MAX: usize = 1 << 20;
 
-/// A roster of which the last part did not come yet.
+/// The parts of a roster before its last one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Collecting {
     parts: u32,
@@ -29,8 +29,8 @@ impl Collecting {
     }
 }
 
-/// Takes the next part of a roster; gives the whole of it when this was the last one. A part that does not follow the
-/// one before makes void what was collected.
+/// Adds the next part of a roster, and returns the whole roster after its last part. A part that does not follow the
+/// one before discards what was collected.
 pub(super) fn collect(
     collecting: &mut Option<Collecting>,
     seq: u64,
@@ -57,8 +57,8 @@ pub(super) fn collect(
     None
 }
 
-/// Cuts a roster into parts of at most `bytes_max` on the log each. There is always at least one part, and at least
-/// one session in each of several.
+/// Splits a roster into parts of at most `bytes_max` bytes on the log each. There is at least one part, and each of
+/// several parts has at least one session.
 pub(super) fn split(sessions: &Sessions, bytes_max: usize) -> Vec<Vec<RosterEntry>> {
     let mut parts = Vec::new();
     let mut part = Vec::new();
@@ -76,7 +76,7 @@ pub(super) fn split(sessions: &Sessions, bytes_max: usize) -> Vec<Vec<RosterEntr
     parts
 }
 
-/// The most that one session takes on the log.
+/// The most bytes that one session takes on the log.
 fn entry_bytes(user: &User) -> usize {
     // {"session":18446744073709551615,"user":{"id":"","username":""}},
     const WITHOUT_TEXT: usize = 64;

@@ -1,11 +1,12 @@
-//! [`Lobby`]: who is there, folded from the log.
+//! [`Lobby`]: the users online, computed from the records of the log.
 //!
-//! Every instance owns one and applies every record to it, in the order of the log; the log thread writes it, others
-//! read. It must never look at a clock, at [`Record::at`], or at who is *not* in the log: two replicas that have read
-//! to the same offset are equal, even when one of them began to read much later (see [`super::Bootstrap`]).
+//! The log thread of every instance owns one and applies every record to it, in the order of the log. It must never
+//! depend on a clock, on [`Record::at`], or on records that are *not* in the log: two replicas that have read to the
+//! same offset are equal, even if one of them began to read much later (see [`super::Bootstrap`]).
 //!
-//! One thing it asks of the log: a record may be in it twice (a producer's retry), but not a second time after its
-//! instance was lost. What is lost is forgotten whole, or replicas that know a different past would differ.
+//! The log may have a record twice (a producer's retry), but not a second time after its instance was lost: a lost
+//! instance is forgotten with its last number, as replicas that began to read at different offsets would differ
+//! otherwise.
 
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
@@ -15,48 +16,48 @@ use super::presence::Presence;
 use super::record::{Body, InstanceId, Record, SessionId, User};
 use super::roster::{self, Collecting, Sessions};
 
-/// An instance is lost when another one has beaten this many times since it was last heard.
-pub const LEASE_BEATS: u32 = 10;
+/// An instance is lost when another instance has so many heartbeats in the log since the last record of the first.
+pub const LEASE_HEARTBEATS: u32 = 10;
 
-/// What people see of a record.
+/// What clients see of a record.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Event {
-    /// A person came: his first session.
+    /// A user's first session opened.
     UserJoined {
-        /// Who.
+        /// The user.
         user: User,
     },
-    /// A person went: his last session.
+    /// A user's last session closed.
     UserLeft {
-        /// Who.
+        /// The user.
         user: User,
     },
-    /// A person who is there said something.
+    /// A user who is online sent a message.
     Said {
-        /// Who.
+        /// The author.
         user: User,
-        /// What.
+        /// The text.
         text: Arc<str>,
-        /// The id that his client gave it.
+        /// The id that the author's client gave it.
         id: Option<Arc<str>>,
     },
 }
 
-/// What the log says of one instance. It is kept for any that was heard, member or not, until that one is lost.
+/// One instance with a record in the log, member or not, until it is lost.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Instance {
     last_seq: u64,
-    /// Whether a roster is in force: it is a member.
+    /// Whether a roster is effective: the instance is a member.
     admitted: bool,
     said_bye: bool,
     sessions: Sessions,
     collecting: Option<Collecting>,
-    /// How often each other instance has beaten since this one was last heard.
+    /// The heartbeats of each other instance since the last record of this one.
     silence: BTreeMap<InstanceId, u32>,
 }
 
 impl Instance {
-    fn heard_first(seq: u64) -> Self {
+    fn with_first_record(seq: u64) -> Self {
         Instance {
             last_seq: seq,
             admitted: false,
@@ -77,7 +78,7 @@ pub struct Lobby {
 }
 
 impl Lobby {
-    /// Applies one record; what people see of it is added to `events`, in order.
+    /// Applies one record and adds its events to `events`, in order.
     pub fn apply(&mut self, record: &Record, events: &mut Vec<Event>) {
         let from = record.from;
         if !self.renew(from, record.seq) {
@@ -93,7 +94,7 @@ impl Lobby {
                     self.replace_sessions(from, sessions, events);
                 }
             }
-            Body::Beat { .. } => self.tick_others(from, events),
+            Body::Heartbeat { .. } => self.tick_others(from, events),
             Body::Joined { session, user } => self.join(from, *session, user, events),
             Body::Left { session } => self.leave(from, *session, events),
             Body::Said { session, text, id } => {
@@ -105,10 +106,10 @@ impl Lobby {
         }
     }
 
-    /// Any record renews its sender's lease, even a duplicate. False for a duplicate, which does nothing else.
+    /// Any record renews the lease of its sender, even a duplicate. False for a duplicate, which has no other effect.
     fn renew(&mut self, from: InstanceId, seq: u64) -> bool {
         let Some(sender) = self.instances.get_mut(&from) else {
-            self.instances.insert(from, Instance::heard_first(seq));
+            self.instances.insert(from, Instance::with_first_record(seq));
             return true;
         };
         sender.silence.clear();
@@ -119,12 +120,12 @@ impl Lobby {
         true
     }
 
-    /// A roster is in force. Someone who is in the old one and in the new one has not been away: hence first all that
-    /// are added, then all that are removed.
+    /// Makes a roster effective. A user in the old and in the new roster was online all the time, so all sessions of
+    /// the new one are counted before those of the old one are removed.
     fn replace_sessions(&mut self, from: InstanceId, sessions: Sessions, events: &mut Vec<Event>) {
         let Some(sender) = self.instances.get_mut(&from) else { return };
         sender.admitted = true;
-        // The rule for a healthy instance, whose roster says every 10 beats what is known already.
+        // The common case: the roster with every tenth heartbeat of a healthy instance changes nothing.
         if sender.sessions == sessions {
             return;
         }
@@ -134,21 +135,21 @@ impl Lobby {
         events.extend(joined.into_iter().map(|user| Event::UserJoined { user }));
     }
 
-    /// A beat counts against every other instance, whether or not its sender is a member: a replica that began to read
-    /// later may not know yet that it is.
+    /// A heartbeat counts against every other instance, whether or not its sender is a member: a replica that began to
+    /// read later may not know yet that the sender is one.
     fn tick_others(&mut self, from: InstanceId, events: &mut Vec<Event>) {
         let mut lost = Vec::new();
         for (id, instance) in self.instances.iter_mut().filter(|(id, _)| **id != from) {
-            let beats = instance.silence.entry(from).or_insert(0);
-            *beats += 1;
-            if *beats >= LEASE_BEATS {
+            let heartbeats = instance.silence.entry(from).or_insert(0);
+            *heartbeats += 1;
+            if *heartbeats >= LEASE_HEARTBEATS {
                 lost.push(*id);
             }
         }
         self.forget(&lost, events);
     }
 
-    /// Void when the sender is no member, or when the session is known: whose it is never changes.
+    /// Ignored when the sender is not a member, or when the session is known: its user never changes.
     fn join(&mut self, from: InstanceId, session: SessionId, user: &User, events: &mut Vec<Event>) {
         let Some(sender) = self.instances.get_mut(&from) else { return };
         if !sender.admitted || sender.sessions.contains_key(&session) {
@@ -160,7 +161,7 @@ impl Lobby {
         }
     }
 
-    /// Void when the session is not in the roster.
+    /// Ignored when the session is unknown.
     fn leave(&mut self, from: InstanceId, session: SessionId, events: &mut Vec<Event>) {
         let Some(sender) = self.instances.get_mut(&from) else { return };
         if let Some(user) = sender.sessions.remove(&session) {
@@ -168,11 +169,11 @@ impl Lobby {
         }
     }
 
-    /// The sessions stay: their people have the rest of the lease to come back elsewhere. With `last` nobody remains
-    /// who could time them out, so all go that have said `bye`; any other instance is left alone, known or not.
+    /// The sessions stay: their users have the rest of the lease to join another instance. With `last` no instance
+    /// remains whose heartbeats could end the leases, so all instances with a `bye` are removed, and no other.
     ///
-    /// A `bye` is the last thing an instance says. Should another record follow it nevertheless, it is applied like
-    /// any other, and the `bye` stands.
+    /// A `bye` is the last record of an instance. If another record follows nevertheless, it is applied like any other,
+    /// and the `bye` stands.
     fn bye(&mut self, from: InstanceId, last: bool, events: &mut Vec<Event>) {
         if let Some(sender) = self.instances.get_mut(&from) {
             sender.said_bye = true;
@@ -188,48 +189,48 @@ impl Lobby {
         self.remove_all(gone.iter().flat_map(|instance| instance.sessions.values()), events);
     }
 
-    /// These sessions are over. Their people are reported in the order of [`User`], whatever order they come in.
+    /// Removes sessions of these users. The events are in the order of [`User`], whatever the order of the sessions.
     fn remove_all<'a>(&mut self, users: impl IntoIterator<Item = &'a User>, events: &mut Vec<Event>) {
         let left: BTreeSet<&User> = users.into_iter().filter(|user| self.presence.remove(user)).collect();
         events.extend(left.into_iter().map(|user| Event::UserLeft { user: user.clone() }));
     }
 
-    /// Whether this instance has a roster in force.
+    /// Whether this instance is a member: a roster of it is effective.
     #[must_use]
     pub fn is_member(&self, instance: InstanceId) -> bool {
         self.instances.get(&instance).is_some_and(|instance| instance.admitted)
     }
 
-    /// Whether no other instance was heard that is not lost.
+    /// Whether no other instance has a record in the log and is not lost.
     #[must_use]
     pub fn is_alone(&self, instance: InstanceId) -> bool {
         self.instances.keys().all(|id| *id == instance)
     }
 
-    /// Whether every instance that was heard, and is not lost, has a roster in force.
+    /// Whether every instance that has a record in the log and is not lost is a member.
     #[must_use]
     pub fn is_every_instance_member(&self) -> bool {
         self.instances.values().all(|instance| instance.admitted)
     }
 
-    /// Whether every member has said `bye`.
+    /// Whether every member has appended a `bye`.
     #[must_use]
     pub fn every_member_said_bye(&self) -> bool {
         self.instances.values().filter(|instance| instance.admitted).all(|instance| instance.said_bye)
     }
 
-    /// The sessions in force of one instance, in order.
+    /// The effective sessions of one instance, in order.
     pub fn sessions_of(&self, instance: InstanceId) -> impl Iterator<Item = SessionId> + '_ {
         self.instances.get(&instance).into_iter().flat_map(|instance| instance.sessions.keys().copied())
     }
 
-    /// Whose session this is; none when it is not in force.
+    /// The user of this session; `None` when the session is not effective.
     #[must_use]
     pub fn user_of(&self, instance: InstanceId, session: SessionId) -> Option<&User> {
         self.instances.get(&instance)?.sessions.get(&session)
     }
 
-    /// Everybody who is there, once each, ordered by account id.
+    /// The users online, once each, ordered by account id.
     pub fn users_online(&self) -> impl ExactSizeIterator<Item = &User> + '_ {
         self.presence.users()
     }

@@ -38,11 +38,11 @@ pub fn said(session: u64, text: &str) -> Body {
     Body::Said { session: SessionId(session), text: text.into(), id: None }
 }
 
-pub fn beat(n: u64) -> Body {
-    Body::Beat { n }
+pub fn heartbeat(n: u64) -> Body {
+    Body::Heartbeat { n }
 }
 
-/// A log being written and read at once: gives each record its number, and shows what people see of it.
+/// A log that is written and read at once: numbers each record, and shows its events.
 #[derive(Default)]
 pub struct Story {
     pub lobby: Lobby,
@@ -50,7 +50,7 @@ pub struct Story {
 }
 
 impl Story {
-    /// Appends a record and gives its events, as `+Bob`, `-Bob` and `Bob: text`.
+    /// Appends a record and returns its events, as `+Bob`, `-Bob` and `Bob: text`.
     pub fn tell(&mut self, from: InstanceId, body: Body) -> Vec<String> {
         let seq = 1 + self.log.iter().filter(|record| record.from == from).map(|record| record.seq).max().unwrap_or(0);
         self.put(record(from, seq, body))
@@ -63,9 +63,9 @@ impl Story {
         events.iter().map(show).collect()
     }
 
-    /// So many beats of one instance; the events of all of them.
-    pub fn beats(&mut self, from: InstanceId, count: u64) -> Vec<String> {
-        (0..count).flat_map(|n| self.tell(from, beat(n + 1))).collect()
+    /// Appends so many heartbeats of one instance and returns the events of all of them.
+    pub fn heartbeats(&mut self, from: InstanceId, count: u64) -> Vec<String> {
+        (0..count).flat_map(|n| self.tell(from, heartbeat(n + 1))).collect()
     }
 
     pub fn online(&self) -> Vec<&str> {

@@ -8,7 +8,11 @@ use crossbeam_channel::{Sender, unbounded};
 use super::*;
 use crate::event_log::{AppendError, Appender, Reader};
 use crate::lobby::User;
+use crate::lobby::state::LEASE_HEARTBEATS;
+use crate::publisher::{self, Publisher};
 use crate::session::fan_out::DetachedThread;
+use crate::session::outbox::Piece;
+use crate::session::testing::frames;
 use crate::threads::lock;
 
 const ME: InstanceId = InstanceId(1);
@@ -30,8 +34,6 @@ impl Appender for Arc<FakeLog> {
         lock(&self.records).push_back(Arc::new(record));
         Ok(())
     }
-
-    fn flush(&self, _deadline: Instant) {}
 }
 
 impl Reader for Arc<FakeLog> {
@@ -70,10 +72,10 @@ impl Bench {
             undelivered: waiting,
             skipped: Arc::default(),
         };
-        let publisher = Arc::new(Publisher::new(ME, Arc::new(log.clone())));
+        let (publisher, driver) = publisher::open(ME, Arc::new(log.clone()));
         let (fan_out, mut detached) = FanOut::detached(1);
-        let metrics = Arc::new(Metrics::new(Arc::default()));
-        let mut thread = LogThread::new(event_log, publisher.clone(), fan_out, metrics, Arc::default());
+        let metrics = Arc::new(Metrics::new(Arc::default(), &[]));
+        let mut thread = LogThread::new(event_log, driver, fan_out, metrics, Arc::default());
         thread.build_state().unwrap();
         let mut bench = Bench { thread, publisher, log, undelivered, fan_out: detached.remove(0) };
         bench.run_until("it is ready", |bench| bench.publisher.is_ready());
@@ -84,7 +86,7 @@ impl Bench {
     fn step(&mut self) {
         self.thread.poll(Duration::ZERO).unwrap();
         self.thread.report_undelivered();
-        let ticked = self.publisher.tick(&self.thread.lobby);
+        let ticked = self.thread.driver.tick(&self.thread.lobby);
         self.thread.set_health(ticked.health);
     }
 
@@ -108,7 +110,7 @@ impl Bench {
     /// The direct frames that were sent to the fan-out since the last call, by session.
     fn direct_frames(&self) -> Vec<(SessionId, String)> {
         let direct = |command| match command {
-            Command::Own { session, frame } => Some((session, String::from_utf8_lossy(&frame).into_owned())),
+            Command::Direct { session, frame } => Some((session, String::from_utf8_lossy(&frame).into_owned())),
             _ => None,
         };
         self.fan_out.commands.try_iter().filter_map(direct).collect()
@@ -142,4 +144,57 @@ fn only_the_incarnation_that_appended_a_message_answers_for_it() {
     let frames = bench.direct_frames();
     assert_eq!(frames.len(), 1, "{frames:?}");
     assert!(frames[0].0 == session && frames[0].1.contains(r#""id":"mine""#), "{frames:?}");
+}
+
+/// The payloads of a batch, and its admissions with list and origin.
+type Payloads = (Vec<String>, Vec<(SessionId, String, usize)>);
+
+/// The batches that the fan-out was sent since the last call.
+fn batches(bench: &Bench) -> Vec<Payloads> {
+    let list = |pieces: &[Piece]| frames(&pieces.iter().flat_map(Piece::rest).copied().collect::<Vec<_>>()).0.remove(0);
+    let text = |frame: &[u8]| String::from_utf8_lossy(&frame[if frame[1] < 126 { 2 } else { 4 }..]).into_owned();
+    let batch = |command| match command {
+        Command::Events(batch) => {
+            let events = frames(&batch.frames).0.iter().map(|frame| text(frame)).collect();
+            let admissions = batch.admissions.iter();
+            Some((events, admissions.map(|one| (one.session, text(&list(&one.list)), one.origin)).collect()))
+        }
+        _ => None,
+    };
+    bench.fan_out.commands.try_iter().filter_map(batch).collect()
+}
+
+#[test]
+fn a_session_becomes_live_with_the_list_before_its_join_and_gets_its_own_join() {
+    let mut bench = Bench::ready();
+    bench.open();
+    bench.run_until("it is live", |bench| bench.thread.live.len() == 1);
+    let before = batches(&bench);
+    let first = before.last().unwrap();
+    assert!(first.0[0].contains("user_joined") && first.1[0].1.contains(r#""list":[]"#), "{first:?}");
+    assert_eq!(first.1[0].2, 0, "its events begin with its own join");
+    let second = bench.open();
+    bench.run_until("it is live", |bench| bench.thread.live.len() == 2);
+    let (events, admitted) = batches(&bench).pop().unwrap();
+    // The same user: nobody has joined.
+    assert_eq!((events.len(), admitted.len(), admitted[0].0), (0, 1, second));
+    assert!(admitted[0].1.contains(r#""list":["Bob"]"#), "{admitted:?}");
+}
+
+#[test]
+fn the_author_of_a_message_that_came_back_ignored_gets_an_error() {
+    let mut bench = Bench::ready();
+    let session = bench.open();
+    bench.run_until("it is live", |bench| bench.thread.live.len() == 1);
+    // Another instance sends a lease's worth of heartbeats: this one is lost, and its sessions with it.
+    for seq in 1..=u64::from(LEASE_HEARTBEATS) {
+        let record = Record { from: OTHER, seq, at: "now".into(), body: Body::Heartbeat { n: seq } };
+        lock(&bench.log.records).push_back(Arc::new(record));
+    }
+    bench.publisher.say(session, "hi".into(), Some("mine".into())).unwrap();
+    bench.step();
+    let frames = bench.direct_frames();
+    assert!(frames.len() == 1 && frames[0].1.contains(r#""id":"mine""#), "{frames:?}");
+    bench.run_until("it is ready again", |bench| bench.publisher.is_ready());
+    assert_eq!(bench.thread.live, HashSet::from([session]));
 }

@@ -3,7 +3,7 @@
 use std::sync::Mutex;
 
 use super::*;
-use crate::lobby::Body;
+use crate::lobby::{Body, Lobby};
 
 const OLD: InstanceId = InstanceId(1);
 const NEW: InstanceId = InstanceId(2);
@@ -17,15 +17,13 @@ impl Appender for Taken {
         lock(&self.0).push(record);
         Ok(())
     }
-
-    fn flush(&self, _deadline: Instant) {}
 }
 
-fn ready() -> (Publisher, Arc<Taken>) {
+fn ready() -> (Arc<Publisher>, PublisherDriver, Arc<Taken>) {
     let taken = Arc::new(Taken::default());
-    let publisher = Publisher::new(OLD, taken.clone());
-    publisher.set_health(Health::Ready);
-    (publisher, taken)
+    let (publisher, mut driver) = open(OLD, taken.clone());
+    driver.set_health(Health::Ready);
+    (publisher, driver, taken)
 }
 
 fn user() -> User {
@@ -34,29 +32,29 @@ fn user() -> User {
 
 /// Appends as many joins as may be in flight.
 fn fill_window(publisher: &Publisher) {
-    while lock(&publisher.own).pace.has_room() {
+    while lock(&publisher.state).window.has_room() {
         publisher.open_session(publisher.new_session(), user()).unwrap();
     }
 }
 
 #[test]
 fn an_undelivered_record_of_an_earlier_incarnation_makes_no_room_in_the_window() {
-    let (publisher, taken) = ready();
+    let (publisher, mut driver, taken) = ready();
     fill_window(&publisher);
-    publisher.reincarnate(NEW);
+    driver.reincarnate(NEW);
     fill_window(&publisher);
     let records = std::mem::take(&mut *lock(&taken.0));
     let (old, new): (Vec<_>, Vec<_>) = records.into_iter().partition(|record| record.from == OLD);
     assert_eq!(old.len(), new.len());
-    old.iter().for_each(|record| publisher.on_undelivered(record));
-    assert!(!lock(&publisher.own).pace.has_room());
-    publisher.on_undelivered(&new[0]);
-    assert!(lock(&publisher.own).pace.has_room());
+    old.iter().for_each(|record| driver.on_undelivered(record));
+    assert!(!lock(&publisher.state).window.has_room());
+    driver.on_undelivered(&new[0]);
+    assert!(lock(&publisher.state).window.has_room());
 }
 
 #[test]
 fn leaves_beyond_the_window_are_appended_when_records_come_back() {
-    let (publisher, taken) = ready();
+    let (publisher, mut driver, taken) = ready();
     fill_window(&publisher);
     let joined = std::mem::take(&mut *lock(&taken.0));
     for record in &joined {
@@ -67,7 +65,7 @@ fn leaves_beyond_the_window_are_appended_when_records_come_back() {
     let (mut lobby, mut events) = (Lobby::default(), Vec::new());
     for record in &joined {
         lobby.apply(record, &mut events);
-        publisher.on_own_record(record, &lobby);
+        driver.on_own_record(record, &lobby);
     }
     let left = lock(&taken.0).iter().filter(|record| matches!(record.body, Body::Left { .. })).count();
     assert_eq!(left, joined.len());

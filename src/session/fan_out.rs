@@ -1,14 +1,14 @@
-//! The fan-out: a few threads, about one per core, each of which owns the [`super::outbox`]es of its share of the sessions.
-//! Nothing there blocks on a client, and nobody else writes to a client's socket.
+//! The fan-out: a few threads, about one per core. Each owns the [`super::outbox`]es of its share of the sessions. They
+//! do all writing to clients' sockets, and never block on a client.
 //!
-//! This is the side of those who tell it something: readers, the log thread, the server. `thread.rs` is what they tell.
+//! This file is the sending side, for session threads, the log thread and the server; `thread.rs` is the receiving
+//! side.
 
 mod thread;
 
 use std::io;
 use std::net::TcpStream;
 use std::sync::Arc;
-use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Sender, bounded};
@@ -18,92 +18,86 @@ use super::end::End;
 use super::link::Link;
 use super::outbox::{HealthTimes, Piece};
 use super::socket::Socket;
+use crate::limits::{BATCH_CREDITS, COMMANDS_MAX, CREDIT_BYTES};
 use crate::lobby::SessionId;
 use crate::metrics::Metrics;
-use crate::threads;
+use crate::supervisor::Supervisor;
+use crate::threads::Stack;
 
-/// How many commands may wait for one thread. Whoever sends more waits: a reader (its client is not read meanwhile), or
-/// the log thread. Enough for all sessions to open or end at once: to wake thousands of threads that wait for room
-/// costs more than the work itself.
-const COMMANDS_MAX: usize = 16 * 1024;
-/// How much of the runs among them may wait: what waits here is what a message waits behind while a crowd comes.
-const RUN_PLACES: usize = 32;
-/// A run takes a place for each of these many bytes that it has begun: 16 KiB in all.
-const RUN_PLACE_BYTES: usize = 512;
-
-/// What a fan-out thread is told.
+/// A command to a fan-out thread.
 pub enum Command<S = TcpStream> {
-    /// A connection, before its `joined` is appended.
+    /// A new connection, before its `joined` is appended.
     Open {
         /// The connection.
         link: Arc<Link<S>>,
-        /// When its token's time is over.
+        /// When its token expires, and the session ends.
         token_expires_at: Instant,
     },
-    /// Events for everybody who is in the lobby.
-    Events(Run),
-    /// A frame for one client.
-    Own {
-        /// Which.
+    /// Events for all live sessions.
+    Events(Batch),
+    /// A frame for one client. It goes out behind the events of the same round.
+    Direct {
+        /// The client's session.
         session: SessionId,
         /// A whole frame.
         frame: Vec<u8>,
     },
     /// The last frame for one client.
     Close {
-        /// Which.
+        /// The client's session.
         session: SessionId,
         /// A close frame.
         frame: Vec<u8>,
     },
-    /// The session thread is done: what was told before is sent as far as the socket takes it, then it is cut.
+    /// The session thread ends: frames of earlier commands are sent as far as the socket takes them at once, then the
+    /// connection is closed.
     Forget(SessionId),
-    /// Everybody goes, for this reason, at once.
+    /// Closes all sessions at once, with the close frame of this reason.
     CloseAll(End),
-    /// Whoever is still there is cut off.
-    CutAll,
-    /// The server stops: everybody goes within this time.
+    /// Closes all connections at once, without a close frame.
+    DisconnectAll,
+    /// The server stops: closes all sessions, spread over this time.
     Drain(Duration),
 }
 
-/// The events of one poll, encoded once, and who is in the lobby because of them.
-pub struct Run {
+/// The events of one poll, encoded once, and the sessions that become live in it.
+pub struct Batch {
     /// Whole frames; may be empty.
     pub frames: Arc<[u8]>,
-    /// How many frames.
+    /// The number of frames.
     pub events: u64,
-    /// Whether somebody comes or goes in them.
+    /// Whether the events contain a join or a leave.
     pub has_presence: bool,
     /// The sessions of this thread that become live.
     pub admissions: Vec<Admission>,
 }
 
-impl Run {
-    /// How many of the [`RUN_PLACES`] it takes; a large one takes all of them, and so gets through.
-    fn places(&self) -> usize {
-        (self.frames.len() / RUN_PLACE_BYTES + 1).min(RUN_PLACES)
+impl Batch {
+    /// The credits that it uses while it is queued. A large batch uses all of them, so it can always be queued.
+    fn credits(&self) -> usize {
+        (self.frames.len() / CREDIT_BYTES + 1).min(BATCH_CREDITS)
     }
 }
 
-/// A session becomes live.
+/// A session that becomes live: it gets its list, and all events from then on.
 pub struct Admission {
-    /// Which.
+    /// The session.
     pub session: SessionId,
     /// Its `users_online` frame, in parts.
     pub list: Vec<Piece>,
-    /// Where in the run its events begin.
+    /// The offset in the batch's frames at which its events begin.
     pub origin: usize,
 }
 
-/// The sending ends to all fan-out threads. Cheap to clone.
+/// The sending ends of the command channels of all fan-out threads. Cheap to clone.
 pub struct FanOut<S = TcpStream> {
     threads: Arc<[ToThread<S>]>,
 }
 
 struct ToThread<S> {
     commands: Sender<Command<S>>,
-    /// Has one word for each place that the runs among the commands take.
-    run_places: Sender<()>,
+    /// Holds one token per credit used by queued batches.
+    credits: Sender<()>,
 }
 
 impl<S> Clone for FanOut<S> {
@@ -117,17 +111,19 @@ impl<S: Socket> FanOut<S> {
     ///
     /// # Errors
     /// The system has no room for a thread.
-    pub fn start(count: usize, settings: &Settings) -> io::Result<(Self, Vec<JoinHandle<()>>)> {
+    pub fn start(count: usize, settings: &Settings, supervisor: &Supervisor) -> io::Result<Self> {
         let mut senders = Vec::with_capacity(count);
-        let mut handles = Vec::with_capacity(count);
         for number in 0..count.max(1) {
             let (commands, waiting) = bounded(COMMANDS_MAX);
-            let (run_places, taken_places) = bounded(RUN_PLACES);
-            let thread = FanOutThread::new(waiting, taken_places, settings.clone());
-            handles.push(threads::spawn(&format!("fan-out-{number}"), threads::Stack::Normal, move || thread.run())?);
-            senders.push(ToThread { commands, run_places });
+            let (credits, used_credits) = bounded(BATCH_CREDITS);
+            let thread = FanOutThread::new(waiting, used_credits, settings.clone());
+            supervisor.spawn(&format!("fan-out-{number}"), Stack::Normal, move || {
+                thread.run();
+                Ok(())
+            })?;
+            senders.push(ToThread { commands, credits });
         }
-        Ok((FanOut { threads: senders.into() }, handles))
+        Ok(FanOut { threads: senders.into() })
     }
 
     /// A fan-out without threads: a test takes what is sent to each of them.
@@ -137,9 +133,9 @@ impl<S: Socket> FanOut<S> {
         let threads = (0..count)
             .map(|_| {
                 let (commands, waiting) = crossbeam_channel::unbounded();
-                let (run_places, taken_places) = crossbeam_channel::unbounded();
-                detached.push(DetachedThread { commands: waiting, _taken_places: taken_places });
-                ToThread { commands, run_places }
+                let (credits, used_credits) = crossbeam_channel::unbounded();
+                detached.push(DetachedThread { commands: waiting, _used_credits: used_credits });
+                ToThread { commands, credits }
             })
             .collect();
         (FanOut { threads }, detached)
@@ -157,17 +153,17 @@ impl<S: Socket> FanOut<S> {
         usize::try_from(session.0 % self.threads.len() as u64).unwrap_or(0)
     }
 
-    /// Tells the thread of one session. Blocks while its channel is full. False when it has ended.
-    pub fn tell(&self, session: SessionId, command: Command<S>) -> bool {
-        self.tell_thread(self.thread_of(session), command)
+    /// Sends a command to the thread of one session. Blocks while its channel is full. False when the thread has ended.
+    pub fn send(&self, session: SessionId, command: Command<S>) -> bool {
+        self.send_to_thread(self.thread_of(session), command)
     }
 
-    /// Tells one thread by its number.
-    pub fn tell_thread(&self, number: usize, command: Command<S>) -> bool {
+    /// Sends a command to one thread. A batch waits here for its credits, too. False when the thread has ended.
+    pub fn send_to_thread(&self, number: usize, command: Command<S>) -> bool {
         let Some(thread) = self.threads.get(number) else { return false };
-        if let Command::Events(run) = &command {
-            for _ in 0..run.places() {
-                if thread.run_places.send(()).is_err() {
+        if let Command::Events(batch) = &command {
+            for _ in 0..batch.credits() {
+                if thread.credits.send(()).is_err() {
                     return false;
                 }
             }
@@ -175,22 +171,22 @@ impl<S: Socket> FanOut<S> {
         thread.commands.send(command).is_ok()
     }
 
-    /// Tells all threads.
-    pub fn tell_all(&self, command: impl Fn() -> Command<S>) {
+    /// Sends a command to each thread.
+    pub fn send_to_all(&self, command: impl Fn() -> Command<S>) {
         for number in 0..self.threads.len() {
-            self.tell_thread(number, command());
+            self.send_to_thread(number, command());
         }
     }
 }
 
-/// What the threads need to know.
+/// The settings of all fan-out threads.
 #[derive(Clone)]
 pub struct Settings {
-    /// What a client may be behind.
+    /// The most bytes that a client may be behind.
     pub outbox_bytes_max: usize,
-    /// Pings.
+    /// When to ping, and how long to wait for the answer.
     pub health: HealthTimes,
-    /// Where it is counted.
+    /// Deliveries are counted here.
     pub metrics: Arc<Metrics>,
 }
 
@@ -198,5 +194,5 @@ pub struct Settings {
 #[cfg(test)]
 pub(crate) struct DetachedThread<S = TcpStream> {
     pub commands: crossbeam_channel::Receiver<Command<S>>,
-    _taken_places: crossbeam_channel::Receiver<()>,
+    _used_credits: crossbeam_channel::Receiver<()>,
 }

@@ -1,4 +1,5 @@
-//! [`Link`]: what the two sides of a connection share, the thread that reads it and the fan-out that writes it.
+//! [`Link`]: the connection of one session. Shared by the session thread, which reads it, and its fan-out thread, which
+//! writes it.
 
 use std::net::{Shutdown, TcpStream};
 use std::sync::OnceLock;
@@ -9,12 +10,12 @@ use super::end::End;
 use super::socket::Socket;
 use crate::lobby::SessionId;
 
-/// One connection. Behind an `Arc`: one descriptor, closed when both sides are done with it.
+/// One connection. It is in an `Arc`, so its descriptor is closed when both threads have dropped it.
 #[derive(Debug)]
 pub struct Link<S = TcpStream> {
-    /// Which session it is.
+    /// The session of the connection.
     pub session: SessionId,
-    /// The socket: read by the session thread, written by the fan-out, shut down by either.
+    /// Read by the session thread, written by the fan-out thread, shut down by either.
     pub socket: S,
     opened_at: Instant,
     heard_ns: AtomicU64,
@@ -28,8 +29,8 @@ impl<S: Socket> Link<S> {
         Link { session, socket, opened_at: Instant::now(), heard_ns: AtomicU64::new(0), end: OnceLock::new() }
     }
 
-    /// The reader got a whole message or control frame. (A frame that trickles in does not count: it has to be there
-    /// within the time for an answer to a ping.)
+    /// Records that a whole message or control frame was read. A part of a frame does not count: a client that sends
+    /// a frame byte by byte has to finish it within the pong timeout.
     pub fn heard(&self) {
         let passed = u64::try_from(self.opened_at.elapsed().as_nanos()).unwrap_or(u64::MAX);
         self.heard_ns.store(passed, Ordering::Relaxed);
@@ -41,18 +42,18 @@ impl<S: Socket> Link<S> {
         self.opened_at + Duration::from_nanos(self.heard_ns.load(Ordering::Relaxed))
     }
 
-    /// Says why the session ends. The first reason stands; it is given back.
+    /// Sets the reason for the end of the session, unless there is one already. Returns the first reason.
     pub fn end(&self, reason: End) -> End {
         *self.end.get_or_init(|| reason)
     }
 
     /// Ends both directions at once: a blocked read returns.
-    pub fn cut(&self) {
+    pub fn disconnect(&self) {
         // It fails only when the connection is gone already.
         let _ = self.socket.shutdown(Shutdown::Both);
     }
 
-    /// Tells the peer that nothing more comes.
+    /// Ends the sending direction, after the close frame.
     pub fn finish_writing(&self) {
         let _ = self.socket.shutdown(Shutdown::Write);
     }

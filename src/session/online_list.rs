@@ -1,7 +1,7 @@
-//! [`OnlineList`]: the names of who is there, kept as JSON in blocks, so that the list of a newcomer costs what changed
-//! since the last one and not what there is. Owned by the log thread; its snapshots go to the fan-out.
+//! [`OnlineList`]: the names of the users online, encoded as JSON in blocks. A snapshot encodes only the blocks that
+//! have changed since the last one. Owned by the log thread; its snapshots go to the fan-out.
 //!
-//! When 10,000 people join at once, each gets a list of his own state: encoded whole, that is a gigabyte.
+//! When 10,000 users join at once, each gets the list of a different moment: encoded anew for each, a gigabyte.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -9,59 +9,59 @@ use std::sync::Arc;
 use super::protocol;
 use crate::lobby::User;
 
-/// Names in one block: re-encoding one takes microseconds, and 10,000 people are some 80 parts of one write.
+/// Names in one block. To encode a block takes microseconds, and 10,000 users are some 80 parts of one write.
 const BLOCK_NAMES: usize = 128;
 
-/// The names, and the blocks they are encoded in.
+/// The users online, and their names in encoded blocks.
 #[derive(Debug, Default)]
 pub struct OnlineList {
     users: Vec<User>,
-    places: HashMap<User, usize>,
-    /// Block `b` has `users[b * BLOCK_NAMES..]`; none: changed since it was encoded.
+    indices: HashMap<User, usize>,
+    /// Block `b` has the names of `users[b * BLOCK_NAMES..]`. `None`: changed since it was encoded.
     blocks: Vec<Option<Arc<[u8]>>>,
 }
 
 impl OnlineList {
-    /// Adds a person; one who is there already stays as he is.
+    /// Adds a user. Does nothing if the list has the user already.
     pub fn insert(&mut self, user: &User) {
-        if self.places.contains_key(user) {
+        if self.indices.contains_key(user) {
             return;
         }
-        let place = self.users.len();
-        self.places.insert(user.clone(), place);
+        let index = self.users.len();
+        self.indices.insert(user.clone(), index);
         self.users.push(user.clone());
-        self.touch(place);
+        self.touch(index);
     }
 
-    /// Takes a person out. The last one moves to his place, so that all blocks but the last stay full.
+    /// Removes a user. The last user takes over the index, so that all blocks but the last stay full.
     pub fn remove(&mut self, user: &User) {
-        let Some(place) = self.places.remove(user) else { return };
-        self.users.swap_remove(place);
-        if let Some(moved) = self.users.get(place) {
-            self.places.insert(moved.clone(), place);
-            self.touch(place);
+        let Some(index) = self.indices.remove(user) else { return };
+        self.users.swap_remove(index);
+        if let Some(moved) = self.users.get(index) {
+            self.indices.insert(moved.clone(), index);
+            self.touch(index);
         }
         let last = self.users.len();
         self.blocks.truncate(last.div_ceil(BLOCK_NAMES));
-        // Where the last block ended with the one who moved, it is gone with him, or is as full as it was.
+        // If the moved user was alone in the last block, removing the block removed the user too.
         if !last.is_multiple_of(BLOCK_NAMES) {
             self.touch(last);
         }
     }
 
-    /// How many people there are.
+    /// The number of users.
     #[must_use]
     pub fn len(&self) -> usize {
         self.users.len()
     }
 
-    /// Whether nobody is there.
+    /// Whether there is no user.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.users.is_empty()
     }
 
-    /// The list as it stands now: JSON strings with commas between them, in parts that are shared with other snapshots.
+    /// The present list: JSON strings with commas between them, in parts that other snapshots share.
     pub fn snapshot(&mut self) -> Vec<Arc<[u8]>> {
         let users = &self.users;
         self.blocks
@@ -71,8 +71,8 @@ impl OnlineList {
             .collect()
     }
 
-    fn touch(&mut self, place: usize) {
-        let number = place / BLOCK_NAMES;
+    fn touch(&mut self, index: usize) {
+        let number = index / BLOCK_NAMES;
         if number == self.blocks.len() {
             self.blocks.push(None);
         } else if let Some(block) = self.blocks.get_mut(number) {
@@ -83,8 +83,8 @@ impl OnlineList {
 
 fn encode(users: &[User], block: usize) -> Arc<[u8]> {
     let mut bytes = Vec::with_capacity(BLOCK_NAMES * 16);
-    for (place, user) in users.iter().enumerate().skip(block * BLOCK_NAMES).take(BLOCK_NAMES) {
-        if place > 0 {
+    for (index, user) in users.iter().enumerate().skip(block * BLOCK_NAMES).take(BLOCK_NAMES) {
+        if index > 0 {
             bytes.push(b',');
         }
         protocol::put_name(&user.username, &mut bytes);
@@ -104,7 +104,7 @@ mod tests {
         let text = format!("[{}]", String::from_utf8(list.snapshot().concat()).unwrap());
         let names: Vec<String> = serde_json::from_str(&text).unwrap();
         let set: BTreeSet<String> = names.iter().cloned().collect();
-        assert_eq!(set.len(), names.len(), "a name stands twice");
+        assert_eq!(set.len(), names.len(), "a name is in the list twice");
         set
     }
 

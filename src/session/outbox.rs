@@ -1,8 +1,8 @@
-//! [`Outbox`]: what still has to go out to one client, and where that conversation stands. Owned by one fan-out
-//! thread; it never blocks, and never holds more than its bound.
+//! [`Outbox`]: the outgoing side of one session. Owned by one fan-out thread. It never blocks, and its queue is
+//! bounded.
 //!
-//! It writes straight to the socket. Only what the socket does not take is queued, and tried again after a pause that
-//! grows: a client that reads slowly costs a system call now and then, and no thread.
+//! It writes directly to the socket. Only bytes that the socket does not take are queued, and retried after a pause
+//! that grows: a client that reads slowly costs a system call now and then, and no thread.
 
 use std::collections::VecDeque;
 use std::io::{self, IoSlice};
@@ -14,58 +14,58 @@ use super::end::End;
 use super::link::Link;
 use super::socket::Socket;
 use super::wire;
+use crate::limits::{LIST_BYTES_PER_SECOND_MIN, LIST_GRACE, RETRY_PAUSE_FIRST, RETRY_PAUSE_MAX};
 
-/// How many parts one write takes at most (Linux allows 1,024).
+/// The most parts of one write. Linux allows 1,024.
 const PARTS_PER_WRITE: usize = 256;
-/// The pause before a socket that was full is tried again: the first, and the longest.
-const RETRY_FIRST: Duration = Duration::from_millis(2);
-const RETRY_LONGEST: Duration = Duration::from_millis(64);
-/// How long a peer has to take the close frame and to answer it.
+/// The time that a client has to read the close frame and to answer it.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
-/// A client has to read its list at this rate, or faster, and may begin so much later. (A slow mobile line carries
-/// some 5 KiB a second.) Without a bound, a client that reads a byte now and then would keep an old list in memory.
-const LIST_BYTES_PER_SECOND_MIN: u64 = 1024;
-const LIST_GRACE: Duration = Duration::from_secs(60);
 
 /// Bytes to be sent: whole frames, or one part of a frame that is shared in parts.
 #[derive(Debug, Clone)]
 pub struct Piece {
     bytes: Arc<[u8]>,
     sent: usize,
-    /// Where the whole frames in `bytes` begin that this client gets.
-    origin: usize,
-    /// True when the frame goes on in the next piece.
-    goes_on: bool,
+    kind: PieceKind,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum PieceKind {
+    /// Whole frames, of which this client gets those from `origin` on.
+    Frames { origin: usize },
+    /// One part of a frame that comes in several pieces.
+    Part { is_last: bool },
 }
 
 impl Piece {
     /// Whole frames: `bytes` from `origin`, which is the beginning of one.
     #[must_use]
     pub fn frames(bytes: Arc<[u8]>, origin: usize) -> Self {
-        Piece { sent: origin, origin, bytes, goes_on: false }
+        Piece { sent: origin, bytes, kind: PieceKind::Frames { origin } }
     }
 
-    /// A part of a frame; `goes_on`: another part follows.
+    /// A part of a frame; the other parts are the pieces before it, and those behind it up to the one that `is_last`.
     #[must_use]
-    pub fn part(bytes: Arc<[u8]>, goes_on: bool) -> Self {
-        Piece { sent: 0, origin: 0, bytes, goes_on }
+    pub fn part(bytes: Arc<[u8]>, is_last: bool) -> Self {
+        Piece { sent: 0, bytes, kind: PieceKind::Part { is_last } }
     }
 
-    fn rest(&self) -> &[u8] {
+    /// What the socket has not taken yet.
+    pub(crate) fn rest(&self) -> &[u8] {
         self.bytes.get(self.sent..).unwrap_or_default()
     }
 }
 
-/// Where a session stands.
+/// The stage of a session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Stage {
-    /// Its `joined` has not come back yet: it gets no events.
+    /// Its `joined` was not read back yet: it gets no events.
     Waiting,
     /// It gets every event.
     Live,
-    /// Its close frame is sent or queued: nothing comes after it. Cut at `deadline`.
+    /// Its close frame is sent or queued, and nothing follows it. At `deadline` the connection is closed.
     Closing { deadline: Instant },
-    /// The connection is gone; the session thread will say so.
+    /// The connection is closed. The session thread notices at its next read and removes the outbox.
     Gone,
 }
 
@@ -74,7 +74,7 @@ enum Stage {
 pub struct Outbox<S = TcpStream> {
     /// The connection.
     pub link: Arc<Link<S>>,
-    /// When the token's time is over.
+    /// When the token expires, and the session ends.
     token_expires_at: Instant,
     stage: Stage,
     queue: VecDeque<Piece>,
@@ -87,11 +87,11 @@ pub struct Outbox<S = TcpStream> {
     list_deadline: Instant,
     /// Direct frames (pongs, errors), to go out behind the events of this round.
     direct: Vec<u8>,
-    /// Where its events begin in this round.
+    /// The offset in the frames of this round at which the events of this session begin.
     origin: usize,
     retry_pause: Duration,
     retry_at: Instant,
-    /// When the socket took something last, or there was nothing to take.
+    /// When the socket last took bytes, or the queue was empty.
     progress_at: Instant,
     ping_at: Instant,
     ping: Ping,
@@ -108,7 +108,7 @@ enum Ping {
 }
 
 impl<S: Socket> Outbox<S> {
-    /// For a connection whose handshake is done. `ping_at`: when it is pinged first.
+    /// For a connection whose handshake is done. The first ping is sent at `ping_at`.
     #[must_use]
     pub fn new(link: Arc<Link<S>>, token_expires_at: Instant, ping_at: Instant, now: Instant) -> Self {
         Outbox {
@@ -121,7 +121,7 @@ impl<S: Socket> Outbox<S> {
             list_deadline: now,
             direct: Vec::new(),
             origin: 0,
-            retry_pause: RETRY_FIRST,
+            retry_pause: RETRY_PAUSE_FIRST,
             retry_at: now,
             progress_at: now,
             ping_at,
@@ -129,7 +129,7 @@ impl<S: Socket> Outbox<S> {
         }
     }
 
-    /// Whether it still takes part: not closing, not gone.
+    /// Whether the session is neither closing nor closed.
     #[must_use]
     pub fn is_open(&self) -> bool {
         matches!(self.stage, Stage::Waiting | Stage::Live)
@@ -147,7 +147,7 @@ impl<S: Socket> Outbox<S> {
         (!self.queue.is_empty() && self.stage != Stage::Gone).then_some(self.retry_at)
     }
 
-    /// The session is in the lobby: `list` is sent first, then this round's events from `origin` on.
+    /// Makes the session live: it gets `list`, then the events of this round from the offset `origin` on.
     pub fn admit(&mut self, list: Vec<Piece>, origin: usize, now: Instant) {
         if self.stage == Stage::Waiting {
             self.stage = Stage::Live;
@@ -201,7 +201,7 @@ impl<S: Socket> Outbox<S> {
             let direct = std::mem::take(&mut self.direct);
             self.enqueue(Piece::frames(direct.into(), 0), now);
         }
-        // A client that lags is tried at its own time, not in every round.
+        // The socket of a lagging client is retried after its pause, not in every round.
         if nothing_waits || now >= self.retry_at {
             self.work_off(now)?;
         }
@@ -224,7 +224,7 @@ impl<S: Socket> Outbox<S> {
         Ok(())
     }
 
-    /// Tries again what is queued.
+    /// Writes the queue again.
     ///
     /// # Errors
     /// The connection is gone.
@@ -232,7 +232,7 @@ impl<S: Socket> Outbox<S> {
         if self.queue.is_empty() || self.stage == Stage::Gone { Ok(()) } else { self.work_off(now) }
     }
 
-    /// Asks for the end: `frame` is the close frame, the last thing that is sent. Ignored when it is closing already.
+    /// Queues the close frame `frame` as the last frame. Does nothing if the session is closing already.
     pub fn close(&mut self, frame: &[u8], now: Instant) {
         if !self.is_open() {
             return;
@@ -246,26 +246,26 @@ impl<S: Socket> Outbox<S> {
         }
     }
 
-    /// Closes a client that is too far behind: what is queued is dropped, but for the frame that it has a part of, so
-    /// that the close frame can be understood if it reads again.
+    /// Closes a client that is too far behind. Queued frames are dropped, except the one of which the socket took a
+    /// part, so that the client can parse the close frame if it reads again.
     pub fn close_behind(&mut self, end: End, now: Instant) {
-        self.drop_whole_frames();
+        self.drop_unsent_frames();
         self.direct.clear();
-        self.close(&wire::close(end.row().code, end.row().words), now);
+        self.close(&wire::close(end.row().code, end.row().text), now);
     }
 
-    /// The connection does not work any more: the session thread gets to know by its read.
+    /// Closes the connection at once. The session thread notices it by its read.
     pub fn gone(&mut self) {
         self.stage = Stage::Gone;
         self.queue = VecDeque::new();
         self.queued_bytes = 0;
         self.list_bytes = 0;
         self.direct = Vec::new();
-        self.link.cut();
+        self.link.disconnect();
     }
 
-    /// What is due by time alone: pings, their answers, the token, the end of a close. To be called about once a
-    /// second.
+    /// Does what is due by time alone: pings, missing pongs, the expiry of the token, the deadline of a close. To be
+    /// called about once a second.
     ///
     /// # Errors
     /// Why the session ends now; the caller closes it.
@@ -289,7 +289,7 @@ impl<S: Socket> Outbox<S> {
             _ => {}
         }
         if !self.queue.is_empty() {
-            // A ping would wait behind what is queued: whether it still reads shows by that.
+            // A ping would wait behind the queue. Whether the client still reads shows in the progress of the queue.
             let takes_nothing = now >= self.progress_at + health.ping_interval + health.pong_timeout;
             let is_list_late = self.list_bytes > 0 && now >= self.list_deadline;
             return if takes_nothing || is_list_late { Err(End::TooSlow) } else { Ok(()) };
@@ -328,9 +328,9 @@ impl<S: Socket> Outbox<S> {
             progress = true;
             self.progress_at = now;
         }
-        // The room that a burst made is given back.
+        // Releases the memory that a burst took.
         self.queue = VecDeque::new();
-        self.retry_pause = RETRY_FIRST;
+        self.retry_pause = RETRY_PAUSE_FIRST;
         if let Ping::Queued(since) = self.ping {
             self.ping = if self.link.heard_at() >= since { Ping::None } else { Ping::Sent(now) };
         }
@@ -355,25 +355,30 @@ impl<S: Socket> Outbox<S> {
     }
 
     fn pause(&mut self, progress: bool, now: Instant) {
-        self.retry_pause = if progress { RETRY_FIRST } else { (self.retry_pause * 2).min(RETRY_LONGEST) };
+        self.retry_pause = if progress { RETRY_PAUSE_FIRST } else { (self.retry_pause * 2).min(RETRY_PAUSE_MAX) };
         self.retry_at = now + self.retry_pause;
     }
 
-    fn drop_whole_frames(&mut self) {
+    /// Drops what is queued behind the frame that the socket has taken a part of. A frame in several pieces at the head
+    /// of the queue is kept whole, as its first pieces may be gone already.
+    fn drop_unsent_frames(&mut self) {
         let mut kept = VecDeque::new();
-        while let Some(mut piece) = self.queue.pop_front() {
-            if piece.goes_on {
-                kept.push_back(piece);
-                continue;
+        while let Some(piece) = self.queue.pop_front() {
+            match piece.kind {
+                PieceKind::Part { is_last } => {
+                    kept.push_back(piece);
+                    if is_last {
+                        break;
+                    }
+                }
+                PieceKind::Frames { origin } => {
+                    let frames = piece.bytes.get(origin..).unwrap_or_default();
+                    let end = origin + wire::frame_boundary(frames, piece.sent - origin);
+                    let begun = piece.bytes.get(..end).unwrap_or_default().into();
+                    kept.push_back(Piece { bytes: begun, ..piece });
+                    break;
+                }
             }
-            let in_parts = !kept.is_empty();
-            if !in_parts {
-                let frames = piece.bytes.get(piece.origin..).unwrap_or_default();
-                let end = piece.origin + wire::frame_boundary(frames, piece.sent - piece.origin);
-                piece.bytes = piece.bytes.get(..end).unwrap_or_default().into();
-            }
-            kept.push_back(piece);
-            break;
         }
         self.queue = kept;
         self.queued_bytes = self.queue.iter().map(|piece| piece.rest().len()).sum();
@@ -381,7 +386,7 @@ impl<S: Socket> Outbox<S> {
     }
 }
 
-/// How often to ping, and how long to wait.
+/// The times of pings.
 #[derive(Debug, Clone, Copy)]
 pub struct HealthTimes {
     /// Between two pings.
@@ -389,3 +394,6 @@ pub struct HealthTimes {
     /// For the answer.
     pub pong_timeout: Duration,
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,54 +1,57 @@
-//! The life of a session, on its connection's own thread: it reads frames, checks them and appends to the log. It never
-//! writes to the socket: what its client has to be told goes through the fan-out.
+//! The session thread: the thread of the connection reads frames, checks them and appends messages to the log. It never
+//! writes to the socket: all frames for its client go through the fan-out.
 
 use std::net::TcpStream;
+use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use log::log;
 
+use super::client_error::{ClientError, ErrorCode};
 use super::end::End;
 use super::fan_out::{Command, FanOut};
 use super::link::Link;
-use super::protocol::{self, ClientError};
-use super::rate::TokenBucket;
+use super::protocol;
 use super::socket::Socket;
 use super::wire::{self, Received, Receiver};
 use crate::clock;
 use crate::config::Limits;
 use crate::lobby::User;
 use crate::metrics::Metrics;
+use crate::net;
 use crate::publisher::{Publisher, SayError};
+use crate::rate::{Rate, TokenBucket};
 
-/// Control frames a second of one client, and at once. A browser sends none of its own; a library pings twice a minute.
-const CONTROL_FRAMES_PER_SECOND: u32 = 10;
+/// Control frames of one client. A browser sends only pongs; a library pings twice a minute.
+const CONTROL_FRAMES: Rate = Rate::per_second(NonZeroU32::new(10).unwrap(), CONTROL_FRAMES_BURST);
 const CONTROL_FRAMES_BURST: u32 = 100;
-/// How long the rest of a closing connection is read, so that the last frame is not lost to a reset.
+/// How long a client may go on sending after the close frame; see [`net::linger`].
 const LINGER: Duration = Duration::from_secs(2);
-/// How much of it.
+/// How many bytes a client may go on sending after the close frame.
 const LINGER_BYTES_MAX: usize = 1 << 20;
 
-/// What all sessions use.
+/// Shared by all sessions.
 pub struct Sessions<S = TcpStream> {
-    /// Where sessions are opened, closed, and say something.
+    /// Appends the records of sessions.
     pub publisher: Arc<Publisher>,
-    /// Who writes.
+    /// Writes to the sockets.
     pub fan_out: FanOut<S>,
-    /// Bounds.
-    pub limits: Limits,
-    /// Where it is counted.
+    /// The limits of the settings.
+    pub(crate) limits: Limits,
+    /// Sessions and messages are counted here.
     pub metrics: Arc<Metrics>,
 }
 
-/// One session to be: the handshake is done.
+/// A session that begins: the handshake is done.
 pub struct NewSession<S = TcpStream> {
     /// The connection.
     pub link: Arc<Link<S>>,
-    /// Who, from the token.
+    /// The user that the token names.
     pub user: User,
-    /// When the token's time is over.
+    /// When the token expires, and the session ends.
     pub token_expires_at: Instant,
-    /// What came behind the head of the request.
+    /// The bytes that followed the head of the request.
     pub after_head: Vec<u8>,
 }
 
@@ -56,14 +59,14 @@ pub struct NewSession<S = TcpStream> {
 pub fn run<S: Socket>(shared: &Sessions<S>, new: NewSession<S>) {
     let NewSession { link, user, token_expires_at, after_head } = new;
     let opened = Command::Open { link: link.clone(), token_expires_at };
-    if !shared.fan_out.tell(link.session, opened) {
+    if !shared.fan_out.send(link.session, opened) {
         return;
     }
     let username = user.username.clone();
     shared.metrics.session_opened();
     let open = OpenSession { shared, link: &link };
     let end = match shared.publisher.open_session(link.session, user) {
-        Ok(()) => Conversation::new(shared, &link, after_head).hold(),
+        Ok(()) => Conversation::new(shared, &link, after_head).run(),
         Err(_) => End::LogUnavailable,
     };
     let end = link.end(end);
@@ -73,7 +76,7 @@ pub fn run<S: Socket>(shared: &Sessions<S>, new: NewSession<S>) {
     log!(end.row().level, "session {} of {username:?} ended: {}", link.session.0, end.row().label);
 }
 
-/// Gives back what a session has, also when its thread panics.
+/// Ends the session on drop, also when its thread panics.
 struct OpenSession<'a, S: Socket> {
     shared: &'a Sessions<S>,
     link: &'a Link<S>,
@@ -83,59 +86,48 @@ impl<S: Socket> Drop for OpenSession<'_, S> {
     fn drop(&mut self) {
         let end = self.link.end(End::Internal);
         if end == End::Internal {
-            self.shared.fan_out.tell(self.link.session, close(self.link, end));
+            self.shared.fan_out.send(self.link.session, close(self.link, end));
         }
         self.shared.publisher.close_session(self.link.session);
-        // The fan-out cuts the connection, behind the last frame: cut here, a close frame that waits there would be lost.
-        if !self.shared.fan_out.tell(self.link.session, Command::Forget(self.link.session)) {
-            self.link.cut();
+        // The fan-out closes the connection behind the last frame. Closed here, a queued close frame would be lost.
+        if !self.shared.fan_out.send(self.link.session, Command::Forget(self.link.session)) {
+            self.link.disconnect();
         }
-        self.shared.metrics.session_ended(end);
+        self.shared.metrics.session_ended(end.row().label);
     }
 }
 
-/// Says the last word where the peer may still hear it, and waits for him to have read it.
+/// Sends the close frame where the client may still read it, and waits until the client has closed.
 fn finish<S: Socket>(shared: &Sessions<S>, link: &Link<S>, end: End) {
     match end {
-        // The reply went out already, or nobody is there, or the fan-out has said it.
+        // The close frame was sent already, or the connection is gone.
         End::Disconnected | End::PingTimeout | End::TokenExpired | End::TooSlow | End::Restarting => {}
         End::ClosedByClient => {}
         End::ProtocolError | End::NotUtf8 | End::TooBig | End::TooFast | End::Internal | End::LogUnavailable => {
-            shared.fan_out.tell(link.session, close(link, end));
+            shared.fan_out.send(link.session, close(link, end));
         }
     }
     if end != End::Disconnected {
-        linger(link);
+        net::linger(LINGER, LINGER_BYTES_MAX, |timeout, buffer| {
+            link.socket.set_read_timeout(timeout)?;
+            link.socket.read(buffer)
+        });
     }
 }
 
 fn close<S>(link: &Link<S>, end: End) -> Command<S> {
-    Command::Close { session: link.session, frame: wire::close(end.row().code, end.row().words) }
+    Command::Close { session: link.session, frame: wire::close(end.row().code, end.row().text) }
 }
 
-/// Reads and drops until the peer is done, a while, or a lot.
-fn linger<S: Socket>(link: &Link<S>) {
-    let until = Instant::now() + LINGER;
-    let mut buffer = [0; 512];
-    let mut left = LINGER_BYTES_MAX;
-    while let Some(wait) = until.checked_duration_since(Instant::now()).filter(|wait| !wait.is_zero()) {
-        if link.socket.set_read_timeout(wait).is_err() {
-            return;
-        }
-        match link.socket.read(&mut buffer) {
-            Ok(read) if read > 0 && read <= left => left -= read,
-            _ => return,
-        }
-    }
-}
-
-/// A session that is open: what its client sends.
+/// An open session: handles what its client sends.
 struct Conversation<'a, S> {
     shared: &'a Sessions<S>,
     link: &'a Link<S>,
     receiver: Receiver<'a, S>,
+    /// `None`: unlimited.
+    message_rate: Option<Rate>,
     messages: TokenBucket,
-    /// Messages refused since the last one that was taken.
+    /// Messages refused since the last accepted one.
     refused: u32,
     control_frames: TokenBucket,
 }
@@ -147,14 +139,15 @@ impl<'a, S: Socket> Conversation<'a, S> {
             shared,
             link,
             receiver: Receiver::new(&link.socket, after_head, limits.frame_bytes),
-            messages: TokenBucket::new(limits.messages_per_second, limits.message_burst, now),
+            message_rate: limits.messages_per_second.map(|rate| Rate::per_second(rate, limits.message_burst)),
+            messages: TokenBucket::full(now),
             refused: 0,
-            control_frames: TokenBucket::new(CONTROL_FRAMES_PER_SECOND, CONTROL_FRAMES_BURST, now),
+            control_frames: TokenBucket::full(now),
         }
     }
 
-    /// Until the client goes, or has to.
-    fn hold(mut self) -> End {
+    /// Runs until the client closes, or the session has to end.
+    fn run(mut self) -> End {
         loop {
             let received = match self.receiver.receive() {
                 Ok(received) => received,
@@ -163,12 +156,12 @@ impl<'a, S: Socket> Conversation<'a, S> {
             self.link.heard();
             let go_on = match received {
                 Received::Text(frame) => self.message(|this| this.text(&frame)),
-                Received::Binary(_) => self.message(|this| this.answer(&protocol::binary_refused())),
-                Received::Ping(payload) => self.control(|this| this.own_frame(wire::pong(&payload))),
+                Received::Binary => self.message(|this| this.answer(&ErrorCode::Binary.into())),
+                Received::Ping(payload) => self.control(|this| this.send_direct(wire::pong(&payload))),
                 Received::Pong => self.control(|_| ()),
                 Received::Close(code) => {
                     let frame = wire::close_reply(code);
-                    self.shared.fan_out.tell(self.link.session, Command::Close { session: self.link.session, frame });
+                    self.shared.fan_out.send(self.link.session, Command::Close { session: self.link.session, frame });
                     return End::ClosedByClient;
                 }
             };
@@ -179,7 +172,7 @@ impl<'a, S: Socket> Conversation<'a, S> {
     }
 
     fn message(&mut self, handle: impl FnOnce(&mut Self)) -> Result<(), End> {
-        if self.messages.take(Instant::now()) {
+        if self.message_rate.is_none_or(|rate| self.messages.take(rate, Instant::now())) {
             self.refused = 0;
             handle(self);
             return Ok(());
@@ -188,12 +181,12 @@ impl<'a, S: Socket> Conversation<'a, S> {
         if self.refused > self.shared.limits.message_burst {
             return Err(End::TooFast);
         }
-        self.answer(&protocol::rate_limited());
+        self.answer(&ErrorCode::RateLimited.into());
         Ok(())
     }
 
     fn control(&mut self, handle: impl FnOnce(&mut Self)) -> Result<(), End> {
-        if !self.control_frames.take(Instant::now()) {
+        if !self.control_frames.take(CONTROL_FRAMES, Instant::now()) {
             return Err(End::TooFast);
         }
         handle(self);
@@ -205,8 +198,10 @@ impl<'a, S: Socket> Conversation<'a, S> {
             Ok(say) => {
                 let id = say.id.clone();
                 match self.shared.publisher.say(self.link.session, say.text, say.id) {
-                    Ok(()) => self.shared.metrics.message_taken(),
-                    Err(SayError::Unavailable) => self.answer(&protocol::unavailable(id)),
+                    Ok(()) => self.shared.metrics.message_accepted(),
+                    Err(SayError::Unavailable) => {
+                        self.answer(&ClientError::from(ErrorCode::Unavailable).about(id));
+                    }
                 }
             }
             Err(error) => self.answer(&error),
@@ -214,10 +209,13 @@ impl<'a, S: Socket> Conversation<'a, S> {
     }
 
     fn answer(&mut self, error: &ClientError) {
-        self.own_frame(protocol::error_frame(error, &clock::rfc3339()));
+        self.send_direct(protocol::error_frame(error, &clock::rfc3339()));
     }
 
-    fn own_frame(&mut self, frame: Vec<u8>) {
-        self.shared.fan_out.tell(self.link.session, Command::Own { session: self.link.session, frame });
+    fn send_direct(&mut self, frame: Vec<u8>) {
+        self.shared.fan_out.send(self.link.session, Command::Direct { session: self.link.session, frame });
     }
 }
+
+#[cfg(test)]
+mod tests;

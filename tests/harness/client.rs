@@ -1,4 +1,4 @@
-//! A websocket client, as people have one.
+//! A websocket client of the lobby, based on tungstenite.
 
 use std::io::ErrorKind;
 use std::net::{SocketAddr, TcpStream};
@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use tungstenite::client::IntoClientRequest;
+use tungstenite::handshake::client::Response;
 use tungstenite::protocol::frame::CloseFrame;
 use tungstenite::{Error, Message, WebSocket};
 
@@ -13,7 +14,6 @@ use super::PATIENCE;
 
 /// A client that has joined.
 pub struct Client {
-    /// The connection.
     pub socket: WebSocket<TcpStream>,
 }
 
@@ -21,21 +21,28 @@ impl Client {
     /// Joins with this token.
     ///
     /// # Panics
-    /// The server refuses.
+    /// The server rejects the join.
     pub fn join(address: SocketAddr, token: &str) -> Client {
         Self::try_join(address, token).unwrap_or_else(|status| panic!("the server answers {status} to a join"))
     }
 
-    /// Joins, or gives the status of the answer.
+    /// Joins, or returns the status with which the server rejects the join.
     pub fn try_join(address: SocketAddr, token: &str) -> Result<Client, u16> {
+        let fields = [("Authorization", format!("Bearer {token}"))];
+        Self::try_join_with(address, &fields).map(|(client, _)| client)
+    }
+
+    /// As [`Client::try_join`], with these header fields. Also returns the response to the handshake.
+    pub fn try_join_with(address: SocketAddr, fields: &[(&'static str, String)]) -> Result<(Client, Response), u16> {
         let stream = TcpStream::connect(address).expect("connecting");
-        stream.set_nodelay(true).expect("an option");
-        stream.set_read_timeout(Some(PATIENCE)).expect("an option");
+        stream.set_nodelay(true).expect("setting a socket option");
+        stream.set_read_timeout(Some(PATIENCE)).expect("setting a socket option");
         let mut request = format!("ws://{address}/join").into_client_request().expect("a request");
-        let authorization = format!("Bearer {token}").parse().expect("a header");
-        request.headers_mut().insert("Authorization", authorization);
+        for (name, value) in fields {
+            request.headers_mut().insert(*name, value.parse().expect("a header value"));
+        }
         match tungstenite::client::client(request, stream) {
-            Ok((socket, _)) => Ok(Client { socket }),
+            Ok((socket, response)) => Ok((Client { socket }, response)),
             Err(tungstenite::HandshakeError::Failure(Error::Http(response))) => Err(response.status().as_u16()),
             Err(error) => panic!("joining: {error}"),
         }
@@ -44,7 +51,7 @@ impl Client {
     /// The next frame that is not a ping or pong.
     ///
     /// # Panics
-    /// The connection is closed, or nothing comes.
+    /// The connection is closed, or no frame is received.
     pub fn next(&mut self) -> Value {
         match self.next_or_close() {
             Ok(frame) => frame,
@@ -52,24 +59,24 @@ impl Client {
         }
     }
 
-    /// The next frame, or the close frame at the end (none where the connection ended without one).
+    /// The next frame, or the close frame at the end (none if the connection ended without one).
     pub fn next_or_close(&mut self) -> Result<Value, Option<CloseFrame>> {
         let deadline = Instant::now() + PATIENCE;
         loop {
-            assert!(Instant::now() < deadline, "only pings came within {PATIENCE:?}");
+            assert!(Instant::now() < deadline, "only pings within {PATIENCE:?}");
             match self.socket.read() {
                 Ok(Message::Text(text)) => return Ok(serde_json::from_str(&text).expect("JSON")),
                 Ok(Message::Close(frame)) => return Err(frame),
                 Ok(_) => {}
                 Err(Error::Io(error)) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {
-                    panic!("nothing came within {PATIENCE:?}")
+                    panic!("no frame within {PATIENCE:?}")
                 }
                 Err(_) => return Err(None),
             }
         }
     }
 
-    /// The next frame, as `type` and the `msg`; its `sent_at` is looked at.
+    /// The `type` and `msg` of the next frame. Also checks the form of its `sent_at`.
     pub fn event(&mut self) -> (String, Value) {
         let frame = self.next();
         let sent_at = frame["sent_at"].as_str().expect("sent_at");
@@ -77,15 +84,15 @@ impl Client {
         (frame["type"].as_str().expect("type").to_owned(), frame["msg"].clone())
     }
 
-    /// Reads on until a frame of this type and `msg`.
+    /// Reads frames until one has this type and `msg`.
     pub fn wait_for(&mut self, kind: &str, msg: &Value) {
         let deadline = Instant::now() + PATIENCE;
         while self.event() != (kind.to_owned(), msg.clone()) {
-            assert!(Instant::now() < deadline, "waited in vain for {kind} {msg}");
+            assert!(Instant::now() < deadline, "timed out waiting for {kind} {msg}");
         }
     }
 
-    /// Reads on until this text comes, and gives all texts until then, that one too.
+    /// Reads frames until a chat message with the text `last`. Returns all texts up to this one, inclusive.
     pub fn texts_until(&mut self, last: &str) -> Vec<String> {
         let mut texts = Vec::new();
         loop {
@@ -99,32 +106,32 @@ impl Client {
         }
     }
 
-    /// Says something.
+    /// Sends a chat message.
     pub fn say(&mut self, text: &str) {
         self.send(&json!({"type": "chat_message", "msg": {"text": text}}).to_string());
     }
 
-    /// Sends a text frame as it is.
+    /// Sends a text frame with exactly this payload.
     pub fn send(&mut self, frame: &str) {
         self.socket.send(Message::text(frame)).expect("sending");
     }
 
-    /// Closes, and waits for the reply.
+    /// Sends a close frame and waits for the close frame of the server.
     pub fn leave(mut self) {
         self.socket.close(None).expect("closing");
         while self.next_or_close().is_ok() {}
     }
 
-    /// Goes without a word.
+    /// Drops the connection without a close frame.
     pub fn vanish(self) {
         drop(self);
     }
 
-    /// Panics when a frame comes within this time. For what must not happen, after what must has.
+    /// Panics if a frame is received within this time.
     pub fn expect_silence(&mut self, time: Duration) {
-        self.socket.get_ref().set_read_timeout(Some(time)).expect("an option");
+        self.socket.get_ref().set_read_timeout(Some(time)).expect("setting a socket option");
         let read = self.socket.read();
-        assert!(matches!(read, Err(Error::Io(_))), "something came: {read:?}");
-        self.socket.get_ref().set_read_timeout(Some(PATIENCE)).expect("an option");
+        assert!(matches!(read, Err(Error::Io(_))), "unexpected frame: {read:?}");
+        self.socket.get_ref().set_read_timeout(Some(PATIENCE)).expect("setting a socket option");
     }
 }

@@ -1,4 +1,4 @@
-//! Several instances on one topic.
+//! Several instances on one Kafka topic, which form one lobby.
 
 use std::collections::BTreeSet;
 
@@ -8,16 +8,16 @@ use super::server::Server;
 use super::wait_for;
 use super::watcher::Watcher;
 
-/// A topic of its own, and instances that share it.
+/// A topic name of its own; the instances started here share this topic.
 pub struct Cluster<'a> {
-    /// Where the topic is.
+    /// The broker of the topic.
     pub broker: &'a Broker,
-    /// Its name. No instance was started yet: it does not exist.
+    /// The first instance creates the topic.
     pub topic: String,
 }
 
 impl<'a> Cluster<'a> {
-    /// No instance, and no topic yet.
+    /// Chooses a topic name. Nothing is created or started.
     pub fn new(broker: &'a Broker) -> Cluster<'a> {
         Cluster { broker, topic: broker.new_topic_name() }
     }
@@ -34,7 +34,7 @@ impl<'a> Cluster<'a> {
         server
     }
 
-    /// Starts an instance and waits no longer than until it listens.
+    /// Starts an instance and waits only until it listens.
     pub fn launch(&self) -> Server {
         self.launch_with(&[])
     }
@@ -51,7 +51,7 @@ impl<'a> Cluster<'a> {
     }
 }
 
-/// A number out of `GET /metrics`.
+/// The value of the metric `name` in `GET /metrics`.
 pub fn metric(server: &Server, name: &str) -> u64 {
     let body = http::get(server.address, "/metrics").body;
     let line = body.lines().find(|line| line.split(' ').next() == Some(name));
@@ -59,17 +59,17 @@ pub fn metric(server: &Server, name: &str) -> u64 {
     value.unwrap_or_else(|| panic!("no {name} in {body}"))
 }
 
-/// Waits until each of these clients, by what he was told, believes exactly these people to be there.
+/// Waits until every watcher, according to the events it received, has exactly these users online.
 pub fn wait_online<'a>(watchers: impl IntoIterator<Item = &'a Watcher>, names: &[&str]) {
     let expected: BTreeSet<String> = names.iter().map(|name| (*name).to_owned()).collect();
     for watcher in watchers {
-        wait_for(&format!("{names:?} in the eyes of {}", watcher.name), || {
+        wait_for(&format!("{names:?} in the list of {}", watcher.name), || {
             (watcher.online() == expected).then_some(())
         });
     }
 }
 
-/// One says something, and all of these wait until they were told: they have seen everything that came before it.
+/// `speaker` sends a message and all watchers wait for it. They have then received every event before it in the log.
 pub fn sync<'a>(speaker: &Watcher, watchers: impl IntoIterator<Item = &'a Watcher>, text: &str) {
     speaker.say(text, text);
     for watcher in watchers {

@@ -1,4 +1,4 @@
-//! Plain HTTP for tests, down to the byte.
+//! An HTTP client that sends exactly the given bytes.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -7,14 +7,13 @@ use serde_json::Value;
 
 use super::PATIENCE;
 
-/// An answer. Status 0: the connection ended without one.
+/// The response to a request.
 #[derive(Debug)]
 pub struct Answer {
-    /// The status code.
+    /// The status code; 0 if the connection ended without a response.
     pub status: u16,
-    /// The head, as text.
+    /// The status line and the header fields.
     pub head: String,
-    /// The body, as text.
     pub body: String,
 }
 
@@ -24,31 +23,31 @@ impl Answer {
         serde_json::from_str(&self.body).unwrap_or_else(|error| panic!("{error}: {self:?}"))
     }
 
-    /// The stable code of an error.
+    /// The error code in the body.
     pub fn code(&self) -> String {
         self.json()["error"].as_str().expect("an error code").to_owned()
     }
 
-    /// One header field.
+    /// The value of the header field `name`.
     pub fn header(&self, name: &str) -> Option<&str> {
         let fields = self.head.lines().filter_map(|line| line.split_once(": "));
         fields.filter(|(field, _)| field.eq_ignore_ascii_case(name)).map(|(_, value)| value).next()
     }
 }
 
-/// Sends these bytes, and reads to the end.
+/// Sends these bytes and reads the response until the connection ends.
 pub fn raw(address: SocketAddr, bytes: &[u8]) -> Answer {
     let mut stream = TcpStream::connect(address).expect("connecting");
-    stream.set_read_timeout(Some(PATIENCE)).expect("an option");
-    // The server may refuse before it has everything.
+    stream.set_read_timeout(Some(PATIENCE)).expect("setting a socket option");
+    // The server may respond and close before it has read everything.
     let _ = stream.write_all(bytes);
     read_answer(&mut stream)
 }
 
-/// Reads to the end.
+/// Reads a response until the connection ends.
 pub fn read_answer(stream: &mut TcpStream) -> Answer {
     let mut bytes = Vec::new();
-    // A reset after the answer is an end too.
+    // A reset after the response also ends it.
     let _ = stream.read_to_end(&mut bytes);
     let text = String::from_utf8(bytes).expect("text");
     let (head, body) = text.split_once("\r\n\r\n").unwrap_or((&text, ""));
@@ -56,12 +55,12 @@ pub fn read_answer(stream: &mut TcpStream) -> Answer {
     Answer { status, head: head.to_owned(), body: body.to_owned() }
 }
 
-/// `GET`.
+/// Sends a `GET` request.
 pub fn get(address: SocketAddr, path: &str) -> Answer {
     raw(address, format!("GET {path} HTTP/1.1\r\nHost: test\r\n\r\n").as_bytes())
 }
 
-/// `POST`, with the type that `curl -d` sends.
+/// Sends a `POST` request with the content type that `curl -d` sends.
 pub fn post(address: SocketAddr, path: &str, body: &str) -> Answer {
     let head = format!(
         "POST {path} HTTP/1.1\r\nHost: test\r\nContent-Type: application/x-www-form-urlencoded\r\nContent-Length: {}\r\n\r\n",

@@ -5,7 +5,7 @@
 //! this process closes: also when a test process is killed.
 
 use std::future::Future;
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Write};
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::pin::pin;
@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 use std::{env, fs, process, thread};
 
 use ich::event_log::kafka::KafkaSettings;
-use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
+use rdkafka::admin::{AdminClient, AdminOptions, AlterConfig, NewTopic, ResourceSpecifier, TopicReplication};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::config::ClientConfig;
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
@@ -67,6 +67,19 @@ impl Broker {
     /// A cluster of 1 or 3 nodes for one test. It ends when this is dropped. `None` as with [`Broker::shared`].
     pub fn own(version: &str, nodes: usize) -> Option<Broker> {
         let broker = Self::own_not_started(version, nodes)?;
+        broker.start_all();
+        Some(broker)
+    }
+
+    /// A cluster of one node for one test, with these properties of the node besides those that every node has.
+    pub fn own_with(version: &str, properties: &[(&str, &str)]) -> Option<Broker> {
+        let broker = Self::own_not_started(version, 1)?;
+        let path = broker.dir.as_deref().expect("a cluster of its own").join("node1.properties");
+        let mut file = fs::OpenOptions::new().append(true).open(path).expect("the properties of the node");
+        for (name, value) in properties {
+            // The last value of a property counts.
+            writeln!(file, "{name}={value}").expect("writing the properties of the node");
+        }
         broker.start_all();
         Some(broker)
     }
@@ -186,6 +199,15 @@ impl Broker {
         let options = AdminOptions::new().operation_timeout(Some(ADMIN_TIMEOUT));
         let made = wait_for(self.admin().create_topics([&topic], &options));
         made.expect("making a topic")[0].as_ref().expect("making a topic");
+    }
+
+    /// Gives a topic these settings, and resets its other settings to the defaults of the broker.
+    pub fn set_topic(&self, topic: &str, settings: &[(&str, &str)]) {
+        let change = AlterConfig::new(ResourceSpecifier::Topic(topic));
+        let change = settings.iter().fold(change, |change, (name, value)| change.set(name, value));
+        let options = AdminOptions::new().operation_timeout(Some(ADMIN_TIMEOUT));
+        let changed = wait_for(self.admin().alter_configs([&change], &options));
+        changed.expect("changing a topic")[0].as_ref().expect("changing a topic");
     }
 
     /// Deletes a topic.

@@ -1,10 +1,11 @@
-//! What tests share. Each test binary uses a part of it.
+//! Code shared by the tests: servers, clients and waiting. Each test binary uses a part of it.
 #![allow(dead_code, reason = "compiled into every test binary, and none uses all of it")]
 
 pub mod browser;
 pub mod client;
 pub mod cluster;
 pub mod event_log;
+pub mod folder;
 pub mod http;
 pub mod kafka;
 pub mod postgres;
@@ -17,26 +18,33 @@ pub mod watcher;
 use std::io::Write;
 use std::time::{Duration, Instant};
 
-/// How long tests wait for what must happen. Reached only when it does not.
+/// The deadline of every wait. It is reached only when a test fails.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Waits until `condition` gives something.
+/// Waits until `condition` returns a value.
 ///
 /// # Panics
-/// It did not for a minute.
+/// `condition` returned none for a minute.
 pub fn wait_for<T>(what: &str, mut condition: impl FnMut() -> Option<T>) -> T {
     let deadline = Instant::now() + PATIENCE;
     loop {
         if let Some(found) = condition() {
             return found;
         }
-        assert!(Instant::now() < deadline, "waited in vain for {what}");
+        assert!(Instant::now() < deadline, "timed out waiting for {what}");
         std::thread::sleep(Duration::from_millis(10));
     }
 }
 
-/// Says past the capture of test output that the current test is skipped because `what` is missing. With `CI` set this
-/// fails.
+/// Waits until `condition` is true.
+///
+/// # Panics
+/// `condition` was false for a minute.
+pub fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
+    wait_for(what, || condition().then_some(()));
+}
+
+/// Prints to the uncaptured stderr that the current test is skipped because `what` is missing. Panics if `CI` is set.
 pub fn skip(what: &str) {
     let test = std::thread::current().name().unwrap_or("a test").to_owned();
     let line = format!("SKIPPED {test}: needs {what}");

@@ -1,10 +1,8 @@
-//! A real PostgreSQL for tests: its own server in a temporary folder, on a free port of the loopback, gone with the test
-//! process however that ends. Or, for tests that do not harm it, the server that `ICH_TEST_DATABASE_URL` names.
+//! A real PostgreSQL server for tests, in a temporary folder and on a free port of loopback. A watchdog process removes
+//! it when the test process ends, however that ends. Tests that do not stop the server can also use the one that
+//! `ICH_TEST_DATABASE_URL` names.
 //!
-//! Without PostgreSQL on the machine the functions here return `None` and say so, and the test passes; where `CI` is set
-//! they panic.
-
-#![allow(dead_code)] // Each test binary uses its part of it.
+//! If PostgreSQL is not installed, the functions here return `None` and the test is skipped; with `CI` set they panic.
 
 use std::fs;
 use std::net::TcpListener;
@@ -14,24 +12,31 @@ use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
-use std::time::{Duration, Instant};
 
 use postgres::{Client, NoTls};
 
-const PATIENCE: Duration = Duration::from_secs(60);
+use super::wait_until;
 
-/// A fresh database on a server that the whole test binary shares.
+/// A new, empty database on a server that all tests of the binary share.
 pub fn database() -> Option<Database> {
     static SERVER: OnceLock<Option<Server>> = OnceLock::new();
     if let Ok(url) = std::env::var("ICH_TEST_DATABASE_URL") {
         return Some(Database::create(&url));
     }
-    SERVER.get_or_init(Server::start).as_ref().map(Server::database)
+    or_skip(SERVER.get_or_init(Server::start_if_installed).as_ref()).map(Server::database)
 }
 
-/// A database of its own for one test; dropped with this.
+/// Reports the current test as skipped if there is no server.
+fn or_skip<T>(server: Option<T>) -> Option<T> {
+    if server.is_none() {
+        super::skip("PostgreSQL: apt-get install postgresql");
+    }
+    server
+}
+
+/// The database of one test, removed on drop.
 pub struct Database {
-    /// With user and password.
+    /// Including user and password.
     pub url: String,
     name: String,
     admin_url: String,
@@ -53,12 +58,12 @@ impl Database {
         execute(&self.url, sql);
     }
 
-    /// The only number that a query gives.
+    /// The single number that a query returns.
     pub fn number(&self, sql: &str) -> i64 {
         Client::connect(&self.url, NoTls).unwrap().query_one(sql, &[]).unwrap().get(0)
     }
 
-    /// Ends the connections of all others to this database; how many there were.
+    /// Terminates all other connections to this database and returns their number.
     pub fn kill_connections(&self) -> i64 {
         self.number(
             "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity \
@@ -69,7 +74,7 @@ impl Database {
 
 impl Drop for Database {
     fn drop(&mut self) {
-        // The server may be stopped by now, and then the folder goes anyway.
+        // The server may be stopped; then the whole folder is removed.
         if let Ok(mut client) = Client::connect(&self.admin_url, NoTls) {
             let _ = client.batch_execute(&format!("DROP DATABASE IF EXISTS {} WITH (FORCE)", self.name));
         }
@@ -85,18 +90,18 @@ pub struct Server {
     binaries: PathBuf,
     folder: PathBuf,
     port: u16,
-    /// Kills the server and removes the folder when its standard input ends, which it does when this process does.
+    /// Kills the server and removes the folder when its standard input closes, at the latest with this process.
     watchdog: Child,
 }
 
 impl Server {
-    /// A running server with an empty cluster.
+    /// Starts a server without databases of its own.
     pub fn start() -> Option<Server> {
-        let Some(binaries) = binaries() else {
-            assert!(std::env::var_os("CI").is_none(), "needs PostgreSQL: apt-get install postgresql");
-            eprintln!("SKIPPED: needs PostgreSQL: apt-get install postgresql");
-            return None;
-        };
+        or_skip(Self::start_if_installed())
+    }
+
+    fn start_if_installed() -> Option<Server> {
+        let binaries = binaries()?;
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let folder = std::env::temp_dir().join(format!("ich-postgres-{}-{number}", std::process::id()));
@@ -115,19 +120,19 @@ impl Server {
         Some(server)
     }
 
-    /// A fresh database on this server.
+    /// A new, empty database on this server.
     pub fn database(&self) -> Database {
         Database::create(&self.admin_url())
     }
 
-    /// Stops it as an operator in a hurry does, and returns when nothing listens any more.
+    /// Stops the server (fast shutdown) and waits until its process has ended.
     pub fn stop(&self) {
         let Some(pid) = self.pid() else { return };
         signal("INT", &[pid]);
-        until("the server stops", || !Path::new(&format!("/proc/{pid}")).exists());
+        wait_until("the end of PostgreSQL", || !Path::new(&format!("/proc/{pid}")).exists());
     }
 
-    /// Starts it again on the same port, with the same data.
+    /// Starts the server on its port, with its data, and waits until it accepts connections.
     pub fn launch(&self) {
         let log = fs::File::create(self.folder.join(format!("log-{}", self.port))).unwrap();
         let mut child = self
@@ -142,12 +147,12 @@ impl Server {
             .stderr(log)
             .spawn()
             .unwrap();
-        // It is ended by its process id; this only keeps a dead one from staying in the process table.
+        // The server is stopped by its process id. This thread only reaps the process.
         thread::spawn(move || child.wait());
-        until("the server answers", || Client::connect(&self.admin_url(), NoTls).is_ok());
+        wait_until("PostgreSQL to accept connections", || Client::connect(&self.admin_url(), NoTls).is_ok());
     }
 
-    /// From its next start on it takes TLS connections, with this certificate and key (PEM).
+    /// Enables TLS with this certificate and key (PEM) from the next start on.
     pub fn use_tls(&self, certificate: &[u8], key: &[u8]) {
         for (name, contents) in [("server.crt", certificate), ("server.key", key)] {
             let path = self.data().join(name);
@@ -159,12 +164,12 @@ impl Server {
         }
     }
 
-    /// A path in the server's folder, which goes away with it.
+    /// A path in the folder of the server.
     pub fn file(&self, name: &str) -> PathBuf {
         self.folder.join(name)
     }
 
-    /// Stops all of its processes where they are, until the value returned is dropped.
+    /// Suspends all processes of the server until the returned value is dropped.
     pub fn freeze(&self) -> Frozen {
         let server = self.pid().expect("a running server");
         signal("STOP", &[server]);
@@ -182,7 +187,7 @@ impl Server {
         self.folder.join("data")
     }
 
-    /// The server writes it into the first line of this file.
+    /// Read from the first line of the server's pid file.
     fn pid(&self) -> Option<u32> {
         fs::read_to_string(self.data().join("postmaster.pid")).ok()?.lines().next()?.trim().parse().ok()
     }
@@ -209,7 +214,7 @@ impl Drop for Server {
     }
 }
 
-/// A server that does not answer, though the system keeps its connections alive.
+/// A suspended server: it does not respond, while the kernel keeps its connections open. Resumed on drop.
 pub struct Frozen {
     pids: Vec<u32>,
 }
@@ -220,7 +225,8 @@ impl Drop for Frozen {
     }
 }
 
-/// Statics are not dropped at exit, and a killed process drops nothing; the end of a pipe is always seen.
+/// Cleans up when its standard input closes. This works for statics, which are not dropped at exit, and for killed
+/// processes.
 fn watchdog(folder: &Path) -> Child {
     let script = "trap '' INT TERM HUP; read -r _; \
         pid=$(head -n 1 \"$0/data/postmaster.pid\" 2>/dev/null) && \
@@ -249,7 +255,7 @@ fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
-/// The fourth field of `stat` is the parent; the second, in parentheses, may have spaces.
+/// The child processes of `parent`: field 4 of `stat` is the parent; field 2, in parentheses, may contain spaces.
 fn children(parent: u32) -> Vec<u32> {
     let is_child = |pid: &u32| {
         let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
@@ -260,7 +266,7 @@ fn children(parent: u32) -> Vec<u32> {
     pids.filter(is_child).collect()
 }
 
-/// Processes that ended meanwhile are no fault.
+/// Sends a signal to these processes. Processes that have ended are ignored.
 fn signal(name: &str, pids: &[u32]) {
     let pids = pids.iter().map(u32::to_string).collect::<Vec<_>>().join(" ");
     let _ = Command::new("sh").arg("-c").arg(format!("kill -{name} {pids} 2>/dev/null")).status();
@@ -271,15 +277,7 @@ fn run(command: &mut Command) {
     assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
 }
 
-fn until(what: &str, condition: impl Fn() -> bool) {
-    let deadline = Instant::now() + PATIENCE;
-    while !condition() {
-        assert!(Instant::now() < deadline, "not in {PATIENCE:?}: {what}");
-        thread::sleep(Duration::from_millis(20));
-    }
-}
-
-/// Listens where a database could be and never answers: what a firewall or a wrong address looks like.
+/// A listener that never accepts or responds, like a host behind a firewall or a wrong address.
 pub fn silent_listener() -> (TcpListener, u16) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();

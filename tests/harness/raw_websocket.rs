@@ -1,4 +1,4 @@
-//! A websocket down to the byte: frames as no library would send them, and all that the server answers.
+//! A websocket client that sends exactly the given bytes, including invalid frames, and reads all frames of the server.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -20,7 +20,7 @@ pub const PONG: u8 = 0xa;
 const MASK_BIT: u8 = 0x80;
 const MASK: [u8; 4] = [0x37, 0xfa, 0x21, 0x3d];
 
-/// The header of a masked frame that says it has `length` bytes.
+/// The header of a masked frame that announces `length` bytes of payload.
 pub fn header(first: u8, length: u64) -> Vec<u8> {
     let mut bytes = vec![first];
     match length {
@@ -46,35 +46,32 @@ pub fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
 }
 
 /// The payload of a close frame.
-pub fn close_payload(code: u16, words: &[u8]) -> Vec<u8> {
-    [code.to_be_bytes().as_slice(), words].concat()
+pub fn close_payload(code: u16, reason: &[u8]) -> Vec<u8> {
+    [code.to_be_bytes().as_slice(), reason].concat()
 }
 
-/// A frame of the server.
+/// A frame received from the server.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Frame {
-    /// What it is.
     pub opcode: u8,
-    /// What is in it.
     pub payload: Vec<u8>,
 }
 
 impl Frame {
-    /// The JSON in it.
+    /// The payload as JSON.
     pub fn json(&self) -> Value {
         serde_json::from_slice(&self.payload).expect("JSON")
     }
 }
 
-/// A connection that was upgraded.
+/// An upgraded connection.
 pub struct RawClient {
-    /// The connection.
     pub stream: TcpStream,
     unread: Vec<u8>,
 }
 
 impl RawClient {
-    /// Joins as this person.
+    /// Joins as the user `name`.
     pub fn join(address: SocketAddr, name: &str) -> RawClient {
         Self::join_with(address, name, &[])
     }
@@ -82,30 +79,30 @@ impl RawClient {
     /// Joins, and sends `more` in the same packet as the request.
     pub fn join_with(address: SocketAddr, name: &str, more: &[u8]) -> RawClient {
         let stream = TcpStream::connect(address).expect("connecting");
-        stream.set_nodelay(true).expect("an option");
+        stream.set_nodelay(true).expect("setting a socket option");
         Self::join_on(stream, name, more)
     }
 
     /// Joins on this connection.
     ///
     /// # Panics
-    /// The server refuses.
+    /// The server rejects the handshake.
     pub fn join_on(stream: TcpStream, name: &str, more: &[u8]) -> RawClient {
-        stream.set_read_timeout(Some(PATIENCE)).expect("an option");
+        stream.set_read_timeout(Some(PATIENCE)).expect("setting a socket option");
         let mut client = RawClient { stream, unread: Vec::new() };
         client.send(&[handshake(name).as_bytes(), more].concat());
         let end = loop {
             if let Some(at) = client.unread.windows(4).position(|four| four == b"\r\n\r\n") {
                 break at + 4;
             }
-            assert!(client.read_more(), "no answer to the handshake");
+            assert!(client.read_more(), "no response to the handshake");
         };
         let head: Vec<u8> = client.unread.drain(..end).collect();
         assert!(head.starts_with(b"HTTP/1.1 101 "), "{}", String::from_utf8_lossy(&head));
         client
     }
 
-    /// Sends these bytes. The server may have closed before it has all.
+    /// Sends these bytes. Errors are ignored: the server may have closed the connection.
     pub fn send(&mut self, bytes: &[u8]) {
         let _ = self.stream.write_all(bytes);
     }
@@ -113,7 +110,7 @@ impl RawClient {
     /// The next frame; none at the end of the connection.
     ///
     /// # Panics
-    /// Nothing comes, or it is not a frame as a server sends them, or the connection ends inside of one.
+    /// No bytes are received, a frame is not valid for a server, or the connection ends inside a frame.
     pub fn next(&mut self) -> Option<Frame> {
         loop {
             if let Some((frame, bytes)) = first_frame(&self.unread) {
@@ -121,7 +118,7 @@ impl RawClient {
                 return Some(frame);
             }
             if !self.read_more() {
-                assert!(self.unread.is_empty(), "the connection ends inside a frame");
+                assert!(self.unread.is_empty(), "the connection ended inside a frame");
                 return None;
             }
         }
@@ -132,17 +129,17 @@ impl RawClient {
         std::iter::from_fn(|| self.next()).collect()
     }
 
-    /// Reads on until a text frame of this type comes, and gives its `msg`.
+    /// Reads frames until a text frame of this type, and returns its `msg`.
     pub fn wait_for(&mut self, kind: &str) -> Value {
         loop {
-            let frame = self.next().unwrap_or_else(|| panic!("closed, waiting for {kind}"));
+            let frame = self.next().unwrap_or_else(|| panic!("closed while waiting for {kind}"));
             if frame.opcode == TEXT && frame.json()["type"] == kind {
                 return frame.json()["msg"].clone();
             }
         }
     }
 
-    /// False at the end.
+    /// Reads once. False: the connection has ended.
     fn read_more(&mut self) -> bool {
         let mut buffer = [0; 4096];
         match self.stream.read(&mut buffer) {
@@ -152,24 +149,28 @@ impl RawClient {
                 true
             }
             Err(error) if error.kind() == std::io::ErrorKind::ConnectionReset => false,
-            Err(error) => panic!("nothing came: {error}"),
+            Err(error) => panic!("reading: {error}"),
         }
     }
 }
 
-/// The request of somebody who joins.
+/// The handshake of the user `name`.
 pub fn handshake(name: &str) -> String {
+    handshake_with(&format!("Authorization: Bearer {}\r\n", token(name)))
+}
+
+/// A handshake with additional header fields, each of which ends with CR LF.
+pub fn handshake_with(fields: &str) -> String {
     format!(
         "GET /join HTTP/1.1\r\nHost: test\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
-         Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nAuthorization: Bearer {}\r\n\r\n",
-        token(name)
+         Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n{fields}\r\n"
     )
 }
 
-/// The first frame in these bytes, and its length with the header; none while it is not whole.
+/// The first frame in these bytes and its length including the header. None: it is incomplete.
 fn first_frame(bytes: &[u8]) -> Option<(Frame, usize)> {
     let (first, second) = (*bytes.first()?, *bytes.get(1)?);
-    assert!(first & 0xf0 == FIN && second & MASK_BIT == 0, "a server sends whole frames, not masked: {first:x}");
+    assert!(first & 0xf0 == FIN && second & MASK_BIT == 0, "a server sends unfragmented, unmasked frames: {first:x}");
     let (start, length) = match second {
         126 => (4, usize::from(u16::from_be_bytes(bytes.get(2..4)?.try_into().ok()?))),
         127 => (10, usize::try_from(u64::from_be_bytes(bytes.get(2..10)?.try_into().ok()?)).ok()?),
@@ -179,7 +180,7 @@ fn first_frame(bytes: &[u8]) -> Option<(Frame, usize)> {
     Some((Frame { opcode: first & 0x0f, payload }, start + length))
 }
 
-/// The codes of all close frames among these; 0 for one without a code.
+/// The codes of all close frames among these frames; 0 for a close frame without a code.
 pub fn close_codes(frames: &[Frame]) -> Vec<u16> {
     let closes = frames.iter().filter(|frame| frame.opcode == CLOSE);
     closes.map(|frame| frame.payload.first_chunk().map_or(0, |code| u16::from_be_bytes(*code))).collect()

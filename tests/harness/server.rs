@@ -1,5 +1,5 @@
-//! The real server: the built program as a child process, on loopback and a free port, with a folder of its own. It
-//! ends with the value that holds it.
+//! The real server: the built program as a child process, on a free port of loopback, with its own folder. Dropping a
+//! [`Server`] kills the process.
 
 use std::fs;
 use std::io::{BufRead, BufReader};
@@ -15,42 +15,41 @@ use rustix::process::{Pid, Signal, kill_process};
 use super::client::Client;
 use super::{http, wait_for};
 
-/// The key of the tokens of every server that a test starts.
+/// The token secret of every server that a test starts.
 pub const SECRET: &str = "a secret for tests only, of more than 32 bytes";
 
 /// A running server.
 pub struct Server {
     child: Child,
-    /// Where it listens.
     pub address: SocketAddr,
     dir: PathBuf,
-    /// Whether the folder is ours to remove.
+    /// The folder is removed on drop.
     owns_dir: bool,
 }
 
 impl Server {
-    /// Starts one with these settings, beside those that keep tests apart, and waits until it is ready.
+    /// Starts a server in a new folder with these settings and those of [`command`], and waits until it is ready.
     pub fn start(settings: &[(&str, &str)]) -> Server {
         let server = Self::launch(settings);
         server.wait_ready();
         server
     }
 
-    /// As [`Server::start`], and waits no longer than until it listens.
+    /// As [`Server::start`], but waits only until the server listens.
     pub fn launch(settings: &[(&str, &str)]) -> Server {
         let mut server = Self::start_unready(&new_dir(), settings);
         server.owns_dir = true;
         server
     }
 
-    /// Starts one in this folder, and waits until it is ready.
+    /// Starts a server in this folder and waits until it is ready.
     pub fn start_in(dir: &Path, settings: &[(&str, &str)]) -> Server {
         let server = Self::start_unready(dir, settings);
         server.wait_ready();
         server
     }
 
-    /// Starts one in this folder, and waits until it listens.
+    /// Starts a server in this folder and waits until it listens.
     pub fn start_unready(dir: &Path, settings: &[(&str, &str)]) -> Server {
         let log = fs::OpenOptions::new().create(true).append(true).open(dir.join("log")).expect("the log");
         let mut child = command(dir, settings).stdout(Stdio::piped()).stderr(log).spawn().expect("starting the server");
@@ -64,61 +63,70 @@ impl Server {
         let Some(address) = address else {
             let _ = child.kill();
             let _ = child.wait();
-            panic!("the server says {line:?}, and in its log:\n{}", fs::read_to_string(dir.join("log")).unwrap());
+            panic!("the server printed {line:?}; its log:\n{}", fs::read_to_string(dir.join("log")).unwrap());
         };
         Server { child, address, dir: dir.to_owned(), owns_dir: false }
     }
 
-    /// Waits until the lobby can be joined.
+    /// Waits until `/ready` answers 200: clients can join.
     pub fn wait_ready(&self) {
         wait_for("a ready server", || (http::get(self.address, "/ready").status == 200).then_some(()));
     }
 
-    /// A client of this person, in the lobby.
+    /// Joins as the user `name`.
     pub fn join(&self, name: &str) -> Client {
         Client::join(self.address, &token(name))
     }
 
-    /// What it has logged so far.
+    /// The log so far.
     pub fn log(&self) -> String {
         fs::read_to_string(self.dir.join("log")).unwrap_or_default()
     }
 
-    /// Its folder.
     pub fn dir(&self) -> &Path {
         &self.dir
     }
 
-    /// Its process id.
     pub fn pid(&self) -> u32 {
         self.child.id()
     }
 
-    /// Sends it a signal.
     pub fn signal(&self, signal: Signal) {
         let pid = Pid::from_raw(i32::try_from(self.child.id()).expect("a process id")).expect("a process id");
         kill_process(pid, signal).expect("sending a signal");
     }
 
-    /// Waits until it has ended.
+    /// Waits until the process has ended.
     pub fn wait(&mut self) -> ExitStatus {
         wait_for("the end of the server", || self.child.try_wait().expect("waiting"))
     }
 
-    /// SIGTERM, and the end.
+    /// Sends SIGTERM and waits until the process has ended.
     pub fn stop(&mut self) -> ExitStatus {
         self.signal(Signal::TERM);
         self.wait()
     }
 
-    /// A number out of `/proc/<pid>/status`, such as `VmRSS` (in KiB) or `Threads`.
+    /// A number from `/proc/<pid>/status`, such as `VmRSS` (in KiB) or `Threads`.
     pub fn proc_status(&self, field: &str) -> u64 {
         let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).expect("its status");
         let line = status.lines().find(|line| line.starts_with(field)).expect("the field");
         line.split_whitespace().nth(1).and_then(|number| number.parse().ok()).expect("a number")
     }
 
-    /// How many descriptors it has open.
+    /// The CPU time that the process has used so far.
+    pub fn cpu_time(&self) -> Duration {
+        /// Clock ticks per second in `/proc`: 100 on every Linux that this runs on (`getconf CLK_TCK`).
+        const TICKS_PER_SECOND: u64 = 100;
+        let stat = fs::read_to_string(format!("/proc/{}/stat", self.child.id())).expect("its status");
+        // The name, in parentheses, is the second field; `utime` and `stime` are the fields 14 and 15.
+        let after_name = stat.rsplit_once(')').expect("a name in parentheses").1;
+        let ticks: u64 =
+            after_name.split_whitespace().skip(11).take(2).map(|field| field.parse::<u64>().expect("a number")).sum();
+        Duration::from_millis(ticks * 1000 / TICKS_PER_SECOND)
+    }
+
+    /// The number of open file descriptors.
     pub fn descriptors(&self) -> usize {
         fs::read_dir(format!("/proc/{}/fd", self.child.id())).expect("its descriptors").count()
     }
@@ -127,7 +135,7 @@ impl Server {
 impl Drop for Server {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            eprintln!("the log of the server:\n{}", self.log());
+            eprintln!("log of the server:\n{}", self.log());
         }
         let _ = self.child.kill();
         let _ = self.child.wait();
@@ -137,7 +145,8 @@ impl Drop for Server {
     }
 }
 
-/// The program with an environment of its own: nothing of the tester's reaches it.
+/// The command that starts the program. Its environment contains only these settings, nothing of the test's
+/// environment.
 pub fn command(dir: &Path, settings: &[(&str, &str)]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_ich"));
     command
@@ -151,7 +160,7 @@ pub fn command(dir: &Path, settings: &[(&str, &str)]) -> Command {
     command
 }
 
-/// A new folder, empty.
+/// Creates a new, empty temporary folder. See [`super::folder::Folder`] for one that is removed on drop.
 pub fn new_dir() -> PathBuf {
     static NUMBER: AtomicU32 = AtomicU32::new(0);
     let number = NUMBER.fetch_add(1, Ordering::Relaxed);
@@ -161,18 +170,18 @@ pub fn new_dir() -> PathBuf {
     dir
 }
 
-/// Makes and checks tokens as the servers of the tests do, good for this long.
+/// Issues and checks tokens like the servers of the tests; `ttl` is their lifetime.
 pub fn tokens(ttl: Duration) -> Tokens {
     let key = TokenKey::Secret(SECRET.as_bytes().to_vec());
     Tokens::new(TokenSettings { key, issuer: "ich".into(), ttl }).expect("tokens")
 }
 
-/// A token of a person who has no account: joining does not ask for one.
+/// A token for the user `name`, who needs no account to join. Its lifetime is an hour.
 pub fn token(name: &str) -> String {
     token_for(name, name, Duration::from_secs(3600))
 }
 
-/// A token of the person with this id, good for this long.
+/// A token for the user with this id and name.
 pub fn token_for(id: &str, name: &str, ttl: Duration) -> String {
     let account = Account { id: id.into(), email: String::new(), username: name.into() };
     tokens(ttl).issue(&account).expect("a token")

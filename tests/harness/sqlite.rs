@@ -1,53 +1,64 @@
 //! Event logs in SQLite, in folders of their own, and connections that look into them or stand in their way.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use ich::event_log::EventLog;
 use ich::event_log::sqlite::{self, Retention};
+use ich::supervisor::Supervisor;
 use rusqlite::{Connection, OpenFlags};
 use serde_json::Value;
 
-use super::server::new_dir;
+use super::folder::Folder;
 
 /// Keeps everything that a test appends.
 pub const KEEP_ALL: Retention = Retention { age: Duration::from_secs(24 * 3600), bytes: 1 << 30 };
 
-/// A folder for one log, removed with the value.
-pub struct LogFolder(PathBuf);
+/// A folder for one log.
+pub struct LogFolder(Folder);
 
 impl LogFolder {
     /// An empty one.
     pub fn new() -> LogFolder {
-        LogFolder(new_dir())
+        LogFolder(Folder::new())
     }
 
     /// The folder.
     pub fn path(&self) -> &Path {
-        &self.0
+        &self.0.0
     }
 
     /// The file of the log.
     pub fn file(&self) -> PathBuf {
-        self.0.join(sqlite::FILE_NAME)
+        self.path().join(sqlite::FILE_NAME)
     }
 
-    /// Opens the log, as one more process would.
+    /// Opens the log, as another process would.
     pub fn open(&self) -> EventLog {
-        sqlite::open(&self.0, KEEP_ALL).expect("opening the log")
+        open(self.path(), KEEP_ALL)
     }
 
     /// A connection of the test to the file.
     pub fn connect(&self) -> Connection {
         connect(&self.file())
     }
+
+    /// The end of the log.
+    pub fn end(&self) -> u64 {
+        end(&self.connect())
+    }
 }
 
-impl Drop for LogFolder {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.0);
-    }
+/// Opens the log in this folder.
+pub fn open(folder: &Path, retention: Retention) -> EventLog {
+    sqlite::open(folder, retention, &Supervisor::default()).expect("opening the log")
+}
+
+/// The offset after the last record.
+pub fn end(connection: &Connection) -> u64 {
+    let end: Option<i64> =
+        connection.query_row("SELECT max(offset) + 1 FROM records", [], |row| row.get(0)).expect("the end");
+    end.map_or(0, |end| u64::try_from(end).expect("an offset"))
 }
 
 /// A connection of the test to a log.
@@ -69,18 +80,18 @@ pub fn data_version(connection: &Connection) -> i64 {
     connection.pragma_query_value(None, "data_version", |row| row.get(0)).expect("a pragma")
 }
 
-/// A folder for servers, removed with the value, after them.
-pub struct DataFolder(LogFolder);
+/// A folder in which servers run.
+pub struct DataFolder(Folder);
 
 impl DataFolder {
     /// An empty one.
     pub fn new() -> DataFolder {
-        DataFolder(LogFolder::new())
+        DataFolder(Folder::new())
     }
 
     /// Where the servers run.
     pub fn path(&self) -> &Path {
-        self.0.path()
+        &self.0.0
     }
 
     /// The file of their event log.

@@ -1,4 +1,4 @@
-//! A client that reads on a thread of its own whatever comes, and folds it into who is there, as a chat program does.
+//! A client that reads all frames on its own thread and maintains the list of online users, as a chat program does.
 
 use std::collections::BTreeSet;
 use std::io::ErrorKind;
@@ -14,104 +14,102 @@ use super::client::Client;
 use super::server::{Server, token};
 use super::wait_for;
 
-/// How long the thread reads before it looks whether there is something to send.
-const LOOK: Duration = Duration::from_millis(10);
+/// How long one read blocks before the thread checks for frames to send.
+const READ_TIMEOUT: Duration = Duration::from_millis(10);
 
-/// One frame that came.
+/// A received frame.
 #[derive(Debug, Clone)]
 pub struct Frame {
-    /// When it was read.
-    pub came_at: Instant,
+    pub received_at: Instant,
     /// `type`.
     pub kind: String,
     /// The client's id of the message, or empty.
     pub id: String,
-    /// Whom it is about: the name of who joined, left or said something, or empty.
+    /// The user who joined, left or sent the message, or empty.
     pub name: String,
-    /// What was said, or empty.
+    /// The text of the message, or empty.
     pub text: String,
 }
 
-/// Who watches. Ends its connection, without a word, when it is dropped.
+/// A watching client. Drops its connection without a close frame when it is dropped.
 pub struct Watcher {
-    /// Who he is.
     pub name: String,
     view: Arc<Mutex<View>>,
-    orders: Option<Sender<String>>,
+    outgoing: Option<Sender<String>>,
     thread: Option<JoinHandle<()>>,
 }
 
 #[derive(Default)]
 struct View {
     frames: Vec<Frame>,
-    /// None until the list came.
+    /// None until `users_online` was received.
     online: Option<BTreeSet<String>>,
-    /// What cannot follow from what came before.
+    /// Frames that contradict the frames before them.
     contradictions: Vec<String>,
-    /// The close code, or 0 where the connection ended without one.
+    /// The close code, or 0 if the connection ended without one. None while it is open.
     closed: Option<u16>,
 }
 
 impl Watcher {
-    /// Joins, and waits until he sees himself in the lobby.
+    /// Joins, and waits until the client has received its own `user_joined`.
     pub fn join(server: &Server, name: &str) -> Watcher {
         let watcher = Self::start(Client::join(server.address, &token(name)), name);
-        wait_for(&format!("{name} to see himself"), || watcher.online().contains(name).then_some(()));
+        wait_for(&format!("the own user_joined of {name}"), || watcher.online().contains(name).then_some(()));
         watcher
     }
 
     fn start(client: Client, name: &str) -> Watcher {
         let view = Arc::new(Mutex::new(View::default()));
-        let (orders, to_send) = mpsc::channel();
+        let (outgoing, to_send) = mpsc::channel();
         let thread = {
             let view = Arc::clone(&view);
             thread::spawn(move || run(client, &view, &to_send))
         };
-        Watcher { name: name.to_owned(), view, orders: Some(orders), thread: Some(thread) }
+        Watcher { name: name.to_owned(), view, outgoing: Some(outgoing), thread: Some(thread) }
     }
 
-    /// Says something under an id. Where the connection has ended nothing happens.
+    /// Sends a chat message with an id. Does nothing if the connection has ended.
     pub fn say(&self, id: &str, text: &str) {
         let frame = json!({"type": "chat_message", "id": id, "msg": {"text": text}}).to_string();
-        let _ = self.orders.as_ref().expect("it is there until the end").send(frame);
+        let _ = self.outgoing.as_ref().expect("taken only in drop").send(frame);
     }
 
-    /// All that came so far. All of these methods panic when that contradicts itself.
+    /// All frames received so far. This and the methods below panic if a frame contradicts the frames before it.
     pub fn frames(&self) -> Vec<Frame> {
         self.view().frames.clone()
     }
 
-    /// Who is there by what came so far.
+    /// The online users according to the frames received so far.
     pub fn online(&self) -> BTreeSet<String> {
         self.view().online.clone().unwrap_or_default()
     }
 
     fn view(&self) -> MutexGuard<'_, View> {
         let view = self.view.lock().unwrap();
-        assert!(view.contradictions.is_empty(), "what {} was told: {:?}", self.name, view.contradictions);
+        assert!(view.contradictions.is_empty(), "contradictory frames to {}: {:?}", self.name, view.contradictions);
         view
     }
 
-    /// How many frames of this kind came about this person.
+    /// How many frames of this kind about this user were received.
     pub fn count(&self, kind: &str, name: &str) -> usize {
         self.view().frames.iter().filter(|frame| frame.kind == kind && frame.name == name).count()
     }
 
-    /// Waits for a frame of this kind about this person.
+    /// Waits for the first frame of this kind about this user.
     pub fn wait_frame(&self, kind: &str, name: &str) -> Frame {
-        wait_for(&format!("{kind} {name}, told to {}", self.name), || {
+        wait_for(&format!("{kind} {name} at {}", self.name), || {
             self.view().frames.iter().find(|frame| frame.kind == kind && frame.name == name).cloned()
         })
     }
 
-    /// Waits until he was told this text.
+    /// Waits for a chat message with this text.
     pub fn wait_text(&self, text: &str) {
-        wait_for(&format!("{text:?}, told to {}", self.name), || {
+        wait_for(&format!("{text:?} at {}", self.name), || {
             self.view().frames.iter().any(|frame| frame.kind == "chat_message" && frame.text == text).then_some(())
         });
     }
 
-    /// Waits until the message with this id came back, or an error about it: whether it came back.
+    /// Waits for the message with this id or an `error` about it. Returns whether it was the message.
     pub fn wait_answer(&self, id: &str) -> bool {
         wait_for(&format!("an answer to message {id} of {}", self.name), || {
             let view = self.view();
@@ -120,12 +118,12 @@ impl Watcher {
         })
     }
 
-    /// The ids of the messages that came back, in their order.
+    /// The ids of the received chat messages, in the order of receipt.
     pub fn chat_ids(&self) -> Vec<String> {
         self.ids("chat_message")
     }
 
-    /// The ids of the messages that were answered by an error.
+    /// The ids of the messages that were answered with an `error`.
     pub fn error_ids(&self) -> Vec<String> {
         self.ids("error")
     }
@@ -134,12 +132,12 @@ impl Watcher {
         self.view().frames.iter().filter(|frame| frame.kind == kind).map(|frame| frame.id.clone()).collect()
     }
 
-    /// The code that the connection was closed with; 0: without any; none: it is open.
+    /// The close code of the connection; 0: it ended without one; none: it is open.
     pub fn closed(&self) -> Option<u16> {
         self.view.lock().unwrap().closed
     }
 
-    /// Waits for the end of the connection, and gives its code, or 0.
+    /// Waits for the end of the connection and returns its close code, or 0.
     pub fn wait_closed(&self) -> u16 {
         wait_for(&format!("the end of the connection of {}", self.name), || self.closed())
     }
@@ -147,18 +145,18 @@ impl Watcher {
 
 impl Drop for Watcher {
     fn drop(&mut self) {
-        drop(self.orders.take());
+        drop(self.outgoing.take());
         let ended = self.thread.take().is_none_or(|thread| thread.join().is_ok());
         assert!(ended || thread::panicking(), "the thread of {} panicked", self.name);
     }
 }
 
 fn run(mut client: Client, view: &Mutex<View>, to_send: &Receiver<String>) {
-    client.socket.get_ref().set_read_timeout(Some(LOOK)).expect("an option");
+    client.socket.get_ref().set_read_timeout(Some(READ_TIMEOUT)).expect("setting a socket option");
     loop {
         loop {
             match to_send.try_recv() {
-                // The end of the connection is seen by reading.
+                // A failed send is ignored: the next read notices the end of the connection.
                 Ok(frame) => drop(client.socket.send(Message::text(frame))),
                 Err(TryRecvError::Empty) => break,
                 Err(TryRecvError::Disconnected) => return,
@@ -188,13 +186,13 @@ impl View {
         let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
         let msg = &frame["msg"];
         let frame = Frame {
-            came_at: Instant::now(),
+            received_at: Instant::now(),
             kind: text(&frame["type"]),
             id: text(&frame["id"]),
             name: text(if msg["username"].is_string() { &msg["username"] } else { &msg["from_user"] }),
             text: text(&msg["text"]),
         };
-        let fits = match (frame.kind.as_str(), &mut self.online) {
+        let is_consistent = match (frame.kind.as_str(), &mut self.online) {
             ("users_online", online @ None) => {
                 let list = msg["list"].as_array().expect("a list");
                 let names: BTreeSet<String> = list.iter().map(text).collect();
@@ -208,8 +206,8 @@ impl View {
             ("error", _) => true,
             _ => false,
         };
-        if !fits {
-            self.contradictions.push(format!("{frame:?} with {:?} there", self.online));
+        if !is_consistent {
+            self.contradictions.push(format!("{frame:?} while {:?} are online", self.online));
         }
         self.frames.push(frame);
     }

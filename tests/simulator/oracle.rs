@@ -27,7 +27,7 @@ pub struct Seen {
     pub records: usize,
     pub duplicates: usize,
     pub parts_of_rosters: usize,
-    pub void_messages: usize,
+    pub ignored_messages: usize,
     pub lost_instances: usize,
     pub last_byes: usize,
     /// Runs in which an instance was alone and idle.
@@ -114,7 +114,9 @@ impl Oracle {
         match record.body {
             Body::Roster { parts: 2.., .. } => seen.parts_of_rosters += 1,
             Body::Bye { last: true } => seen.last_byes += 1,
-            Body::Said { .. } if is_fresh && self.reference.changes[offset].said.is_none() => seen.void_messages += 1,
+            Body::Said { .. } if is_fresh && self.reference.changes[offset].said.is_none() => {
+                seen.ignored_messages += 1
+            }
             _ => {}
         }
     }

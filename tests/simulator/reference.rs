@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use ich::lobby::{Body, InstanceId, Record, SessionId, User};
 
-const LEASE_BEATS: usize = 10;
+const LEASE_HEARTBEATS: usize = 10;
 
 /// What stands at one offset, as seen by one who has read everything.
 struct Line {
@@ -65,7 +65,7 @@ impl Reference {
 
     fn note_change(&mut self, record: &Record, is_fresh: bool, is_any_forgotten: bool) {
         let before = self.online.last().cloned().unwrap_or_default();
-        let says_nothing_of_presence = matches!(record.body, Body::Beat { .. } | Body::Said { .. });
+        let says_nothing_of_presence = matches!(record.body, Body::Heartbeat { .. } | Body::Said { .. });
         let online: BTreeSet<User> = if says_nothing_of_presence && !is_any_forgotten {
             before.clone()
         } else {
@@ -87,11 +87,11 @@ impl Reference {
 
     fn forgotten_by(&self, record: &Record) -> Vec<InstanceId> {
         match record.body {
-            Body::Beat { .. } => self
+            Body::Heartbeat { .. } => self
                 .spoken
                 .iter()
                 .filter(|(id, _)| **id != record.from)
-                .filter(|(_, spoken)| self.beats_since(spoken.last, record.from) >= LEASE_BEATS)
+                .filter(|(_, spoken)| self.heartbeats_since(spoken.last, record.from) >= LEASE_HEARTBEATS)
                 .map(|(id, _)| *id)
                 .collect(),
             Body::Bye { last: true } => self
@@ -104,9 +104,10 @@ impl Reference {
         }
     }
 
-    fn beats_since(&self, offset: usize, by: InstanceId) -> usize {
-        let beat =
-            |line: &&Line| line.is_fresh && line.record.from == by && matches!(line.record.body, Body::Beat { .. });
+    fn heartbeats_since(&self, offset: usize, by: InstanceId) -> usize {
+        let beat = |line: &&Line| {
+            line.is_fresh && line.record.from == by && matches!(line.record.body, Body::Heartbeat { .. })
+        };
         self.lines[offset + 1..].iter().filter(beat).count()
     }
 

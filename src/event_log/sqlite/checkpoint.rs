@@ -13,7 +13,8 @@ use rusqlite::Connection;
 
 use super::file::{LogFile, Opened};
 use crate::log_throttle::LogThrottle;
-use crate::threads::{self, Stack, lock};
+use crate::supervisor::Supervisor;
+use crate::threads::{Stack, lock};
 
 /// From the first commit after a checkpoint to the next one.
 const INTERVAL: Duration = Duration::from_millis(400);
@@ -38,10 +39,13 @@ struct State {
 
 impl Checkpoints {
     /// Starts the thread. `opened`: its connection, unless the file does not let itself be opened yet.
-    pub fn start(file: Arc<LogFile>, opened: Option<Opened>) -> io::Result<Self> {
+    pub fn start(file: Arc<LogFile>, opened: Option<Opened>, supervisor: &Supervisor) -> io::Result<Self> {
         let shared = Arc::new(Shared::default());
         let thread = Checkpointer::new(file, opened, shared.clone(), WAL_FRAMES_MAX);
-        threads::spawn("log-checkpoint", Stack::Normal, move || thread.run())?;
+        supervisor.spawn("log-checkpoint", Stack::Normal, move || {
+            thread.run();
+            Ok(())
+        })?;
         Ok(Checkpoints(shared))
     }
 

@@ -11,12 +11,15 @@ struct Status {
     status: &'static str,
 }
 
-/// 200 while the process can answer.
-pub(crate) fn health(_: &AppState) -> Response {
+/// 200 while no supervised thread has failed.
+pub(crate) fn health(app: &AppState) -> Response {
+    if app.supervisor.has_failed() {
+        return ApiError::Failed.response();
+    }
     Response::json(&Status { status: "ok" })
 }
 
-/// 200 when the lobby can be joined and the database of accounts answers.
+/// 200 if the lobby can be joined and the database of accounts answers.
 pub(crate) fn ready(app: &AppState) -> Response {
     match app.readiness() {
         ready if ready.is_ready() => Response::json(&Status { status: "ready" }),

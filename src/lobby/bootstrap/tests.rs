@@ -19,8 +19,8 @@ fn story() -> Story {
     let mut story = Story::default();
     story.tell(X, roster(&[(1, "Ann")]));
     for n in 0..40 {
-        story.tell(X, beat(n + 1));
-        story.tell(Y, if n % 10 == 0 { roster(&[]) } else { beat(n + 1) });
+        story.tell(X, heartbeat(n + 1));
+        story.tell(Y, if n % 10 == 0 { roster(&[]) } else { heartbeat(n + 1) });
     }
     story
 }
@@ -36,11 +36,11 @@ fn the_beginning_of_the_log_is_always_enough() {
 fn somebody_must_have_outbeaten_the_lease() {
     let mut story = Story::default();
     story.tell(X, roster(&[]));
-    story.beats(X, 11);
+    story.heartbeats(X, 11);
     assert!(!replay(&story.log, false).1);
-    story.put(record(X, 12, beat(11)));
-    assert!(!replay(&story.log, false).1, "the same beat once more");
-    story.put(record(X, 13, beat(12)));
+    story.put(record(X, 12, heartbeat(11)));
+    assert!(!replay(&story.log, false).1, "the same heartbeat once more");
+    story.put(record(X, 13, heartbeat(12)));
     assert!(replay(&story.log, false).1);
 }
 
@@ -60,7 +60,7 @@ fn what_was_lost_before_need_not_be_known() {
     story.tell(Z, roster(&[(1, "Dan")]));
     let start = story.log.len();
     story.tell(Y, roster(&[]));
-    story.beats(Y, 12);
+    story.heartbeats(Y, 12);
     let (lobby, is_exact) = replay(&story.log[start..], false);
     assert!(is_exact);
     assert_eq!(lobby, story.lobby);

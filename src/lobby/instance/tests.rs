@@ -10,7 +10,7 @@ use crate::lobby::{Event, RosterEntry};
 
 const ID: InstanceId = InstanceId(1);
 
-/// An instance and its log, which delivers at once whatever is handed to it.
+/// An instance and its log, which delivers at once the records that it gets.
 struct Bench {
     instance: Instance,
     lobby: Lobby,
@@ -24,7 +24,7 @@ impl Bench {
         Bench { instance, lobby: Lobby::default(), now: Duration::ZERO, other_seq: 0 }
     }
 
-    /// One that is ready.
+    /// An instance that is ready.
     fn ready() -> Self {
         let mut bench = Bench::new();
         bench.run(2);
@@ -55,7 +55,7 @@ impl Bench {
         events
     }
 
-    /// So many seconds in which all that is appended is delivered.
+    /// Runs for so many seconds, in which all appended records are delivered.
     fn run(&mut self, seconds: u64) -> Vec<Record> {
         let mut all = Vec::new();
         for _ in 0..seconds {
@@ -67,7 +67,7 @@ impl Bench {
         all
     }
 
-    /// So many seconds in which nothing comes back.
+    /// Runs for so many seconds, in which no record is delivered.
     fn run_cut_off(&mut self, seconds: u64) -> Vec<Record> {
         let mut all = Vec::new();
         for _ in 0..seconds {
@@ -93,7 +93,7 @@ impl Bench {
     }
 
     fn lose(&mut self) {
-        (0..10).for_each(|_| self.apply_other(Body::Beat { n: 1 }));
+        (0..10).for_each(|_| self.apply_other(Body::Heartbeat { n: 1 }));
     }
 }
 
@@ -101,8 +101,8 @@ fn is_roster(record: &Record) -> bool {
     matches!(record.body, Body::Roster { .. })
 }
 
-fn is_beat(record: &Record) -> bool {
-    matches!(record.body, Body::Beat { .. })
+fn is_heartbeat(record: &Record) -> bool {
+    matches!(record.body, Body::Heartbeat { .. })
 }
 
 fn roster_of(records: &[Record]) -> Vec<u64> {
@@ -114,11 +114,11 @@ fn roster_of(records: &[Record]) -> Vec<u64> {
 }
 
 #[test]
-fn it_starts_with_an_empty_roster_and_a_beat_and_is_ready_when_both_came_back() {
+fn it_starts_with_an_empty_roster_and_a_heartbeat_and_is_ready_when_both_came_back() {
     let mut bench = Bench::new();
     let first = bench.tick();
     assert_eq!(first[0].body, roster_body(&[]));
-    assert_eq!(first[1].body, Body::Beat { n: 1 });
+    assert_eq!(first[1].body, Body::Heartbeat { n: 1 });
     assert_eq!((first[0].seq, first[1].seq, first.len()), (1, 2, 2));
     assert_eq!(bench.health(), Health::Starting);
     bench.deliver(&first[..1]);
@@ -128,16 +128,16 @@ fn it_starts_with_an_empty_roster_and_a_beat_and_is_ready_when_both_came_back() 
 }
 
 #[test]
-fn a_beat_is_sent_a_second_after_the_last_one_and_only_when_that_came_back() {
+fn a_heartbeat_is_sent_a_second_after_the_last_one_and_only_when_that_came_back() {
     let mut bench = Bench::ready();
     let first: Vec<Record> = bench.tick();
-    assert!(first.iter().all(is_beat) && first.len() == 1);
+    assert!(first.iter().all(is_heartbeat) && first.len() == 1);
     bench.deliver(&first);
     bench.wait_ms(999);
     assert_eq!(bench.tick(), []);
     bench.wait_ms(1);
     let second = bench.tick();
-    assert!(second.iter().all(is_beat) && second.len() == 1);
+    assert!(second.iter().all(is_heartbeat) && second.len() == 1);
     bench.wait_ms(1_400);
     assert_eq!(bench.tick(), []);
     bench.deliver(&second);
@@ -145,12 +145,12 @@ fn a_beat_is_sent_a_second_after_the_last_one_and_only_when_that_came_back() {
 }
 
 #[test]
-fn an_undelivered_beat_is_followed_by_the_next_one_and_the_silence_goes_on() {
+fn an_undelivered_heartbeat_is_followed_by_the_next_one_and_the_silence_goes_on() {
     let mut bench = Bench::ready();
     for _ in 0..5 {
-        let beats: Vec<Record> = bench.tick();
-        assert_eq!(beats.len(), 1);
-        bench.instance.on_undelivered(&beats[0]);
+        let heartbeats: Vec<Record> = bench.tick();
+        assert_eq!(heartbeats.len(), 1);
+        bench.instance.on_undelivered(&heartbeats[0]);
         bench.wait_ms(1_000);
     }
     assert_eq!(bench.health(), Health::Stalled);
@@ -159,7 +159,7 @@ fn an_undelivered_beat_is_followed_by_the_next_one_and_the_silence_goes_on() {
 }
 
 #[test]
-fn silence_of_the_log_stalls_and_then_takes_it_down_and_one_beat_brings_it_back() {
+fn silence_of_the_log_stalls_and_then_takes_it_down_and_one_heartbeat_brings_it_back() {
     let mut bench = Bench::ready();
     let sent = bench.run_cut_off(3);
     assert_eq!((sent.len(), bench.health()), (1, Health::Ready));
@@ -182,7 +182,7 @@ fn being_stopped_is_not_the_logs_silence() {
 }
 
 #[test]
-fn every_tenth_beat_brings_a_roster() {
+fn every_tenth_heartbeat_brings_a_roster() {
     let mut bench = Bench::new();
     let joined = bench.open(1);
     bench.deliver(&[joined]);
@@ -279,7 +279,7 @@ fn a_stop_drains_without_left_and_ends_with_bye() {
     bench.deliver(&[joined, other]);
     bench.instance.stop();
     assert_eq!(bench.instance.open_session(SessionId(2), user("Cid"), Bench::at()), None);
-    assert!(bench.run(3).iter().all(is_beat), "it goes on beating while a session is open");
+    assert!(bench.run(3).iter().all(is_heartbeat), "it sends heartbeats while a session is open");
     assert_eq!(bench.instance.close_session(SessionId(1), Bench::at()), None);
     assert_eq!(bench.instance.next_tick(bench.now), Duration::ZERO);
     let bye = bench.tick();
@@ -312,6 +312,31 @@ fn the_last_one_to_stop_removes_all() {
 }
 
 #[test]
+fn the_bye_of_an_idle_instance_does_not_wait_for_a_tick() {
+    let mut bench = Bench::ready();
+    let joined = bench.open(1);
+    bench.deliver(&[joined]);
+    assert_eq!(bench.instance.bye(Bench::at(), bench.now), None, "it serves");
+    bench.instance.stop();
+    assert_eq!(bench.instance.bye(Bench::at(), bench.now), None, "a session is open");
+    bench.instance.close_session(SessionId(1), Bench::at());
+    let bye = bench.instance.bye(Bench::at(), bench.now).expect("a record");
+    assert_eq!(bye.body, Body::Bye { last: false });
+    assert_eq!(bench.instance.bye(Bench::at(), bench.now), None, "it is in flight");
+    bench.deliver(&[bye]);
+    bench.run(1);
+    assert!(bench.instance.is_stopped());
+}
+
+#[test]
+fn an_instance_that_appended_nothing_stops_at_once() {
+    let mut bench = Bench::new();
+    bench.instance.stop();
+    assert!(bench.instance.is_stopped());
+    assert_eq!(bench.run(3), []);
+}
+
+#[test]
 fn an_undelivered_bye_is_tried_again() {
     let mut bench = Bench::ready();
     bench.instance.stop();
@@ -337,7 +362,12 @@ fn a_draining_instance_waits_between_two_ticks() {
     for _ in 0..12 {
         let records = bench.tick();
         bench.deliver(&records);
-        assert_ne!(bench.instance.next_tick(bench.now), Duration::ZERO, "after heartbeat {}", bench.instance.beats);
+        assert_ne!(
+            bench.instance.next_tick(bench.now),
+            Duration::ZERO,
+            "after heartbeat {}",
+            bench.instance.heartbeats
+        );
         bench.wait_ms(1_000);
     }
 }
@@ -360,7 +390,7 @@ fn a_record_of_an_earlier_incarnation_that_is_undelivered_changes_nothing() {
     let mut bench = Bench::new();
     let first = bench.tick();
     let before = format!("{:?}", bench.instance);
-    let bodies = [roster_body(&[]), joined_body(1, "Ann"), Body::Beat { n: 1 }, Body::Bye { last: false }];
+    let bodies = [roster_body(&[]), joined_body(1, "Ann"), Body::Heartbeat { n: 1 }, Body::Bye { last: false }];
     for record in first.iter().map(|record| record.seq).flat_map(|seq| bodies.clone().map(|body| (seq, body))) {
         let (seq, body) = record;
         bench.instance.on_undelivered(&Record { from: Y, seq, at: Bench::at(), body });
@@ -471,7 +501,7 @@ impl History {
 }
 
 proptest! {
-    /// Whoever ticks when `next_tick` says so, and only then, misses nothing and never spins.
+    /// A loop that ticks exactly when `next_tick` says so appends everything in time and never spins.
     #[test]
     fn after_any_calls_a_tick_does_something_exactly_when_it_is_due(calls in calls()) {
         let mut history = History::new();
@@ -481,7 +511,8 @@ proptest! {
             let (phase, wait) = history.phase_and_next_tick();
             prop_assert!(wait <= INTERVAL);
             let knows_lobby = history.bench.instance.is_member == history.bench.lobby.is_member(ID);
-            if !wait.is_zero() && !(knows_lobby && matches!(call, Call::Tick | Call::Deliver { .. })) {
+            let is_between = knows_lobby && matches!(call, Call::Tick | Call::Deliver { .. });
+            if !(wait.is_zero() || is_between) {
                 continue;
             }
             let records = history.bench.tick();
@@ -532,7 +563,7 @@ fn it_has_a_heartbeat_at_once_when_another_instance_is_heard_and_until_that_one_
     assert_eq!(bench.tick(), []);
     bench.apply_other(roster_body(&[]));
     let first = bench.tick();
-    assert_eq!(first.iter().filter(|record| is_beat(record)).count(), 1);
+    assert_eq!(first.iter().filter(|record| is_heartbeat(record)).count(), 1);
     bench.deliver(&first);
     // The tenth heartbeat ends the lease of the other one.
     assert_eq!(appending_ticks(&mut bench, 9_000), 9);
@@ -559,7 +590,7 @@ fn its_heartbeats_are_frequent_until_an_undelivered_one_is_answered() {
     bench.wait_ms(100);
     for _ in 0..3 {
         let records = bench.tick();
-        assert_eq!(records.iter().filter(|record| is_beat(record)).count(), 1);
+        assert_eq!(records.iter().filter(|record| is_heartbeat(record)).count(), 1);
         records.iter().for_each(|record| bench.instance.on_undelivered(record));
         bench.wait_ms(1_000);
     }

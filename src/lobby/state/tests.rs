@@ -27,7 +27,7 @@ fn the_first_session_joins_and_the_last_one_leaves() {
 #[test]
 fn what_a_non_member_says_is_void() {
     let mut story = with_members();
-    for body in [joined(1, "Dan"), said(1, "hello"), left(1), beat(1), Body::Bye { last: false }] {
+    for body in [joined(1, "Dan"), said(1, "hello"), left(1), heartbeat(1), Body::Bye { last: false }] {
         assert_eq!(story.tell(Z, body), NOTHING);
     }
     assert!(!story.lobby.is_member(Z));
@@ -56,35 +56,35 @@ fn a_duplicate_is_not_applied() {
 }
 
 #[test]
-fn a_duplicate_beat_does_not_tick() {
+fn a_duplicate_heartbeat_does_not_tick() {
     let mut story = with_members();
-    story.beats(Y, 9);
+    story.heartbeats(Y, 9);
     let last = story.log.last().unwrap().clone();
     assert_eq!(story.put(last), NOTHING);
     assert!(story.lobby.is_member(X));
-    assert_eq!(story.tell(Y, beat(10)), ["-Ann", "-Bob"]);
+    assert_eq!(story.tell(Y, heartbeat(10)), ["-Ann", "-Bob"]);
 }
 
 #[test]
 fn any_record_renews_the_lease_even_a_duplicate() {
-    for renewal in [said(1, ""), joined(1, "Ann"), left(9), beat(1), Body::Bye { last: false }, part(3, 1, &[])] {
+    for renewal in [said(1, ""), joined(1, "Ann"), left(9), heartbeat(1), Body::Bye { last: false }, part(3, 1, &[])] {
         let mut story = with_members();
-        story.beats(Y, 9);
+        story.heartbeats(Y, 9);
         story.tell(X, renewal);
-        assert_eq!(story.beats(Y, 9), NOTHING);
+        assert_eq!(story.heartbeats(Y, 9), NOTHING);
         assert_eq!(story.put(story.log[0].clone()), NOTHING);
-        assert_eq!(story.beats(Y, 9), NOTHING);
-        assert_eq!(story.tell(Y, beat(9)), ["-Ann", "-Bob"]);
+        assert_eq!(story.heartbeats(Y, 9), NOTHING);
+        assert_eq!(story.tell(Y, heartbeat(9)), ["-Ann", "-Bob"]);
     }
 }
 
 #[test]
-fn an_instance_is_lost_to_ten_beats_of_one_other_not_of_several() {
+fn an_instance_is_lost_to_ten_heartbeat_of_one_other_not_of_several() {
     let mut story = with_members();
-    story.beats(Y, 9);
+    story.heartbeats(Y, 9);
     story.tell(Y, said(1, "renews me, not X"));
-    assert_eq!(story.beats(Z, 9), NOTHING);
-    assert_eq!(story.tell(Z, beat(10)), ["-Ann", "-Bob", "-Cid"]);
+    assert_eq!(story.heartbeats(Z, 9), NOTHING);
+    assert_eq!(story.tell(Z, heartbeat(10)), ["-Ann", "-Bob", "-Cid"]);
     assert_eq!(story.online(), NOTHING);
 }
 
@@ -92,13 +92,13 @@ fn an_instance_is_lost_to_ten_beats_of_one_other_not_of_several() {
 fn an_instance_never_loses_itself() {
     let mut story = Story::default();
     story.tell(X, roster(&[(1, "Ann")]));
-    assert_eq!(story.beats(X, 100), NOTHING);
+    assert_eq!(story.heartbeats(X, 100), NOTHING);
 }
 
 #[test]
 fn a_lost_instance_comes_back_with_its_roster() {
     let mut story = with_members();
-    story.beats(Y, 10);
+    story.heartbeats(Y, 10);
     assert!(!story.lobby.is_member(X));
     assert_eq!(story.tell(X, said(1, "am I still here?")), NOTHING);
     assert_eq!(story.tell(X, joined(3, "Dan")), NOTHING);
@@ -118,7 +118,7 @@ fn a_roster_replaces_the_sessions_and_only_the_difference_is_seen() {
 fn a_roster_in_parts_is_in_force_with_the_last_one() {
     let mut story = with_members();
     assert_eq!(story.tell(X, part(0, 3, &[(2, "Bob"), (3, "Dan")])), NOTHING);
-    assert_eq!(story.tell(Y, beat(1)), NOTHING);
+    assert_eq!(story.tell(Y, heartbeat(1)), NOTHING);
     assert_eq!(story.tell(X, part(1, 3, &[])), NOTHING);
     assert_eq!(story.online(), ["Ann", "Bob", "Cid"]);
     assert_eq!(story.tell(X, part(2, 3, &[(4, "Eve")])), ["-Ann", "+Dan", "+Eve"]);
@@ -154,9 +154,9 @@ fn a_part_that_comes_twice_does_no_harm() {
 fn after_a_bye_the_sessions_stay_for_the_rest_of_the_lease() {
     let mut story = with_members();
     assert_eq!(story.tell(X, Body::Bye { last: false }), NOTHING);
-    assert_eq!(story.beats(Y, 9), NOTHING);
+    assert_eq!(story.heartbeats(Y, 9), NOTHING);
     assert_eq!(story.tell(Y, joined(2, "Bob")), NOTHING);
-    assert_eq!(story.tell(Y, beat(10)), ["-Ann"]);
+    assert_eq!(story.tell(Y, heartbeat(10)), ["-Ann"]);
 }
 
 #[test]
@@ -196,16 +196,14 @@ fn ten_thousand_people_join_and_go_at_once() {
     story.tell(X, roster(&[]));
     let mut events = Vec::new();
     for session in 0..10_000 {
-        let person = User { id: session.to_string().into(), username: format!("Person {session}").into() };
-        story
-            .lobby
-            .apply(&record(X, session + 2, Body::Joined { session: SessionId(session), user: person }), &mut events);
+        let user = User { id: session.to_string().into(), username: format!("User {session}").into() };
+        story.lobby.apply(&record(X, session + 2, Body::Joined { session: SessionId(session), user }), &mut events);
     }
     assert_eq!(story.lobby.users_online().len(), 10_000);
-    assert_eq!(story.beats(Y, 10).len(), 10_000);
+    assert_eq!(story.heartbeats(Y, 10).len(), 10_000);
 }
 
-/// Records of few instances, sessions and people, with every value that must do no harm.
+/// Records of few instances, sessions and users, with every value that must do no harm.
 fn any_record() -> impl Strategy<Value = Record> {
     let name = prop_oneof![Just("Ann"), Just("Bob"), Just("Cid")];
     let sessions = proptest::collection::vec((0u64..4, name.clone()), 0..4);
@@ -213,7 +211,7 @@ fn any_record() -> impl Strategy<Value = Record> {
     let body = prop_oneof![
         3 => (number.clone(), number, sessions).prop_map(|(number, parts, sessions)| part(number, parts, &sessions)),
         2 => Just(roster(&[(1, "Ann")])),
-        8 => (0u64..9).prop_map(beat),
+        8 => (0u64..9).prop_map(heartbeat),
         4 => (0u64..4, name).prop_map(|(session, name)| joined(session, name)),
         2 => (0u64..4).prop_map(left),
         2 => (0u64..4).prop_map(|session| said(session, "text")),
@@ -224,7 +222,7 @@ fn any_record() -> impl Strategy<Value = Record> {
 }
 
 proptest! {
-    /// Whatever the log holds: nothing panics, people are counted as the sessions are, and joined and left alternate.
+    /// With any log, nothing panics, users are counted as their sessions are, and joined and left alternate.
     #[test]
     fn any_log_gives_a_state_that_its_events_describe(log in proptest::collection::vec(any_record(), 0..120)) {
         let mut lobby = Lobby::default();

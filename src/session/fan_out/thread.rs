@@ -1,13 +1,16 @@
-//! One fan-out thread. It takes all that waits in its channel, and gives each socket the whole of it in one write: the
-//! busier the lobby, the fewer writes, and nobody waits for a timer. It never blocks on a client.
+//! One fan-out thread. It works in rounds: it takes all commands that are queued, up to a bound, and writes their
+//! events to each socket in one write. The busier the lobby, the fewer writes for each event. It never blocks on a
+//! client.
 
 use std::collections::{HashMap, HashSet};
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError};
 
-use super::{Command, Run, Settings};
+use super::{Batch, Command, Settings};
+use crate::limits::{COALESCING_DELAY_MAX, PRESENCE_COALESCING_DELAY_MAX, ROUND_BYTES_MAX, ROUND_DIRECT_BYTES_MAX};
 use crate::lobby::SessionId;
 use crate::session::end::End;
 use crate::session::link::Link;
@@ -15,22 +18,11 @@ use crate::session::outbox::Outbox;
 use crate::session::socket::Socket;
 use crate::session::wire;
 
-/// How much goes to each socket in one round. What comes next waits until all have got this.
-const ROUND_BYTES_MAX: usize = 32 * 1024;
-/// When the direct frames of one client reach this in a round, the round ends, so that the socket gets them before they
-/// count as something that the client did not read.
-const ROUND_DIRECT_BYTES_MAX: usize = 32 * 1024;
-/// A thread rests for as long as its round took, this long at most. When much is said, rounds would follow each other
-/// without a pause, each with one message more: resting makes them half as many. When little is said, the rest is over
-/// before the next message comes.
-const REST_MAX: Duration = Duration::from_millis(10);
-/// The same after a round in which people came or went: when thousands come at once, their own threads have to run too.
-const PRESENCE_REST_MAX: Duration = Duration::from_millis(50);
-/// Between two looks at what is due by time.
+/// The time between two ticks: pings, deadlines, expired tokens.
 const TICK: Duration = Duration::from_secs(1);
-/// The same while the server drains.
+/// The time between two ticks while the server drains.
 const DRAIN_TICK: Duration = Duration::from_millis(20);
-/// How many sessions a draining thread closes in a second, unless the time for it asks for more.
+/// How many sessions a draining thread closes in a second, or more if the drain time is too short for that.
 const DRAIN_SESSIONS_PER_SECOND: f64 = 2000.0;
 
 struct Drain {
@@ -41,22 +33,24 @@ struct Drain {
 
 pub(super) struct FanOutThread<S> {
     commands: Receiver<Command<S>>,
-    taken_places: Receiver<()>,
+    used_credits: Receiver<()>,
     settings: Settings,
     outboxes: Vec<Outbox<S>>,
-    places: HashMap<SessionId, usize>,
-    /// Those with something queued that their socket did not take.
+    /// The index in `outboxes` of each session.
+    indices: HashMap<SessionId, usize>,
+    /// Sessions with queued bytes that their socket did not take.
     lagging: HashSet<SessionId>,
-    runs: Vec<Arc<[u8]>>,
-    run_bytes: usize,
-    run_events: u64,
+    /// The frames of the batches of this round.
+    batches: Vec<Arc<[u8]>>,
+    round_bytes: usize,
+    round_events: u64,
     /// The most bytes of direct frames that this round has for one client.
     round_direct_bytes: usize,
-    /// Whether people come or go in this round.
+    /// Whether this round has a join or a leave.
     has_presence: bool,
-    /// No round begins before.
-    rest_until: Instant,
-    /// Sessions that have something of their own to send in this round.
+    /// The end of the coalescing delay: commands that come until then go out with the next round.
+    coalesce_until: Instant,
+    /// Sessions with a list or direct frames in this round.
     touched: Vec<SessionId>,
     /// Sessions whose last frame follows this round.
     closing: Vec<(SessionId, Vec<u8>)>,
@@ -67,20 +61,20 @@ pub(super) struct FanOutThread<S> {
 }
 
 impl<S: Socket> FanOutThread<S> {
-    pub(super) fn new(commands: Receiver<Command<S>>, taken_places: Receiver<()>, settings: Settings) -> Self {
+    pub(super) fn new(commands: Receiver<Command<S>>, used_credits: Receiver<()>, settings: Settings) -> Self {
         FanOutThread {
             commands,
-            taken_places,
+            used_credits,
             settings,
             outboxes: Vec::new(),
-            places: HashMap::new(),
+            indices: HashMap::new(),
             lagging: HashSet::new(),
-            runs: Vec::new(),
-            run_bytes: 0,
-            run_events: 0,
+            batches: Vec::new(),
+            round_bytes: 0,
+            round_events: 0,
             round_direct_bytes: 0,
             has_presence: false,
-            rest_until: Instant::now(),
+            coalesce_until: Instant::now(),
             touched: Vec::new(),
             closing: Vec::new(),
             forgotten: Vec::new(),
@@ -89,8 +83,19 @@ impl<S: Socket> FanOutThread<S> {
         }
     }
 
-    /// Ends when every sender is gone.
+    /// Runs until every sender is dropped. After a panic, it still closes its sessions with 1011.
     pub(super) fn run(mut self) {
+        if let Err(payload) = catch_unwind(AssertUnwindSafe(|| self.serve())) {
+            let now = Instant::now();
+            for place in 0..self.outboxes.len() {
+                // The outbox that the panic came from may panic again.
+                let _ = catch_unwind(AssertUnwindSafe(|| self.close(place, End::Internal, now)));
+            }
+            resume_unwind(payload);
+        }
+    }
+
+    fn serve(&mut self) {
         loop {
             match self.wait() {
                 Ok(command) => self.take_round(command),
@@ -113,23 +118,24 @@ impl<S: Socket> FanOutThread<S> {
         self.commands.recv_deadline(retry_at.map_or(self.tick_at, |at| at.min(self.tick_at)))
     }
 
-    /// Takes this command, all that wait behind it and all that come while it rests, to the bound of a round, then
-    /// sends.
+    /// Takes this command, all that are queued behind it and all that come during the coalescing delay, up to the bound
+    /// of a round; then sends the round.
     fn take_round(&mut self, first: Command<S>) {
         self.take(first);
-        while self.run_bytes < ROUND_BYTES_MAX && self.round_direct_bytes < ROUND_DIRECT_BYTES_MAX {
-            let Ok(command) = self.commands.recv_deadline(self.rest_until) else { break };
+        while self.round_bytes < ROUND_BYTES_MAX && self.round_direct_bytes < ROUND_DIRECT_BYTES_MAX {
+            let Ok(command) = self.commands.recv_deadline(self.coalesce_until) else { break };
             self.take(command);
         }
         let begun_at = Instant::now();
         self.send_round();
-        let rest_max = if std::mem::take(&mut self.has_presence) { PRESENCE_REST_MAX } else { REST_MAX };
+        let delay_max =
+            if std::mem::take(&mut self.has_presence) { PRESENCE_COALESCING_DELAY_MAX } else { COALESCING_DELAY_MAX };
         let now = Instant::now();
-        self.rest_until = now + (now - begun_at).min(rest_max);
+        self.coalesce_until = now + (now - begun_at).min(delay_max);
         for (session, frame) in std::mem::take(&mut self.closing) {
-            if let Some(&place) = self.places.get(&session) {
-                self.outboxes[place].close(&frame, now);
-                self.note_lagging(place);
+            if let Some(&index) = self.indices.get(&session) {
+                self.outboxes[index].close(&frame, now);
+                self.note_lagging(index);
             }
         }
         std::mem::take(&mut self.forgotten).into_iter().for_each(|session| self.forget(session));
@@ -139,15 +145,15 @@ impl<S: Socket> FanOutThread<S> {
         let now = Instant::now();
         match command {
             Command::Open { link, token_expires_at } => self.open(link, token_expires_at, now),
-            Command::Events(run) => self.take_run(run, now),
-            Command::Own { session, frame } => self.add_direct(session, &frame, now),
+            Command::Events(batch) => self.take_batch(batch, now),
+            Command::Direct { session, frame } => self.add_direct(session, &frame, now),
             Command::Close { session, frame } => self.closing.push((session, frame)),
             Command::Forget(session) => self.forgotten.push(session),
             Command::CloseAll(end) => {
                 self.send_round();
-                (0..self.outboxes.len()).for_each(|place| self.close(place, end, now));
+                (0..self.outboxes.len()).for_each(|index| self.close(index, end, now));
             }
-            Command::CutAll => self.outboxes.iter_mut().for_each(Outbox::gone),
+            Command::DisconnectAll => self.outboxes.iter_mut().for_each(Outbox::gone),
             Command::Drain(within) => {
                 let least = self.outboxes.len() as f64 / within.as_secs_f64().max(0.1);
                 let per_second = least.max(DRAIN_SESSIONS_PER_SECOND);
@@ -161,73 +167,73 @@ impl<S: Socket> FanOutThread<S> {
         // Pings are spread over the interval by the session's number.
         let spread = self.settings.health.ping_interval.mul_f64((link.session.0 * 37 % 100) as f64 / 100.0);
         let ping_at = now + self.settings.health.ping_interval / 2 + spread / 2;
-        self.places.insert(link.session, self.outboxes.len());
+        self.indices.insert(link.session, self.outboxes.len());
         self.outboxes.push(Outbox::new(link, token_expires_at, ping_at, now));
     }
 
     fn add_direct(&mut self, session: SessionId, frame: &[u8], now: Instant) {
-        let Some(&place) = self.places.get(&session) else { return };
-        let Some(outbox) = self.outboxes.get_mut(place) else { return };
+        let Some(&index) = self.indices.get(&session) else { return };
+        let Some(outbox) = self.outboxes.get_mut(index) else { return };
         if let Err(end) = outbox.add_direct(frame, self.settings.outbox_bytes_max) {
-            self.close(place, end, now);
+            self.close(index, end, now);
         } else if outbox.is_live() {
             self.round_direct_bytes = self.round_direct_bytes.max(outbox.direct_bytes());
             self.touched.push(session);
         }
     }
 
-    fn take_run(&mut self, run: Run, now: Instant) {
-        // Its places are there: they were taken before the run was sent.
-        for _ in 0..run.places() {
-            let _ = self.taken_places.try_recv();
+    fn take_batch(&mut self, batch: Batch, now: Instant) {
+        // As many tokens are in the channel: they were sent before the batch.
+        for _ in 0..batch.credits() {
+            let _ = self.used_credits.try_recv();
         }
-        let base = self.run_bytes;
-        for admission in run.admissions {
+        let base = self.round_bytes;
+        for admission in batch.admissions {
             if let Some(outbox) = self.outbox_mut(admission.session) {
                 outbox.admit(admission.list, base + admission.origin, now);
                 self.touched.push(admission.session);
             }
         }
-        self.has_presence |= run.has_presence;
-        if !run.frames.is_empty() {
-            self.run_bytes += run.frames.len();
-            self.run_events += run.events;
-            self.runs.push(run.frames);
+        self.has_presence |= batch.has_presence;
+        if !batch.frames.is_empty() {
+            self.round_bytes += batch.frames.len();
+            self.round_events += batch.events;
+            self.batches.push(batch.frames);
         }
     }
 
-    /// Sends what was taken: to everybody when there are events, else to those who have something of their own.
+    /// Sends the round: to all sessions if it has events, otherwise to those with a list or direct frames.
     fn send_round(&mut self) {
-        let round: Arc<[u8]> = match self.runs.as_slice() {
+        let round: Arc<[u8]> = match self.batches.as_slice() {
             [] => Arc::from([]),
             [single] => single.clone(),
             several => several.concat().into(),
         };
-        self.runs.clear();
-        self.run_bytes = 0;
+        self.batches.clear();
+        self.round_bytes = 0;
         self.round_direct_bytes = 0;
-        let events = std::mem::take(&mut self.run_events);
+        let events = std::mem::take(&mut self.round_events);
         let touched = std::mem::take(&mut self.touched);
         let now = Instant::now();
         if round.is_empty() {
             for session in touched {
-                if let Some(&place) = self.places.get(&session) {
-                    self.send_to(place, &round, now);
+                if let Some(&index) = self.indices.get(&session) {
+                    self.send_to(index, &round, now);
                 }
             }
             return;
         }
-        let receivers = (0..self.outboxes.len()).filter(|place| self.send_to(*place, &round, now)).count();
+        let receivers = (0..self.outboxes.len()).filter(|index| self.send_to(*index, &round, now)).count();
         self.settings.metrics.delivered(events * receivers as u64);
     }
 
-    /// Whether this one gets events.
-    fn send_to(&mut self, place: usize, round: &Arc<[u8]>, now: Instant) -> bool {
-        let Some(outbox) = self.outboxes.get_mut(place) else { return false };
+    /// Sends the round to one session. True when the session is live.
+    fn send_to(&mut self, index: usize, round: &Arc<[u8]>, now: Instant) -> bool {
+        let Some(outbox) = self.outboxes.get_mut(index) else { return false };
         let is_live = outbox.is_live();
         match outbox.send_round(round, self.settings.outbox_bytes_max, now) {
-            Ok(()) => self.note_lagging(place),
-            Err(end) => self.close(place, end, now),
+            Ok(()) => self.note_lagging(index),
+            Err(end) => self.close(index, end, now),
         }
         is_live
     }
@@ -235,8 +241,8 @@ impl<S: Socket> FanOutThread<S> {
     fn retry_lagging(&mut self, now: Instant) {
         let mut lagging = std::mem::take(&mut self.lagging);
         lagging.retain(|session| {
-            let Some(&place) = self.places.get(session) else { return false };
-            let Some(outbox) = self.outboxes.get_mut(place) else { return false };
+            let Some(&index) = self.indices.get(session) else { return false };
+            let Some(outbox) = self.outboxes.get_mut(index) else { return false };
             if outbox.retry_at().is_some_and(|at| now >= at) && outbox.retry(now).is_err() {
                 outbox.link.end(End::Disconnected);
                 outbox.gone();
@@ -247,28 +253,28 @@ impl<S: Socket> FanOutThread<S> {
     }
 
     fn tick(&mut self, now: Instant) {
-        for place in 0..self.outboxes.len() {
+        for index in 0..self.outboxes.len() {
             let health = self.settings.health;
-            match self.outboxes[place].tick(&health, now) {
-                Ok(()) => self.note_lagging(place),
-                Err(end) => self.close(place, end, now),
+            match self.outboxes[index].tick(&health, now) {
+                Ok(()) => self.note_lagging(index),
+                Err(end) => self.close(index, end, now),
             }
         }
         self.tick_at = now + if self.drain.is_some() { DRAIN_TICK } else { TICK };
         self.drain_some(now);
     }
 
-    /// Closes as many sessions as the time that passed asks for.
+    /// Closes as many sessions as are due by now.
     fn drain_some(&mut self, now: Instant) {
         let Some(drain) = &mut self.drain else { return };
         let due = ((now - drain.started_at).as_secs_f64() * drain.per_second).ceil() as usize;
         let mut closed = drain.closed;
-        for place in 0..self.outboxes.len() {
+        for index in 0..self.outboxes.len() {
             if closed >= due {
                 break;
             }
-            if self.outboxes[place].is_open() {
-                self.close(place, End::Restarting, now);
+            if self.outboxes[index].is_open() {
+                self.close(index, End::Restarting, now);
                 closed += 1;
             }
         }
@@ -277,38 +283,38 @@ impl<S: Socket> FanOutThread<S> {
         }
     }
 
-    fn close(&mut self, place: usize, end: End, now: Instant) {
-        let Some(outbox) = self.outboxes.get_mut(place) else { return };
+    fn close(&mut self, index: usize, end: End, now: Instant) {
+        let Some(outbox) = self.outboxes.get_mut(index) else { return };
         outbox.link.end(end);
         match end {
             End::Disconnected => outbox.gone(),
             End::TooSlow => outbox.close_behind(end, now),
-            _ => outbox.close(&wire::close(end.row().code, end.row().words), now),
+            _ => outbox.close(&wire::close(end.row().code, end.row().text), now),
         }
-        self.note_lagging(place);
+        self.note_lagging(index);
     }
 
-    /// To be called after whatever may have written: what the socket did not take has to be tried again.
-    fn note_lagging(&mut self, place: usize) {
-        if let Some(outbox) = self.outboxes.get(place).filter(|outbox| outbox.retry_at().is_some()) {
+    /// To be called after everything that may have written: bytes that the socket did not take have to be retried.
+    fn note_lagging(&mut self, index: usize) {
+        if let Some(outbox) = self.outboxes.get(index).filter(|outbox| outbox.retry_at().is_some()) {
             self.lagging.insert(outbox.link.session);
         }
     }
 
     fn forget(&mut self, session: SessionId) {
-        let Some(place) = self.places.remove(&session) else { return };
-        self.outboxes.swap_remove(place).link.cut();
-        if let Some(moved) = self.outboxes.get(place) {
-            self.places.insert(moved.link.session, place);
+        let Some(index) = self.indices.remove(&session) else { return };
+        self.outboxes.swap_remove(index).link.disconnect();
+        if let Some(moved) = self.outboxes.get(index) {
+            self.indices.insert(moved.link.session, index);
         }
     }
 
     fn outbox(&self, session: SessionId) -> Option<&Outbox<S>> {
-        self.outboxes.get(*self.places.get(&session)?)
+        self.outboxes.get(*self.indices.get(&session)?)
     }
 
     fn outbox_mut(&mut self, session: SessionId) -> Option<&mut Outbox<S>> {
-        self.outboxes.get_mut(*self.places.get(&session)?)
+        self.outboxes.get_mut(*self.indices.get(&session)?)
     }
 }
 

@@ -1,6 +1,7 @@
 //! One fan-out thread, run by hand over sockets in memory.
 
 use crossbeam_channel::{Sender, unbounded};
+use proptest::prelude::*;
 
 use super::super::Admission;
 use super::*;
@@ -16,16 +17,21 @@ const PING: &[u8] = &[0x89, 0];
 struct Bench {
     thread: FanOutThread<FakeSocket>,
     commands: Sender<Command<FakeSocket>>,
+    retry_at: Instant,
 }
 
 impl Bench {
     fn new() -> Self {
         let (commands, waiting) = unbounded();
-        let (_, taken_places) = unbounded();
+        let (_, used_credits) = unbounded();
         let health = HealthTimes { ping_interval: PING_INTERVAL, pong_timeout: Duration::from_secs(10) };
-        let metrics = Arc::new(Metrics::new(Arc::default()));
+        let metrics = Arc::new(Metrics::new(Arc::default(), &[]));
         let settings = Settings { outbox_bytes_max: OUTBOX_BYTES_MAX, health, metrics };
-        Bench { thread: FanOutThread::new(waiting, taken_places, settings), commands }
+        Bench {
+            thread: FanOutThread::new(waiting, used_credits, settings),
+            commands,
+            retry_at: Instant::now() + Duration::from_secs(60),
+        }
     }
 
     /// A session that waits for its list.
@@ -51,9 +57,10 @@ impl Bench {
         }
     }
 
-    /// Writes again what the sockets did not take.
+    /// Writes again what the sockets did not take. It is later than every pause that was begun before.
     fn retry(&mut self) {
-        self.thread.retry_lagging(Instant::now() + Duration::from_secs(60));
+        self.retry_at += Duration::from_secs(1);
+        self.thread.retry_lagging(self.retry_at);
     }
 }
 
@@ -63,26 +70,26 @@ fn text_frame(payload: &[u8]) -> Vec<u8> {
     frame
 }
 
-/// A frame for everybody, and the sessions that become live before it.
+/// A batch with these frames, and the sessions that become live before them.
 fn events(frames: &[u8], admitted: &[(u64, Vec<Piece>)]) -> Command<FakeSocket> {
     let admission =
         |(session, list): &(u64, Vec<Piece>)| Admission { session: SessionId(*session), list: list.clone(), origin: 0 };
     let admissions = admitted.iter().map(admission).collect();
-    Command::Events(Run { frames: frames.into(), events: 1, has_presence: false, admissions })
+    Command::Events(Batch { frames: frames.into(), events: 1, has_presence: false, admissions })
 }
 
 /// A list frame with a payload of this length, in several parts.
 fn list(bytes: usize) -> Vec<Piece> {
     let frame = text_frame(&vec![b'n'; bytes]);
     let (head, rest) = frame.split_at(frame.len() - bytes);
-    let mut pieces = vec![Piece::part(head.into(), true)];
-    pieces.extend(rest.chunks(2_000).map(|part| Piece::part(part.into(), true)));
-    pieces.push(Piece::part(Arc::from([]), false));
+    let mut pieces = vec![Piece::part(head.into(), false)];
+    pieces.extend(rest.chunks(2_000).map(|part| Piece::part(part.into(), false)));
+    pieces.push(Piece::part(Arc::from([]), true));
     pieces
 }
 
 fn direct(session: u64, frame: Vec<u8>) -> Command<FakeSocket> {
-    Command::Own { session: SessionId(session), frame }
+    Command::Direct { session: SessionId(session), frame }
 }
 
 /// Error frames, each one different.
@@ -147,7 +154,7 @@ fn direct_frames_that_a_client_does_not_read_count_against_its_bound() {
     bench.retry();
     let (got, _) = frames(&link.socket.taken());
     assert!(got.len() < expected.len());
-    assert_eq!(got.last().unwrap(), &wire::close(1013, End::TooSlow.row().words));
+    assert_eq!(got.last().unwrap(), &wire::close(1013, End::TooSlow.row().text));
 }
 
 #[test]
@@ -160,7 +167,7 @@ fn a_client_that_is_answered_beyond_its_bound_before_its_list_is_closed_with_all
     let (got, rest) = frames(&link.socket.taken());
     assert_eq!(got[..got.len() - 1], expected[..got.len() - 1]);
     assert!(got.len() > 600, "{} frames", got.len());
-    assert_eq!((got.last().unwrap(), rest), (&wire::close(1008, End::TooFast.row().words), 0));
+    assert_eq!((got.last().unwrap(), rest), (&wire::close(1008, End::TooFast.row().text), 0));
 }
 
 #[test]
@@ -202,4 +209,161 @@ fn a_client_that_takes_nothing_of_its_list_is_closed() {
     assert!(bench.thread.outboxes[0].is_open());
     bench.thread.tick(Instant::now() + Duration::from_secs(36));
     assert_eq!(link.end(End::ClosedByClient), End::TooSlow);
+}
+
+const SESSIONS: u64 = 4;
+
+/// One command, or something that the sockets do.
+#[derive(Debug, Clone)]
+enum Step {
+    /// A batch of events with payloads of these lengths; the session becomes live behind so many of them.
+    Events {
+        events: Vec<usize>,
+        admitted: Option<(u64, usize)>,
+    },
+    Direct {
+        session: u64,
+    },
+    /// The most that each of the next writes to this session takes.
+    Grant {
+        session: u64,
+        writes: Vec<usize>,
+    },
+    Retry,
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let session = 0..SESSIONS;
+    let step = prop_oneof![
+        5 => (prop::collection::vec(0usize..400, 0..4), prop::option::of((session.clone(), 0usize..4)))
+            .prop_map(|(events, admitted)| Step::Events { events, admitted }),
+        2 => session.clone().prop_map(|session| Step::Direct { session }),
+        4 => (session, prop::collection::vec(0usize..1_500, 1..5))
+            .prop_map(|(session, writes)| Step::Grant { session, writes }),
+        1 => Just(Step::Retry),
+    ];
+    prop::collection::vec(step, 0..60)
+}
+
+/// What one client has to get.
+#[derive(Default)]
+struct Expected {
+    is_live: bool,
+    /// Its list and all events from then on.
+    events: Vec<Vec<u8>>,
+    direct: Vec<Vec<u8>>,
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+    /// Every live client gets its list, then every event once and in order; direct frames keep their own order and
+    /// never stand inside the events of a round.
+    #[test]
+    fn every_client_gets_every_event_once_and_in_order_however_slow_each_is(steps in steps()) {
+        let mut bench = Bench::new();
+        let links: Vec<_> = (0..SESSIONS).map(|session| bench.open(session, FakeSocket::full())).collect();
+        let mut expected: Vec<Expected> = (0..SESSIONS).map(|_| Expected::default()).collect();
+        let mut number = 0;
+        let mut frame = |kind: char, more_bytes: usize| {
+            number += 1;
+            text_frame(format!("{kind}{number:08}{}", "x".repeat(more_bytes)).as_bytes())
+        };
+        for step in steps {
+            match step {
+                Step::Events { events, admitted } => {
+                    let events: Vec<_> = events.into_iter().map(|bytes| frame('e', bytes)).collect();
+                    let mut admissions = Vec::new();
+                    if let Some((session, first)) = admitted.filter(|(session, _)| !expected[*session as usize].is_live) {
+                        let first = first.min(events.len());
+                        let list = frame('e', 1_000);
+                        let pieces = vec![Piece::part(list[..500].into(), false), Piece::part(list[500..].into(), true)];
+                        let origin = events[..first].concat().len();
+                        admissions.push(Admission { session: SessionId(session), list: pieces, origin });
+                        let client = &mut expected[session as usize];
+                        client.is_live = true;
+                        client.events = [vec![list], events[first..].to_vec()].concat();
+                        for (other, client) in expected.iter_mut().enumerate().filter(|(_, client)| client.is_live) {
+                            if other as u64 != session {
+                                client.events.extend_from_slice(&events);
+                            }
+                        }
+                    } else {
+                        let live = expected.iter_mut().filter(|client| client.is_live);
+                        live.for_each(|client| client.events.extend_from_slice(&events));
+                    }
+                    let count = events.len() as u64;
+                    let frames = events.concat().into();
+                    let batch = Batch { frames, events: count, has_presence: false, admissions };
+                    bench.send([Command::Events(batch)]);
+                }
+                Step::Direct { session } => {
+                    let frame = frame('d', 50);
+                    expected[session as usize].direct.push(frame.clone());
+                    bench.send([direct(session, frame)]);
+                }
+                Step::Grant { session, writes } => links[session as usize].socket.grant(writes),
+                Step::Retry => bench.retry(),
+            }
+        }
+        links.iter().for_each(|link| link.socket.take_everything());
+        bench.retry();
+        for (link, expected) in links.iter().zip(&expected) {
+            let (got, rest) = frames(&link.socket.taken());
+            prop_assert_eq!(rest, 0, "a frame is torn");
+            if expected.is_live {
+                let is_event = |frame: &Vec<u8>| frame[frame.len().min(if frame[1] < 126 { 2 } else { 4 })] == b'e';
+                let (events, direct): (Vec<_>, Vec<_>) = got.into_iter().partition(is_event);
+                prop_assert!(events == expected.events, "{} of {} events", events.len(), expected.events.len());
+                // Direct frames of a client wait for its next round.
+                prop_assert!(direct == expected.direct, "{} of {} direct", direct.len(), expected.direct.len());
+            } else {
+                prop_assert_eq!(got.len(), 0, "a client got something before its list");
+            }
+        }
+    }
+}
+
+#[test]
+fn direct_frames_follow_the_events_of_their_round_and_the_close_frame_follows_both() {
+    let mut bench = Bench::new();
+    let link = bench.open_live(1, FakeSocket::open());
+    let (event, answer) = (text_frame(b"event"), text_frame(b"answer"));
+    let close = wire::close(1000, "");
+    bench.send([
+        direct(1, answer.clone()),
+        Command::Close { session: SessionId(1), frame: close.clone() },
+        events(&event, &[]),
+        Command::Forget(SessionId(1)),
+    ]);
+    let (got, rest) = frames(&link.socket.taken());
+    assert_eq!((&got[1..], rest), (&[event, answer, close][..], 0));
+    assert!(bench.thread.outboxes.is_empty());
+}
+
+#[test]
+fn a_client_whose_connection_breaks_harms_nobody_else() {
+    let mut bench = Bench::new();
+    let broken = bench.open_live(1, FakeSocket::open());
+    let sound = bench.open_live(2, FakeSocket::open());
+    broken.socket.break_connection();
+    let event = text_frame(b"event");
+    bench.send([events(&event, &[])]);
+    bench.send([events(&event, &[])]);
+    assert_eq!(frames(&sound.socket.taken()).0[1..], [event.clone(), event]);
+    assert_eq!(broken.end(End::ClosedByClient), End::Disconnected);
+}
+
+#[test]
+fn a_full_socket_costs_no_write_for_each_round() {
+    let mut bench = Bench::new();
+    let link = bench.open(1, FakeSocket::full());
+    let event = text_frame(b"event");
+    bench.send([events(&event, &[(1, list(0))])]);
+    let tried = link.socket.times_full();
+    let now = Instant::now();
+    for _ in 0..100 {
+        bench.thread.take(events(&event, &[]));
+    }
+    bench.thread.send_round();
+    assert!(link.socket.times_full() - tried <= 1 + now.elapsed().as_millis() as usize);
 }

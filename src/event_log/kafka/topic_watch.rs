@@ -1,0 +1,67 @@
+//! The thread `ich-kafka-topic`: reads the settings of the topic again after Kafka refused a record, logs what is wrong
+//! with them, and adapts the producer to them.
+//!
+//! It waits for a report of a refusal, and ends when the producer is dropped.
+
+use std::io;
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Weak};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
+
+use super::topic::TopicAdmin;
+use super::writer::Writer;
+use crate::threads::{self, Stack};
+
+/// The time between two reads of the settings, at least.
+const INTERVAL: Duration = Duration::from_secs(5);
+/// How long one read may take.
+const TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Reports refusals to the thread. Never waits: one pending report is enough.
+#[derive(Clone)]
+pub(super) struct RefusalReports(Sender<()>);
+
+impl RefusalReports {
+    pub(super) fn new() -> (Self, Receiver<()>) {
+        let (sender, receiver) = bounded(1);
+        (RefusalReports(sender), receiver)
+    }
+
+    /// Kafka, or the producer itself, refused a record because of a setting of the topic.
+    pub(super) fn report(&self) {
+        match self.0.try_send(()) {
+            // Full: a report is pending already.
+            Ok(()) | Err(TrySendError::Full(()) | TrySendError::Disconnected(())) => {}
+        }
+    }
+}
+
+/// Starts the thread, which ends soon after `writer` and the senders of `refusals` were dropped.
+pub(super) fn start(admin: TopicAdmin, refusals: Receiver<()>, writer: &Arc<Writer>) -> io::Result<()> {
+    let writer = Arc::downgrade(writer);
+    threads::spawn("kafka-topic", Stack::Normal, move || run(&admin, &refusals, &writer))?;
+    Ok(())
+}
+
+fn run(admin: &TopicAdmin, refusals: &Receiver<()>, writer: &Weak<Writer>) {
+    while refusals.recv().is_ok() {
+        let settings = admin.settings(Instant::now() + TIMEOUT, &AtomicBool::new(false));
+        let Some(writer) = writer.upgrade() else { return };
+        match settings {
+            Ok(settings) => match settings.problem(&admin.topic) {
+                Some(problem) => writer.warn(&problem),
+                None => writer.adapt_to(&settings),
+            },
+            Err(error) => writer.warn(&format!(
+                "Kafka refused a record, and the settings of the topic {} cannot be read: {error}; check its \
+                 max.message.bytes and cleanup.policy, and grant DESCRIBE_CONFIGS on it",
+                admin.topic
+            )),
+        }
+        drop(writer);
+        thread::sleep(INTERVAL);
+    }
+}

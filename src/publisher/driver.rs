@@ -1,0 +1,86 @@
+//! [`PublisherDriver`]: what only the log thread may do with the records of this instance. It reports what it has read
+//! or what was undelivered, appends what is due by time, and says whether joins and messages are accepted.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use super::Publisher;
+use super::window::PresenceWindow;
+use crate::clock;
+use crate::lobby::instance::ROSTER_BYTES_MAX;
+use crate::lobby::{Health, Instance, InstanceId, Lobby, Record};
+use crate::threads::lock;
+
+/// The largest size of a roster record without its sessions, in bytes.
+const ROSTER_OVERHEAD_BYTES: usize = 256;
+
+/// The log thread's handle. There is one of it.
+pub struct PublisherDriver {
+    publisher: Arc<Publisher>,
+}
+
+impl PublisherDriver {
+    pub(super) fn new(publisher: Arc<Publisher>) -> Self {
+        PublisherDriver { publisher }
+    }
+
+    /// The present incarnation.
+    pub(crate) fn id(&self) -> InstanceId {
+        lock(&self.publisher.state).instance.id()
+    }
+
+    /// Begins a new incarnation without sessions, when the log has to be read anew: records of the old one that are in
+    /// flight may never be read.
+    pub(crate) fn reincarnate(&mut self, id: InstanceId) {
+        let mut state = lock(&self.publisher.state);
+        state.instance = Instance::new(id, ROSTER_BYTES_MAX, self.publisher.started_at.elapsed());
+        state.window = PresenceWindow::default();
+        if self.publisher.is_draining() {
+            state.instance.stop();
+        }
+    }
+
+    /// A record of the present incarnation was read and applied to `lobby`.
+    pub(crate) fn on_own_record(&mut self, record: &Record, lobby: &Lobby) {
+        let mut state = lock(&self.publisher.state);
+        state.instance.on_own_record(record, lobby, self.publisher.started_at.elapsed());
+        state.window.on_read(record.seq);
+        self.publisher.advance_window(&mut state);
+    }
+
+    /// The log reported a record undelivered.
+    pub(crate) fn on_undelivered(&mut self, record: &Record) {
+        let mut state = lock(&self.publisher.state);
+        state.on_undelivered(record);
+        self.publisher.advance_window(&mut state);
+    }
+
+    /// Appends what is due. To be called between two polls of the log.
+    pub(crate) fn tick(&mut self, lobby: &Lobby) -> Ticked {
+        let mut state = lock(&self.publisher.state);
+        let now = self.publisher.started_at.elapsed();
+        let record_bytes_max = self.publisher.appender.record_bytes_max();
+        let roster_bytes_max = ROSTER_BYTES_MAX.min(record_bytes_max.saturating_sub(ROSTER_OVERHEAD_BYTES));
+        state.instance.limit_roster_bytes(roster_bytes_max);
+        for record in state.instance.tick(lobby, &clock::rfc3339(), now) {
+            let _ = self.publisher.append(&mut state, record);
+        }
+        let instance = &state.instance;
+        Ticked { health: instance.health(now), is_stopped: instance.is_stopped(), wait: instance.next_tick(now) }
+    }
+
+    /// Sets what [`Publisher::is_ready`] says.
+    pub(crate) fn set_health(&mut self, health: Health) {
+        self.publisher.health.store(health as u8, Ordering::Release);
+    }
+}
+
+/// The state of the instance after [`PublisherDriver::tick`].
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Ticked {
+    pub health: Health,
+    pub is_stopped: bool,
+    /// The longest time until the next tick.
+    pub wait: Duration,
+}

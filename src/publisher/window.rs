@@ -1,0 +1,95 @@
+//! [`PresenceWindow`]: bounds the joins and leaves of this instance in flight, and keeps the leaves that wait.
+//!
+//! A chat message waits behind every record that was appended before it. So during a join or leave burst only some of
+//! its records are appended before the first of them have been read back and sent to the fan-out; the others wait
+//! outside. The window only delays: nothing is refused.
+//!
+//! Pure. It is behind the lock of the publisher.
+
+use std::collections::VecDeque;
+
+use crate::limits::PRESENCE_IN_FLIGHT_MAX;
+use crate::lobby::SessionId;
+
+/// The records in flight, and the sessions whose `left` waits.
+#[derive(Debug, Default)]
+pub(super) struct PresenceWindow {
+    /// The `seq` of each `joined` and `left` in flight, in order.
+    in_flight: VecDeque<u64>,
+    /// Sessions that have closed and whose `left` was not appended yet.
+    leaving: VecDeque<SessionId>,
+}
+
+impl PresenceWindow {
+    /// Whether one more record may be appended now.
+    pub(super) fn has_room(&self) -> bool {
+        self.in_flight.len() < PRESENCE_IN_FLIGHT_MAX
+    }
+
+    /// A `joined` or `left` with this `seq` was appended. Each `seq` is greater than the one before.
+    pub(super) fn appended(&mut self, seq: u64) {
+        self.in_flight.push_back(seq);
+    }
+
+    /// The record of this instance with this `seq` was read. Records that were appended before it and were not read
+    /// yet never will be.
+    pub(super) fn on_read(&mut self, seq: u64) {
+        while self.in_flight.front().is_some_and(|first| *first <= seq) {
+            self.in_flight.pop_front();
+        }
+    }
+
+    /// The log reported the record with this `seq` undelivered.
+    pub(super) fn undelivered(&mut self, seq: u64) {
+        if let Ok(index) = self.in_flight.binary_search(&seq) {
+            self.in_flight.remove(index);
+        }
+    }
+
+    /// A session has closed: [`PresenceWindow::next_leaving`] returns it when there is room.
+    pub(super) fn leave(&mut self, session: SessionId) {
+        self.leaving.push_back(session);
+    }
+
+    /// The next session whose `left` may be appended now.
+    pub(super) fn next_leaving(&mut self) -> Option<SessionId> {
+        if self.has_room() { self.leaving.pop_front() } else { None }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn full() -> PresenceWindow {
+        let mut window = PresenceWindow::default();
+        (1..=PRESENCE_IN_FLIGHT_MAX as u64).for_each(|seq| window.appended(seq));
+        assert!(!window.has_room());
+        window
+    }
+
+    #[test]
+    fn a_left_waits_until_a_record_was_read() {
+        let mut window = full();
+        window.leave(SessionId(7));
+        window.leave(SessionId(8));
+        assert_eq!(window.next_leaving(), None);
+        window.on_read(1);
+        assert_eq!(window.next_leaving(), Some(SessionId(7)));
+        window.appended(1000);
+        assert_eq!(window.next_leaving(), None);
+        window.on_read(2);
+        assert_eq!(window.next_leaving(), Some(SessionId(8)));
+    }
+
+    #[test]
+    fn records_that_are_never_read_do_not_close_the_window_for_ever() {
+        let mut window = full();
+        window.undelivered(17);
+        assert!(window.has_room());
+        window.appended(1000);
+        // A heartbeat, say, that was appended behind all of them.
+        window.on_read(1001);
+        assert_eq!(window.in_flight.len(), 0);
+    }
+}

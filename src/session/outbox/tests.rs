@@ -1,0 +1,225 @@
+//! One outbox over a socket in memory: whatever it is given and however little the socket takes at a time, the client
+//! gets whole frames, in order, and all of them.
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::lobby::SessionId;
+use crate::session::testing::{FakeSocket, frames};
+
+/// Small, so that a few frames reach it.
+const OUTBOX_BYTES_MAX: usize = 4_000;
+const HEALTH: HealthTimes =
+    HealthTimes { ping_interval: Duration::from_secs(25), pong_timeout: Duration::from_secs(10) };
+const PING: &[u8] = &[0x89, 0];
+
+/// What can happen to an outbox.
+#[derive(Debug, Clone)]
+enum Step {
+    /// The session is in the lobby: its list in parts of these lengths, then the events of this round from `origin` on.
+    Admit {
+        list: Vec<usize>,
+        events: Vec<usize>,
+        origin: usize,
+    },
+    Round {
+        events: Vec<usize>,
+    },
+    Direct {
+        bytes: usize,
+    },
+    /// The most that each of the next writes takes.
+    Grant {
+        writes: Vec<usize>,
+    },
+    Wait {
+        ms: u64,
+    },
+    Retry,
+    Tick,
+    Close,
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let lengths = |max: usize| prop::collection::vec(0..max, 0..5);
+    let step = prop_oneof![
+        2 => (lengths(4_000), lengths(300), 0usize..5)
+            .prop_map(|(list, events, origin)| Step::Admit { list, events, origin }),
+        8 => lengths(300).prop_map(|events| Step::Round { events }),
+        3 => (0usize..300).prop_map(|bytes| Step::Direct { bytes }),
+        8 => prop::collection::vec(prop_oneof![0usize..4, 0usize..3_000], 1..6)
+            .prop_map(|writes| Step::Grant { writes }),
+        4 => (0u64..100).prop_map(|ms| Step::Wait { ms }),
+        1 => (0u64..15_000).prop_map(|ms| Step::Wait { ms }),
+        6 => Just(Step::Retry),
+        3 => Just(Step::Tick),
+    ];
+    let maybe_close = prop::option::weighted(0.3, Just(Step::Close));
+    (prop::collection::vec(step, 0..80), maybe_close).prop_map(|(mut steps, close)| {
+        steps.extend(close);
+        steps
+    })
+}
+
+/// An outbox, and what its client has to get.
+struct Model {
+    outbox: Outbox<FakeSocket>,
+    now: Instant,
+    next_number: u32,
+    is_live: bool,
+    closed: Option<End>,
+    /// Whole frames that were handed to the outbox, in the order in which they have to come out.
+    expected: Vec<Vec<u8>>,
+    /// Direct frames that go out with the next round.
+    direct: Vec<Vec<u8>>,
+}
+
+impl Model {
+    fn new() -> Model {
+        let now = Instant::now();
+        let link = Arc::new(Link::new(SessionId(1), FakeSocket::full()));
+        let outbox = Outbox::new(link, now + Duration::from_secs(3600), now + HEALTH.ping_interval, now);
+        Model { outbox, now, next_number: 0, is_live: false, closed: None, expected: Vec::new(), direct: Vec::new() }
+    }
+
+    /// A frame like no other, with a payload that is so much longer than its number.
+    fn frame(&mut self, more_bytes: usize) -> Vec<u8> {
+        self.next_number += 1;
+        let mut frame = Vec::new();
+        wire::put_text(format!("{:08}{}", self.next_number, "x".repeat(more_bytes)).as_bytes(), &mut frame);
+        frame
+    }
+
+    fn perform(&mut self, step: Step) {
+        match step {
+            Step::Admit { list, events, origin } => self.admit(&list, &events, origin),
+            Step::Round { events } => self.round(&events, 0),
+            Step::Direct { bytes } => {
+                let frame = self.frame(bytes);
+                match self.outbox.add_direct(&frame, OUTBOX_BYTES_MAX) {
+                    Ok(()) if self.closed.is_none() => self.direct.push(frame),
+                    Ok(()) => {}
+                    Err(end) => self.close(end),
+                }
+            }
+            Step::Grant { writes } => self.outbox.link.socket.grant(writes),
+            Step::Wait { ms } => self.now += Duration::from_millis(ms),
+            Step::Retry => self.outbox.retry(self.now).unwrap(),
+            Step::Tick => {
+                if let Err(end) = self.outbox.tick(&HEALTH, self.now) {
+                    self.close(end);
+                }
+            }
+            Step::Close => self.close(End::Restarting),
+        }
+    }
+
+    fn admit(&mut self, list: &[usize], events: &[usize], origin: usize) {
+        if self.is_live || self.closed.is_some() {
+            return;
+        }
+        let frame = self.frame(list.iter().sum());
+        let mut rest = &frame[..];
+        let mut pieces = Vec::new();
+        for length in list {
+            let (part, behind) = rest.split_at(*length);
+            pieces.push(Piece::part(part.into(), false));
+            rest = behind;
+        }
+        pieces.push(Piece::part(rest.into(), true));
+        self.expected.push(frame);
+        self.is_live = true;
+        let first = origin.min(events.len());
+        let origin = events.iter().take(first).map(|bytes| self.frame(*bytes).len()).sum();
+        self.next_number -= u32::try_from(first).unwrap();
+        self.outbox.admit(pieces, origin, self.now);
+        self.round(events, first);
+    }
+
+    /// A round of these events, of which the client gets those from `first` on.
+    fn round(&mut self, events: &[usize], first: usize) {
+        let events: Vec<_> = events.iter().map(|bytes| self.frame(*bytes)).collect();
+        if self.is_live && self.closed.is_none() {
+            self.expected.extend_from_slice(&events[first..]);
+            self.expected.append(&mut self.direct);
+        }
+        match self.outbox.send_round(&events.concat().into(), OUTBOX_BYTES_MAX, self.now) {
+            Ok(()) => {}
+            Err(end) => self.close(end),
+        }
+    }
+
+    /// As the fan-out thread does it.
+    fn close(&mut self, end: End) {
+        if self.closed.is_some() {
+            return;
+        }
+        self.closed = Some(end);
+        if end == End::TooSlow {
+            self.outbox.close_behind(end, self.now);
+        } else {
+            self.expected.append(&mut self.direct);
+            self.outbox.close(&wire::close(end.row().code, end.row().text), self.now);
+        }
+    }
+
+    /// What must hold after every step.
+    fn check(&self) {
+        let list_bytes_max = 4 * 4_000 + 12;
+        let behind_max = if self.closed.is_some() { usize::MAX } else { OUTBOX_BYTES_MAX + list_bytes_max };
+        assert!(self.outbox.queued_bytes <= behind_max, "{} bytes are queued", self.outbox.queued_bytes);
+        let (mut got, _) = frames(&self.outbox.link.socket.taken());
+        got.retain(|frame| frame != PING);
+        if let Some(end) = self.closed
+            && got.last() == Some(&wire::close(end.row().code, end.row().text))
+        {
+            got.pop();
+            assert!(end == End::TooSlow || got.len() == self.expected.len(), "a frame was lost");
+        }
+        assert!(self.expected.starts_with(&got), "{:?} is not the beginning of {:?}", got.len(), self.expected.len());
+    }
+
+    /// What must hold when the socket has taken everything.
+    fn check_at_end(&mut self) {
+        self.outbox.link.socket.take_everything();
+        self.outbox.retry(self.now).unwrap();
+        self.check();
+        if self.outbox.stage == Stage::Gone {
+            return;
+        }
+        assert_eq!(self.outbox.queued_bytes, 0);
+        let (mut got, rest) = frames(&self.outbox.link.socket.taken());
+        assert_eq!(rest, 0, "a frame is torn");
+        got.retain(|frame| frame != PING);
+        match self.closed {
+            None => assert!(got == self.expected, "{} of {} frames", got.len(), self.expected.len()),
+            Some(end) => assert_eq!(got.pop(), Some(wire::close(end.row().code, end.row().text))),
+        }
+    }
+}
+
+proptest! {
+    #[test]
+    fn frames_come_out_whole_in_order_and_all_of_them_under_any_pattern_of_partial_writes(steps in steps()) {
+        let mut model = Model::new();
+        for step in steps {
+            model.perform(step);
+            model.check();
+        }
+        model.check_at_end();
+    }
+}
+
+#[test]
+fn a_client_that_is_closed_with_the_end_of_its_list_unsent_gets_the_whole_list() {
+    for unsent_bytes in 0..=12 {
+        let mut model = Model::new();
+        let list_bytes = model.frame(0).len() + 97;
+        model.next_number = 0;
+        model.outbox.link.socket.grant([list_bytes - unsent_bytes]);
+        // The last part has 10 bytes.
+        model.perform(Step::Admit { list: vec![42, 55], events: vec![], origin: 0 });
+        model.close(End::TooSlow);
+        model.check_at_end();
+    }
+}
