@@ -140,7 +140,7 @@ fn a_missing_topic_is_created_once_by_ten_instances() {
 fn a_topic_with_two_partitions_is_rejected_with_a_remedy() {
     let Some(broker) = Broker::shared() else { return };
     let topic = broker.new_topic_name();
-    broker.make_topic(&topic, 2);
+    broker.create_topic(&topic, 2);
     let mut log = kafka::open(&broker.settings(&topic)).expect("opening");
     let Err(ReadError::Unusable(text)) = log.reader.rewind(10) else { panic!("the topic was accepted") };
     assert!(text.contains("2 partitions") && text.contains("name a topic with 1 partition"), "{text}");

@@ -32,10 +32,10 @@ impl World {
             self.refuse_for_a_while(index)?;
         }
         self.wake(index)?;
-        self.check_at_rest()
+        self.check_final_state()
     }
 
-    /// A rare heartbeat that is refused must be tried again soon: its silence counts. `Process::check_sound` sees that.
+    /// A rare heartbeat that is refused must be tried again soon: its silence counts. `Process::check_undisturbed` finds that.
     fn refuse_for_a_while(&mut self, index: usize) -> Result<(), Violation> {
         let refused = self.rng.between(12_000, 20_000);
         self.slots[index].refuses_until = self.now + refused;

@@ -1,5 +1,5 @@
-//! [`Process`]: one server process, reduced to what matters for the log: a replica, an instance, a producer and the
-//! clients. It does with them what the server does, in the same order.
+//! [`Process`]: one server process, reduced to its replica of the state, its instance, its producer and its clients. It
+//! calls them as the server does, in the same order.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -13,13 +13,13 @@ use super::oracle::Oracle;
 use super::rng::Rng;
 use super::{Millis, Violation, ensure};
 
-/// Small, so that widening is the rule.
+/// Small, so that most starts have to read a longer span.
 const FIRST_SPAN: usize = 40;
 const WIDEN_TIMES: usize = 4;
-/// Two people of this simulation.
+/// The size of two users of this simulation.
 const ROSTER_BYTES_MAX: usize = 160;
 
-/// So soon after all trouble an instance serves again.
+/// An instance is ready again within this time after the last fault.
 const RECOVERY: Millis = 5_000;
 
 pub struct Process {
@@ -31,24 +31,24 @@ pub struct Process {
     bootstrap: Bootstrap,
     is_exact: bool,
     is_stopping: bool,
-    /// The offset that is read next.
+    /// The offset of the next record to read.
     position: usize,
     span: usize,
-    /// Where the span ends that is being replayed; none once that is done.
+    /// The end of the span that is being read. `None`: the span was read.
     span_end: Option<usize>,
-    /// The numbers of the messages that the log took, and of which nothing was heard since.
+    /// The `seq` of each message that was appended, and neither read back nor reported undelivered.
     unanswered: BTreeSet<u64>,
-    /// The wall clock, which nobody may look at.
+    /// The time in the records, which no rule may use.
     at: Arc<str>,
     /// How many ticks appended something.
     pub appending_ticks: usize,
 }
 
-/// What reading came to.
+/// The result of [`Process::read`].
 #[derive(PartialEq, Eq)]
-pub enum Reading {
-    Goes,
-    /// Retention has cut what would have to be read next.
+pub enum ReadResult {
+    Done,
+    /// Retention has removed the next record.
     Truncated,
 }
 
@@ -100,46 +100,52 @@ impl Process {
         self.is_exact && self.instance.health(Duration::from_millis(now)) == Health::Ready
     }
 
-    pub fn open(&mut self, user: User, is_taken: bool, now: Millis) {
+    pub fn open(&mut self, user: User, is_accepted: bool, now: Millis) {
         let session = SessionId(self.next_session);
         self.next_session += 1;
         if let Some(record) = self.instance.open_session(session, user.clone(), self.at.clone()) {
             self.clients.insert(session, Client::new(user, now));
-            self.append(record, is_taken, now);
+            self.append(record, is_accepted, now);
         }
     }
 
-    pub fn close(&mut self, session: SessionId, is_taken: bool, now: Millis, oracle: &Oracle) -> Result<(), Violation> {
+    pub fn close(
+        &mut self,
+        session: SessionId,
+        is_accepted: bool,
+        now: Millis,
+        oracle: &Oracle,
+    ) -> Result<(), Violation> {
         if let Some(client) = self.clients.remove(&session) {
-            client.check_heard(self.position, oracle)?;
+            client.check_received(self.position, oracle)?;
         }
         if let Some(record) = self.instance.close_session(session, self.at.clone()) {
             self.check_stopping(&record)?;
-            self.append(record, is_taken, now);
+            self.append(record, is_accepted, now);
         }
         Ok(())
     }
 
-    pub fn say(&mut self, session: SessionId, text: &str, is_taken: bool, now: Millis) {
+    pub fn say(&mut self, session: SessionId, text: &str, is_accepted: bool, now: Millis) {
         let Some(record) = self.instance.say(session, text.into(), None, self.at.clone()) else { return };
         let seq = record.seq;
-        if self.append(record, is_taken, now) {
+        if self.append(record, is_accepted, now) {
             self.unanswered.insert(seq);
         }
     }
 
-    fn append(&mut self, record: Record, is_taken: bool, now: Millis) -> bool {
+    fn append(&mut self, record: Record, is_accepted: bool, now: Millis) -> bool {
         let copy = record.clone();
-        let is_taken = is_taken && self.producer.append(record, now);
-        if !is_taken {
+        let is_accepted = is_accepted && self.producer.append(record, now);
+        if !is_accepted {
             self.instance.on_undelivered(&copy);
         }
-        is_taken
+        is_accepted
     }
 
-    /// The log thread's work beside reading. `refuses` decides for each record whether the queue is full.
+    /// The work of the log thread besides reading. `refuses` decides for each record whether the queue is full.
     pub fn tick(&mut self, now: Millis, mut refuses: impl FnMut() -> bool) -> Result<(), Violation> {
-        for record in std::mem::take(&mut self.producer.handed_back) {
+        for record in std::mem::take(&mut self.producer.undelivered) {
             self.unanswered.remove(&record.seq);
             self.instance.on_undelivered(&record);
         }
@@ -149,7 +155,7 @@ impl Process {
         let now_time = Duration::from_millis(now);
         let is_due = self.instance.next_tick(now_time).is_zero();
         let records = self.instance.tick(&self.lobby, &self.at, now_time);
-        ensure(!is_due || !records.is_empty(), "a tick that is due appends something", || {
+        ensure(!is_due || !records.is_empty(), "a tick that is due appends a record", || {
             format!("{:?}", self.instance)
         })?;
         self.appending_ticks += usize::from(!records.is_empty());
@@ -167,42 +173,44 @@ impl Process {
         self.is_stopping = true;
     }
 
-    /// A stop reports nobody as gone: that is left to the lease, or to the last `bye`.
+    /// A stopping instance changes no sessions: its lease expires, or the last `bye` removes them.
     fn check_stopping(&self, record: &Record) -> Result<(), Violation> {
-        let reports = matches!(record.body, Body::Joined { .. } | Body::Left { .. } | Body::Roster { .. });
-        ensure(!(self.is_stopping && reports), "a stop reports nobody as gone", || format!("{record:?}"))
+        let changes_sessions = matches!(record.body, Body::Joined { .. } | Body::Left { .. } | Body::Roster { .. });
+        ensure(!(self.is_stopping && changes_sessions), "a stopping instance changes no sessions", || {
+            format!("{record:?}")
+        })
     }
 
-    /// Reads some or all of what is there.
+    /// Reads some or all of the new records.
     pub fn read(
         &mut self,
         log: &VirtualLog,
         oracle: &Oracle,
         now: Millis,
         rng: &mut Rng,
-    ) -> Result<Reading, Violation> {
+    ) -> Result<ReadResult, Violation> {
         if self.position < log.first {
-            return Ok(Reading::Truncated);
+            return Ok(ReadResult::Truncated);
         }
         let available = oracle.position() - self.position;
         let end = self.position + if rng.one_in(3) { rng.index(available + 1) } else { available };
         while self.position < end {
-            let Some(record) = log.read(self.position) else { return Ok(Reading::Truncated) };
+            let Some(record) = log.read(self.position) else { return Ok(ReadResult::Truncated) };
             let was_exact = self.is_exact;
             self.apply(record, oracle, now)?;
             self.position += 1;
             self.end_span(log);
-            // Equals stay equal while the same is applied to both: after the first look, one now and then is enough.
+            // Equal states stay equal while the same records are applied: after the first check, some checks are enough.
             if self.is_exact && (!was_exact || rng.one_in(8)) {
                 self.check_equal(oracle)?;
             }
         }
-        Ok(Reading::Goes)
+        Ok(ReadResult::Done)
     }
 
     fn check_equal(&self, oracle: &Oracle) -> Result<(), Violation> {
         let (id, lobby, expected) = (self.instance.id(), &self.lobby, oracle.state(self.position - 1));
-        ensure(lobby == expected, "exact replicas are equal", || {
+        ensure(lobby == expected, "exact replicas have the same state", || {
             format!("{id} at offset {}: {lobby:?}\nis not {expected:?}", self.position - 1)
         })
     }
@@ -214,7 +222,7 @@ impl Process {
             if is_own { self.lobby.users_online().cloned().collect() } else { BTreeSet::new() };
         let mut events = Vec::new();
         self.lobby.apply(record, &mut events);
-        // The record that makes the state exact leads from an inexact one, so what it changes is not what others see.
+        // The events of the record that makes the state exact start from an inexact state, so they may differ.
         if self.is_exact {
             oracle.check_events(offset, &events)?;
         }
@@ -238,15 +246,15 @@ impl Process {
 
     fn on_own_record(&mut self, record: &Record, now: Millis) {
         if let Body::Said { .. } = record.body {
-            // It may have come back void, without an event: the server answers with an error then.
+            // The lobby may have ignored the message. The server then answers with an error.
             self.unanswered.remove(&record.seq);
         }
         self.instance.on_own_record(record, &self.lobby, Duration::from_millis(now));
     }
 
-    /// What must hold while nothing is wrong, and nothing was wrong since `sound_since`.
-    pub fn check_sound(&self, sound_since: Millis, now: Millis) -> Result<(), Violation> {
-        if sound_since + RECOVERY > now {
+    /// Checks the rules for a process without a fault since `undisturbed_since`.
+    pub fn check_undisturbed(&self, undisturbed_since: Millis, now: Millis) -> Result<(), Violation> {
+        if undisturbed_since + RECOVERY > now {
             return Ok(());
         }
         let (id, health) = (self.instance.id(), self.instance.health(Duration::from_millis(now)));
@@ -257,15 +265,15 @@ impl Process {
         Ok(())
     }
 
-    /// What must hold long after the last fault.
-    pub fn check_at_rest(&self, oracle: &Oracle) -> Result<(), Violation> {
+    /// Checks the rules for a process long after the last fault.
+    pub fn check_final_state(&self, oracle: &Oracle) -> Result<(), Violation> {
         let id = self.instance.id();
         ensure(self.is_exact, "every replica is exact in the end", || format!("{id}: {:?}", self.lobby))?;
-        ensure(self.unanswered.is_empty(), "nothing is silently dropped", || {
-            format!("{id} waits for messages {:?}", self.unanswered)
+        ensure(self.unanswered.is_empty(), "no message is lost silently", || {
+            format!("{id} got no answer to the messages {:?}", self.unanswered)
         })?;
-        self.clients.values().try_for_each(|client| client.check_heard(self.position, oracle))?;
+        self.clients.values().try_for_each(|client| client.check_received(self.position, oracle))?;
         let is_known = self.lobby.sessions_of(id).eq(self.clients.keys().copied());
-        ensure(is_known, "the log knows the sessions that are open", || format!("{id}: {:?}", self.lobby))
+        ensure(is_known, "the state has the open sessions", || format!("{id}: {:?}", self.lobby))
     }
 }

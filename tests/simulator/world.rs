@@ -1,4 +1,4 @@
-//! [`World`]: the processes, the log, the clock, and the order in which things happen.
+//! [`World`]: one run: the processes, the log, the clock, and the order of events.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -8,18 +8,19 @@ use ich::lobby::{Health, InstanceId, SessionId, User};
 use super::client::Client;
 use super::faults::Faults;
 use super::log::VirtualLog;
-use super::oracle::{Oracle, Vital};
-use super::process::{Process, Reading};
+use super::oracle::{Liveness, Oracle};
+use super::process::{Process, ReadResult};
 use super::rng::Rng;
 use super::slot::Slot;
 use super::trace::Trace;
 use super::{Millis, STEP, Violation, ensure};
 
-/// So few that people with several sessions are the rule.
+/// A small number, so that most users have several sessions.
 const USERS: u64 = 8;
 const SESSIONS_PER_PROCESS: usize = 7;
-const REST: Millis = 30_000;
-/// What a stopping process takes at most.
+/// The time without faults and without clients' actions before the final state is checked.
+const QUIET_TIME: Millis = 30_000;
+/// How long a process takes to stop, at most.
 const DRAIN: Millis = 12_000;
 
 pub struct World {
@@ -35,9 +36,9 @@ pub struct World {
     are_clients_active: bool,
 }
 
-/// What the users do of their own accord.
+/// What the clients do by themselves.
 struct Activity {
-    /// One in so many steps a user joins, at each process. In some runs so few that the lobby is mostly empty.
+    /// A client joins once in so many steps on average, at each process. In some runs the lobby is mostly empty.
     join_one_in: u64,
     next_message: u64,
 }
@@ -46,7 +47,7 @@ impl World {
     pub fn new(seed: u64, trace: Trace) -> Self {
         let mut rng = Rng::new(seed);
         let slots = (0..rng.between(2, 5)).map(|_| Slot::default()).collect();
-        let join_one_in = if rng.one_in(3) { 400 } else { 8 };
+        let join_one_in = if rng.one_in(4) { 400 } else { 8 };
         World {
             rng,
             now: 1_000,
@@ -61,24 +62,24 @@ impl World {
         }
     }
 
-    /// The whole run: a time of faults, a time of rest, and sometimes a stop of all.
+    /// The whole run: a time with faults, a time without, and in half of the runs a stop of all processes.
     pub fn run(&mut self) -> Result<(), Violation> {
-        let faults = Faults::draw(&mut self.rng);
-        let calm_at = self.now + self.rng.between(20_000, 90_000);
-        while self.now < calm_at {
-            faults.strike(self)?;
+        let faults = Faults::random(&mut self.rng);
+        let faults_end_at = self.now + self.rng.between(20_000, 90_000);
+        while self.now < faults_end_at {
+            faults.inject(self);
             self.step()?;
         }
-        self.heal();
-        // Those that were stopping exit, and somebody comes anew.
+        self.end_faults();
+        // The stopping processes exit, and another one starts.
         self.step_for(DRAIN)?;
         if let Some(empty) = self.slots.iter().position(|slot| slot.process.is_none()) {
             self.start(empty);
         }
         self.step_for(DRAIN)?;
         self.are_clients_active = false;
-        self.step_for(REST)?;
-        self.check_at_rest()?;
+        self.step_for(QUIET_TIME)?;
+        self.check_final_state()?;
         if self.rng.one_in(3) {
             self.leave_one_alone()?;
         }
@@ -96,7 +97,7 @@ impl World {
         Ok(())
     }
 
-    /// One step of time. Records are appended, then delivered, then read; who comes first is drawn anew each time.
+    /// One step. Records are appended, then delivered, then read. The order of the processes is random.
     fn step(&mut self) -> Result<(), Violation> {
         self.now += STEP;
         let is_log_down = self.log_down_until > self.now;
@@ -109,37 +110,39 @@ impl World {
         for index in &order {
             self.deliver(*index, is_log_down);
         }
-        let vitals = self.vitals();
-        self.oracle.read(&self.log, &vitals, self.now, &mut self.trace)?;
+        let liveness = self.liveness();
+        self.oracle.read(&self.log, &liveness, self.now, &mut self.trace)?;
         for index in &order {
             self.read(*index, is_log_down)?;
         }
         Ok(())
     }
 
-    /// What the clients, the session threads and the log thread of one process do.
+    /// Runs the clients, the session threads and the log thread of one process.
     fn act(&mut self, index: usize) -> Result<(), Violation> {
         let now = self.now;
         let slot = &mut self.slots[index];
         let (is_paused, refuses, is_stopping) = (slot.is_paused(now), slot.refuses(now), slot.is_stopping());
         let Some(process) = slot.process.as_mut().filter(|_| !is_paused) else { return Ok(()) };
         if !is_stopping {
-            process.check_sound(slot.sound_since, now)?;
+            process.check_undisturbed(slot.undisturbed_since, now)?;
         }
         let rng = &mut self.rng;
         let sessions: Vec<_> = process.clients.keys().copied().collect();
-        let mut refused = || refuses && rng.one_in(2);
+        let mut refuse = || refuses && rng.one_in(2);
 
         let health = process.instance.health(Duration::from_millis(now));
         if health == Health::Down {
-            ensure(slot.cut_off_for > 25_000, "only a long silence of the log takes an instance down", || {
-                format!("{} was cut off for {} ms", process.instance.id(), slot.cut_off_for)
-            })?;
+            ensure(
+                slot.disconnected_for > 25_000,
+                "an instance is down only after a long time without the log",
+                || format!("{} was disconnected for {} ms", process.instance.id(), slot.disconnected_for),
+            )?;
             for session in &sessions {
-                process.close(*session, !refused(), now, &self.oracle)?;
+                process.close(*session, !refuse(), now, &self.oracle)?;
             }
         }
-        process.tick(now, &mut refused)?;
+        process.tick(now, &mut refuse)?;
         if is_stopping {
             for session in sessions.iter().filter(|_| rng.one_in(4)) {
                 process.close(*session, true, now, &self.oracle)?;
@@ -165,7 +168,7 @@ impl World {
         let slot = &mut self.slots[index];
         let can_read = slot.can_read(now) && !is_log_down && !slot.is_paused(now);
         let Some(process) = slot.process.as_mut().filter(|_| can_read) else { return Ok(()) };
-        if process.read(&self.log, &self.oracle, now, &mut self.rng)? == Reading::Truncated {
+        if process.read(&self.log, &self.oracle, now, &mut self.rng)? == ReadResult::Truncated {
             self.crash(index);
             self.start(index);
             return Ok(());
@@ -178,17 +181,17 @@ impl World {
         Ok(())
     }
 
-    fn vitals(&self) -> BTreeMap<InstanceId, Vital> {
-        let sound = self.slots.iter().filter(|slot| !slot.is_stopping());
-        sound
+    fn liveness(&self) -> BTreeMap<InstanceId, Liveness> {
+        let running = self.slots.iter().filter(|slot| !slot.is_stopping());
+        running
             .filter_map(|slot| {
                 let id = slot.process.as_ref()?.instance.id();
-                Some((id, Vital { sound_since: slot.sound_since }))
+                Some((id, Liveness { undisturbed_since: slot.undisturbed_since }))
             })
             .collect()
     }
 
-    /// A new incarnation. Their ids are in no order of time.
+    /// Starts a new incarnation. The ids are not in the order of time.
     pub fn start(&mut self, index: usize) {
         self.next_instance += 1;
         let id = InstanceId((self.rng.below(1 << 20) << 20) + self.next_instance);
@@ -202,7 +205,7 @@ impl World {
         let reaches_log = slot.can_append(self.now) && !is_log_down;
         if let Some(process) = slot.process {
             let id = process.instance.id();
-            self.trace.note(self.now, || format!("slot {index}: {id} is gone"));
+            self.trace.note(self.now, || format!("slot {index}: {id} ends"));
             self.oracle.on_crash(id, self.now);
             process.producer.crash(&mut self.log, reaches_log, &mut self.rng);
         }
@@ -217,21 +220,23 @@ impl World {
         }
     }
 
-    fn heal(&mut self) {
+    fn end_faults(&mut self) {
         self.trace.note(self.now, || "all faults end".into());
         self.log_down_until = 0;
-        self.slots.iter_mut().for_each(Slot::heal);
+        self.slots.iter_mut().for_each(Slot::end_faults);
     }
 
-    pub fn check_at_rest(&mut self) -> Result<(), Violation> {
+    pub fn check_final_state(&mut self) -> Result<(), Violation> {
         let processes = || self.slots.iter().filter_map(|slot| slot.process.as_ref());
-        processes().try_for_each(|process| process.check_at_rest(&self.oracle))?;
+        processes().try_for_each(|process| process.check_final_state(&self.oracle))?;
         let connected = processes().flat_map(|process| process.clients.values().map(|client| client.user.clone()));
         let (connected, online) = (connected.collect(), self.oracle.online_now());
-        ensure(online == connected, "no ghost at rest", || format!("online {online:?}, connected {connected:?}"))
+        ensure(online == connected, "a user without a session is not in the list", || {
+            format!("online {online:?}, connected {connected:?}")
+        })
     }
 
-    /// The last one to stop leaves nobody behind.
+    /// Stops all processes. Afterwards the list is empty.
     fn stop_all(&mut self) -> Result<(), Violation> {
         for index in 0..self.slots.len() {
             self.stop(index);
@@ -240,11 +245,11 @@ impl World {
         }
         self.step_for(DRAIN)?;
         let online = self.oracle.online_now();
-        ensure(online.is_empty(), "the last one to stop leaves nobody behind", || format!("online {online:?}"))
+        ensure(online.is_empty(), "the last bye removes all users", || format!("online {online:?}"))
     }
 }
 
-/// What people do in one step at one process: come, speak, go.
+/// The actions of the clients of one process in one step: some join, send a message or leave.
 fn act_clients(
     process: &mut Process,
     sessions: &[SessionId],
@@ -258,13 +263,13 @@ fn act_clients(
         process.open(user(rng.below(USERS)), !(refuses && rng.one_in(2)), now);
     }
     for session in sessions {
-        let is_taken = !(refuses && rng.one_in(2));
+        let is_accepted = !(refuses && rng.one_in(2));
         let is_admitted = process.clients.get(session).is_some_and(Client::is_admitted);
         if is_admitted && rng.one_in(60) {
             activity.next_message += 1;
-            process.say(*session, &format!("message {}", activity.next_message), is_taken, now);
+            process.say(*session, &format!("message {}", activity.next_message), is_accepted, now);
         } else if rng.one_in(80) {
-            process.close(*session, is_taken, now, oracle)?;
+            process.close(*session, is_accepted, now, oracle)?;
         }
     }
     Ok(())

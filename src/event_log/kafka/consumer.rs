@@ -1,7 +1,7 @@
 //! [`KafkaConsumer`]: librdkafka's consumer with its configuration, its queries to the brokers and its error texts.
 //!
 //! The log thread owns it. Queries wait for the network, so they run on threads of their own with a deadline, and the
-//! log thread stops waiting when its reader was told to give up.
+//! log thread stops waiting when its flag to give up is set.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -206,7 +206,7 @@ fn new_client(config: &ClientConfig, topic: &str, diagnostics: &Arc<Diagnostics>
     Ok(Arc::new(DropWithin::new(config.create_with_context(context)?)))
 }
 
-/// The error of a call that ended because its reader was told to give up.
+/// The error of a call that ended because the flag to give up is set.
 pub(super) fn given_up() -> ReadError {
     ReadError::Unavailable("reading was given up".into())
 }
