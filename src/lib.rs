@@ -5,7 +5,7 @@
 //! `log_thread` imports [`session`] and `publisher`; these import [`event_log`] and [`lobby`]; [`lobby`] imports no
 //! other module.
 //!
-//! Public is only what the program, the tests and the load tool use.
+//! Only items that the program, the tests or the load tool use are public.
 
 pub mod accounts;
 pub mod cli;

@@ -48,7 +48,7 @@ pub struct LogThread {
     online: OnlineList,
     /// Until the state is exact: tells whether enough of the log was read.
     bootstrap: Option<Bootstrap>,
-    /// Sessions of this instance that became live: they get events.
+    /// Sessions of this instance that are live: they have got the list of users, and get events.
     live: HashSet<SessionId>,
     batch: BatchBuilder,
     events: Vec<Event>,
@@ -60,19 +60,19 @@ pub struct LogThread {
 /// Why the thread ended.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum LogThreadEnd {
-    /// The `bye` of this instance was read: nothing of it is in flight.
-    #[error("the event log was left as asked")]
+    /// The `bye` of this instance was read back: none of its records is in flight.
+    #[error("this instance has stopped")]
     Stopped,
     /// `abandon` was set.
-    #[error("the event log was given up as asked")]
+    #[error("the stop did not wait for the event log")]
     Abandoned,
-    /// The log can never be used as it is: what an operator has to change.
+    /// The log cannot be used as it is. The text says what an operator has to change.
     #[error("the event log cannot be used: {0}")]
     Unusable(String),
 }
 
 impl LogThread {
-    /// `abandon`: ends the thread, whatever it waits for, within about a second.
+    /// `abandon`: when it is set, the thread ends within about a second, whatever it waits for.
     #[must_use]
     pub fn new(
         mut log: EventLog,
@@ -106,7 +106,7 @@ impl LogThread {
     pub fn run(mut self) -> LogThreadEnd {
         match self.follow() {
             Ok(never) => match never {},
-            // Stopped as asked: all sessions are closed, and nothing is wrong.
+            // A graceful stop: all sessions are closed already.
             Err(LogThreadEnd::Stopped) => {
                 self.driver.set_health(Health::Down);
                 LogThreadEnd::Stopped
@@ -268,8 +268,8 @@ impl LogThread {
         }
     }
 
-    /// Makes the sessions live that this record added to the lobby. Each gets `before`, the list as it was before this
-    /// record, and then all events, beginning with those of this record.
+    /// Makes the sessions live that this record added to the lobby. Each gets `before`, the list of users before this
+    /// record, and then all events from this record on.
     fn admit(&mut self, record: &Record, before: &[Arc<[u8]>]) {
         if !self.lobby.is_member(self.me) {
             return;
@@ -277,7 +277,8 @@ impl LogThread {
         match &record.body {
             Body::Joined { session, .. } => self.admit_session(*session, record, before),
             _ => {
-                // A `left` that was undelivered never comes back: the roster after it no longer has the session.
+                // The `left` of a session may have been undelivered: then only the roster shows that the session is
+                // closed.
                 self.live.retain(|session| self.lobby.user_of(self.me, *session).is_some());
                 let sessions: Vec<SessionId> =
                     self.lobby.sessions_of(self.me).filter(|session| !self.live.contains(session)).collect();
@@ -337,7 +338,7 @@ impl LogThread {
             return;
         }
         match health {
-            Health::Ready => info!("the event log was read and takes records"),
+            Health::Ready => info!("the event log was read and accepts records"),
             Health::Starting => info!("the event log is being read to find out who is online"),
             Health::Stalled => warn!("nothing comes back from the event log"),
             Health::Down => {

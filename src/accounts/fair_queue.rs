@@ -5,8 +5,8 @@
 use std::collections::{HashMap, VecDeque};
 use std::hash::Hash;
 
-/// Keys take turns: each [`pop`](FairQueue::pop) takes the oldest item of the next key. So an item waits for at most one
-/// item of every other key for each item of its own key that is ahead of it.
+/// Keys take turns: each [`pop`](FairQueue::pop) takes the oldest item of the next key. So between two items of one
+/// key, at most one item of each other key is taken.
 ///
 /// Bounded in total and per key. When it is full, a key with few items displaces the newest item of the key with most, so
 /// a few keys cannot keep the others out.

@@ -10,9 +10,9 @@ use super::fair_queue::{FairQueue, Push};
 use crate::net::address_key;
 use crate::threads::lock;
 
-/// Places for logins in the queue, per thread: the work of about two seconds (a hash takes 30 to 40 ms).
+/// The most logins in the queue, per thread: the work of about two seconds (a hash takes 30 to 40 ms).
 const LOGINS_PER_THREAD: usize = 48;
-/// Places for registrations in the queue, per thread.
+/// The most registrations in the queue, per thread.
 const REGISTRATIONS_PER_THREAD: usize = 24;
 /// An address may use at most 1/N of each queue.
 const ADDRESS_SHARE: usize = 2;

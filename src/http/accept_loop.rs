@@ -15,8 +15,8 @@ use crate::log_throttle::LogThrottle;
 use crate::net::address_key;
 use crate::threads::{self, Stack, lock};
 
-/// The pause after `accept` failed, because the system has no descriptors or memory, say. It doubles up to the longest
-/// while `accept` fails.
+/// The pause after `accept` failed, for example because the system has no descriptors or memory. It doubles up to
+/// [`PAUSE_MAX`] while `accept` fails.
 const PAUSE_FIRST: Duration = Duration::from_millis(5);
 /// See [`PAUSE_FIRST`].
 const PAUSE_MAX: Duration = Duration::from_millis(500);

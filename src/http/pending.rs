@@ -1,5 +1,5 @@
-//! [`Pending`]: the list of the connections that are not sessions, so that a stop can close them: those without a
-//! complete request at once, the others after they had time for the answer. A connection that becomes a session leaves
+//! [`Pending`]: the list of the connections that are not sessions. A stop closes those without a complete request at
+//! once, and the others after their requests had time to be answered. A connection that becomes a session leaves
 //! the list; the fan-out closes it.
 
 use std::collections::HashMap;

@@ -19,9 +19,10 @@ pub const FIRST_SPAN_RECORDS: u64 = 4096;
 /// Each span is so many times longer than the one before.
 pub const WIDEN_TIMES: u64 = 4;
 
-/// The heartbeats of one instance that a span has to have. They are two more than the lease, because a producer's retry
-/// can put a record into the log twice, the first time before the span: the second one then seems new. Two heartbeats
-/// later, each instance that it was counted against either has a newer record or is lost to other heartbeats.
+/// The heartbeats of one instance that a span has to have: two more than the lease. A producer's retry can put a
+/// heartbeat into the log twice. If the first copy is before the span, the second copy is wrongly counted as new. Two
+/// heartbeats later, each instance that it was counted against either has a newer record or is lost to other
+/// heartbeats.
 pub(super) const HEARTBEATS_NEEDED: u32 = LEASE_HEARTBEATS + 2;
 
 /// Observes the replay of one span of the log into an empty [`Lobby`].

@@ -24,12 +24,12 @@ const OTHER_DESCRIPTORS: u64 = 128;
 const OTHER_THREADS: u64 = 64;
 /// Threads per core: a worker, an account thread, a fan-out thread.
 const OTHER_THREADS_PER_CORE: u64 = 3;
-/// One in so many memory maps stays free: for the allocator, which maps each block of 128 KiB or more separately (such
-/// as the outbox of a slow client), for the stacks of ended threads that glibc keeps, for librdkafka and SQLite.
+/// One in this many memory maps stays free: for the allocator, which maps each block of 128 KiB or more separately
+/// (such as the outbox of a slow client), for the stacks of ended threads that glibc keeps, for librdkafka and SQLite.
 const MAPS_RESERVE: u64 = 8;
-/// One in so many threads of a limit that other processes share stays free for them.
+/// One in this many threads of a limit that other processes share stays free for them.
 const SHARED_RESERVE: u64 = 16;
-/// One in so many bytes of address space stays free for the heap.
+/// One in this many bytes of address space stays free for the heap.
 const MEMORY_RESERVE: u64 = 4;
 
 /// One limit of the machine.

@@ -24,9 +24,9 @@ const FAILURE_CLOSING_TIMEOUT: Duration = Duration::from_secs(2);
 const CHECK_INTERVAL: Duration = Duration::from_millis(10);
 
 impl Server {
-    /// Stops the server after the failure of a thread: refuses joins and closes each session with 1011, as far as the
-    /// threads for that still run. Takes 2 seconds at most. Requests are still answered, so that `/health` reports the
-    /// failure.
+    /// Stops the server after the failure of a thread: refuses joins and closes each session with 1011, unless the
+    /// thread that would close it has failed. Takes 2 seconds at most. Requests are still answered, so that `/health`
+    /// reports the failure.
     pub fn close_after_failure(self) {
         self.publisher.begin_drain();
         self.fan_out.send_to_all(|| Command::CloseAll(End::Internal));

@@ -82,7 +82,7 @@ impl ErrorCode {
         Row { code, text }
     }
 
-    /// This error with a text that says more than the table. The text is cut after [`ERROR_TEXT_CHARS_MAX`] characters.
+    /// This error with a text that says more than the table. It is truncated after [`ERROR_TEXT_CHARS_MAX`] characters.
     pub(crate) fn with_text(self, text: String) -> ClientError {
         ClientError { code: self, text: shortened(text).into(), id: None }
     }

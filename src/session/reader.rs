@@ -89,7 +89,8 @@ impl<S: Socket> Drop for OpenSession<'_, S> {
             self.shared.fan_out.send(self.link.session, close(self.link, end));
         }
         self.shared.publisher.close_session(self.link.session);
-        // The fan-out closes the connection behind the last frame. Closed here, a queued close frame would be lost.
+        // The fan-out closes the connection after the last frame. If it were closed here, a queued close frame would be
+        // lost.
         if !self.shared.fan_out.send(self.link.session, Command::Forget(self.link.session)) {
             self.link.disconnect();
         }
@@ -97,7 +98,7 @@ impl<S: Socket> Drop for OpenSession<'_, S> {
     }
 }
 
-/// Sends the close frame where the client may still read it, and waits until the client has closed.
+/// Sends the close frame if the client may still read it, and waits until the client has closed the connection.
 fn finish<S: Socket>(shared: &Sessions<S>, link: &Link<S>, end: End) {
     match end {
         // The close frame was sent already, or the connection is gone.

@@ -40,7 +40,7 @@ pub(super) struct Shared<B: Backend> {
 pub(super) struct State {
     /// When the service last answered. `None`: not since the last failure.
     answered_at: Option<Instant>,
-    /// Of the failures since the service last became ready.
+    /// Limits how often failures are logged; reset when the service becomes ready.
     throttle: LogThrottle,
 }
 

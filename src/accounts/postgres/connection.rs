@@ -25,7 +25,7 @@ const FIND: &str = "SELECT id, email, username, password_hash FROM accounts WHER
 
 pub(super) enum Request {
     Create(NewAccount),
-    /// By its email key.
+    /// Finds the account with this email key.
     Find(String),
 }
 

@@ -22,7 +22,7 @@ use super::{KafkaSettings, OpenError, PARTITION, client_config, open_error};
 use crate::event_log::ReadError;
 use crate::threads::{self, Stack};
 
-/// How many reports of the consumer are read before an error text is written. More would be a loop without end.
+/// At most this many reports of the consumer are read for one error text, so that the loop ends.
 const REPORTS_MAX: usize = 100;
 
 type LiveConsumer = Arc<DropWithin<BaseConsumer<KafkaContext>>>;
