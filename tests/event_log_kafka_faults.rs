@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use harness::event_log::{PATIENCE, read, record, rewind};
 use harness::kafka::{Broker, VERSIONS};
 use ich::event_log::{Appender, EventLog, Reader, kafka};
+use ich::supervisor::Supervisor;
 
 /// The time between two appends.
 const APPEND_INTERVAL: Duration = Duration::from_millis(5);
@@ -109,7 +110,7 @@ impl ReadBack {
 
 fn assert_nothing_is_lost_when_a_broker_is_killed_and_started_again(version: &str) {
     let Some(broker) = Broker::own(version, 1) else { return };
-    let mut log = kafka::open(&broker.settings(&broker.new_topic_name())).expect("opening");
+    let mut log = kafka::open(&broker.settings(&broker.new_topic_name()), &Supervisor::default()).expect("opening");
     rewind(&mut *log.reader, 10);
     let load = Load::start(&log.appender);
     let mut read_back = ReadBack::default();
@@ -144,7 +145,7 @@ fn a_broker_of_the_previous_version_that_is_killed_and_started_again() {
 #[test]
 fn a_broker_that_starts_after_the_server() {
     let Some(broker) = Broker::own_not_started(VERSIONS[0], 1) else { return };
-    let mut log = kafka::open(&broker.settings(&broker.new_topic_name())).expect("opening");
+    let mut log = kafka::open(&broker.settings(&broker.new_topic_name()), &Supervisor::default()).expect("opening");
     assert!(log.reader.rewind(10).is_err());
     broker.start_all();
     let span = rewind(&mut *log.reader, 10);
@@ -156,7 +157,7 @@ fn a_broker_that_starts_after_the_server() {
 #[test]
 fn a_broker_that_is_frozen_for_longer_than_the_timeout_of_a_request() {
     let Some(broker) = Broker::own(VERSIONS[0], 1) else { return };
-    let mut log = kafka::open(&broker.settings(&broker.new_topic_name())).expect("opening");
+    let mut log = kafka::open(&broker.settings(&broker.new_topic_name()), &Supervisor::default()).expect("opening");
     rewind(&mut *log.reader, 10);
     let load = Load::start(&log.appender);
     let mut read_back = ReadBack::default();
@@ -178,7 +179,7 @@ fn a_broker_that_is_frozen_for_longer_than_the_timeout_of_a_request() {
 #[test]
 fn dropping_does_not_wait_for_a_frozen_broker() {
     let Some(broker) = Broker::own(VERSIONS[0], 1) else { return };
-    let mut log = kafka::open(&broker.settings(&broker.new_topic_name())).expect("opening");
+    let mut log = kafka::open(&broker.settings(&broker.new_topic_name()), &Supervisor::default()).expect("opening");
     rewind(&mut *log.reader, 10);
     log.appender.append(record(1)).expect("appending");
     read(&mut *log.reader, 1);
@@ -193,7 +194,7 @@ fn dropping_does_not_wait_for_a_frozen_broker() {
 fn a_leader_of_three_brokers_that_is_killed() {
     let Some(broker) = Broker::own(VERSIONS[0], 3) else { return };
     let topic = broker.new_topic_name();
-    let mut log = kafka::open(&broker.settings(&topic)).expect("opening");
+    let mut log = kafka::open(&broker.settings(&topic), &Supervisor::default()).expect("opening");
     rewind(&mut *log.reader, 10);
     let load = Load::start(&log.appender);
     let mut read_back = ReadBack::default();

@@ -14,11 +14,12 @@ use harness::sqlite::LogFolder;
 use harness::wait_for;
 use ich::event_log::kafka::{self, KafkaSettings};
 use ich::event_log::{AppendError, EventLog, ReadError, Reader, memory};
+use ich::supervisor::Supervisor;
 
 /// A log with a new, empty topic on the broker.
 fn kafka_log(broker: &Broker) -> (EventLog, String) {
     let topic = broker.new_topic_name();
-    (kafka::open(&broker.settings(&topic)).expect("opening"), topic)
+    (kafka::open(&broker.settings(&topic), &Supervisor::default()).expect("opening"), topic)
 }
 
 /// Runs each test of the contract on a new, empty log.
@@ -118,7 +119,8 @@ fn the_log_in_the_previous_kafka_version_fulfils_the_contract() {
 fn a_missing_topic_is_created_once_by_ten_instances() {
     let Some(broker) = Broker::shared() else { return };
     let topic = broker.new_topic_name();
-    let mut logs: Vec<EventLog> = (0..10).map(|_| kafka::open(&broker.settings(&topic)).expect("opening")).collect();
+    let mut logs: Vec<EventLog> =
+        (0..10).map(|_| kafka::open(&broker.settings(&topic), &Supervisor::default()).expect("opening")).collect();
     thread::scope(|scope| {
         for log in &mut logs {
             scope.spawn(|| rewind(&mut *log.reader, 100));
@@ -141,7 +143,7 @@ fn a_topic_with_two_partitions_is_rejected_with_a_remedy() {
     let Some(broker) = Broker::shared() else { return };
     let topic = broker.new_topic_name();
     broker.create_topic(&topic, 2);
-    let mut log = kafka::open(&broker.settings(&topic)).expect("opening");
+    let mut log = kafka::open(&broker.settings(&topic), &Supervisor::default()).expect("opening");
     let Err(ReadError::Unusable(text)) = log.reader.rewind(10) else { panic!("the topic was accepted") };
     assert!(text.contains("2 partitions") && text.contains("name a topic with 1 partition"), "{text}");
 }
@@ -279,7 +281,7 @@ fn nowhere() -> KafkaSettings {
 
 #[test]
 fn appends_to_an_unreachable_broker_are_bounded_and_reported_undelivered() {
-    let log = kafka::open(&nowhere()).expect("opening");
+    let log = kafka::open(&nowhere(), &Supervisor::default()).expect("opening");
     let started = Instant::now();
     let accepted = (1..=1_000_000).take_while(|seq| log.appender.append(record(*seq)) == Ok(())).count();
     assert_eq!(accepted, 65_536);
@@ -297,7 +299,7 @@ fn appends_to_an_unreachable_broker_are_bounded_and_reported_undelivered() {
 
 #[test]
 fn large_records_are_rejected_and_the_queue_is_bounded_in_bytes() {
-    let log = kafka::open(&nowhere()).expect("opening");
+    let log = kafka::open(&nowhere(), &Supervisor::default()).expect("opening");
     assert_eq!(log.appender.append(record_of(1, 1, 1_100_000)), Err(AppendError::TooLarge));
     let accepted = (1..=1000).take_while(|seq| log.appender.append(record_of(1, *seq, 900_000)) == Ok(())).count();
     assert!((60..=75).contains(&accepted), "{accepted} records of 900 kB were accepted");
@@ -306,7 +308,7 @@ fn large_records_are_rejected_and_the_queue_is_bounded_in_bytes() {
 #[test]
 fn an_unreachable_broker_is_an_error_when_reading_and_not_when_opening() {
     let started = Instant::now();
-    let mut log = kafka::open(&nowhere()).expect("opening");
+    let mut log = kafka::open(&nowhere(), &Supervisor::default()).expect("opening");
     assert!(started.elapsed() < Duration::from_secs(5));
     let Err(ReadError::Unavailable(reason)) = log.reader.rewind(10) else { panic!("there is no broker") };
     assert!(started.elapsed() < Duration::from_secs(12), "{:?}", started.elapsed());
@@ -323,7 +325,7 @@ fn a_reader_that_waits_for_a_broker_stops_when_the_flag_is_set() {
     let silent = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
     let brokers = [nowhere().brokers, silent.local_addr().expect("its address").to_string()];
     for brokers in brokers {
-        let mut log = kafka::open(&KafkaSettings { brokers, ..nowhere() }).expect("opening");
+        let mut log = kafka::open(&KafkaSettings { brokers, ..nowhere() }, &Supervisor::default()).expect("opening");
         let give_up = Arc::new(AtomicBool::new(false));
         log.reader.give_up_when(Arc::clone(&give_up));
         thread::scope(|scope| {
@@ -350,7 +352,7 @@ fn settings_for_tls_and_passwords_are_accepted() {
             password: Some("geheim".into()),
             ..nowhere()
         };
-        if let Err(error) = kafka::open(&settings) {
+        if let Err(error) = kafka::open(&settings, &Supervisor::default()) {
             panic!("{mechanism}: {error}");
         }
     }
@@ -372,7 +374,7 @@ fn invalid_settings_are_rejected_without_revealing_secrets() {
         (KafkaSettings { password: Some("geh\0eim".into()), ..secret.clone() }, "ICH_KAFKA_PASSWORD"),
         (KafkaSettings { topic: "a lobby".into(), ..nowhere() }, "ICH_KAFKA_TOPIC"),
     ] {
-        let Err(error) = kafka::open(&wrong) else { panic!("{wrong:?} was accepted") };
+        let Err(error) = kafka::open(&wrong, &Supervisor::default()) else { panic!("{wrong:?} was accepted") };
         let text = error.to_string();
         assert!(text.contains(named), "{wrong:?}: {text}");
         assert!(!text.contains("eim"), "{text}");

@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use ich::event_log::kafka::{self, KafkaSettings};
+use ich::supervisor::Supervisor;
 use rdkafka::config::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::message::Message;
@@ -90,7 +91,7 @@ fn config(brokers: &str) -> ClientConfig {
 /// Creates the topic the way the server does.
 fn make_topic(brokers: &str, topic: &str) -> Result<(), String> {
     let settings = KafkaSettings { brokers: brokers.to_owned(), topic: topic.to_owned(), ..KafkaSettings::default() };
-    let mut log = kafka::open(&settings).map_err(|error| error.to_string())?;
+    let mut log = kafka::open(&settings, &Supervisor::default()).map_err(|error| error.to_string())?;
     let deadline_ns = now_ns() + nanos(TIMEOUT);
     loop {
         match log.reader.rewind(1) {

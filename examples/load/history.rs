@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use ich::event_log::kafka::{self, KafkaSettings};
 use ich::event_log::{AppendError, Appender, Entry, EventLog};
 use ich::lobby::{Body, InstanceId, Record, SessionId};
+use ich::supervisor::Supervisor;
 
 const TIMEOUT: Duration = Duration::from_secs(10);
 const WRITE_TIMEOUT: Duration = Duration::from_secs(60);
@@ -16,7 +17,7 @@ const RECORDS_PER_ROSTER: u64 = 500;
 /// Appends `records` records to `topic`, which is created if it is missing.
 pub fn write(brokers: &str, topic: &str, records: u64) -> Result<(), String> {
     let settings = KafkaSettings { brokers: brokers.to_owned(), topic: topic.to_owned(), ..KafkaSettings::default() };
-    let mut log = kafka::open(&settings).map_err(|error| error.to_string())?;
+    let mut log = kafka::open(&settings, &Supervisor::default()).map_err(|error| error.to_string())?;
     let deadline = Instant::now() + TIMEOUT;
     while let Err(error) = log.reader.rewind(1) {
         if Instant::now() > deadline {

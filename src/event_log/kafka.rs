@@ -44,16 +44,17 @@ use self::topic_watch::RefusalReports;
 use self::writer::{KafkaAppender, Writer};
 use super::EventLog;
 pub use crate::config::KafkaSettings;
+use crate::supervisor::Supervisor;
 
 /// The only partition of the topic: one order for all instances.
 const PARTITION: i32 = 0;
 
-/// Opens the log. Returns at once, also if no broker can be reached: [`Reader::rewind`](super::Reader::rewind) reports
+/// Opens the log. `supervisor` starts its long-lived thread. Returns at once, also if no broker can be reached: [`Reader::rewind`](super::Reader::rewind) reports
 /// that.
 ///
 /// # Errors
 /// A setting is invalid, or a thread cannot be started.
-pub fn open(settings: &KafkaSettings) -> Result<EventLog, OpenError> {
+pub fn open(settings: &KafkaSettings, supervisor: &Supervisor) -> Result<EventLog, OpenError> {
     properties::check(settings)?;
     let (undelivered_sender, undelivered) = unbounded();
     let skipped = Arc::new(AtomicU64::new(0));
@@ -61,7 +62,8 @@ pub fn open(settings: &KafkaSettings) -> Result<EventLog, OpenError> {
     let admin = TopicAdmin::new(settings, Arc::clone(&diagnostics));
     let (refusals, reported) = RefusalReports::new();
     let writer = Writer::open(settings, Arc::clone(&diagnostics), undelivered_sender, undelivered.clone(), refusals)?;
-    topic_watch::start(admin.clone(), reported, &writer).map_err(|error| OpenError::Together(error.to_string()))?;
+    topic_watch::start(admin.clone(), reported, &writer, supervisor)
+        .map_err(|error| OpenError::Together(error.to_string()))?;
     let consumer = KafkaConsumer::open(settings, Arc::clone(&diagnostics))?;
     let setup = TopicSetup { admin, writer: Arc::clone(&writer) };
     let reader = KafkaReader::new(consumer, setup, diagnostics, Arc::clone(&skipped));

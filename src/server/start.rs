@@ -270,7 +270,7 @@ fn open_backends(config: &Config, supervisor: &Supervisor) -> Result<Backends, S
 fn open_event_log(config: &Config, supervisor: &Supervisor) -> Result<(EventLog, String), StartError> {
     Ok(match (config.event_log, &config.kafka) {
         (EventLogKind::Kafka, Some(kafka)) => {
-            (open_kafka(kafka)?, format!("event log in Kafka at {}, topic {}", kafka.brokers, kafka.topic))
+            (open_kafka(kafka, supervisor)?, format!("event log in Kafka at {}, topic {}", kafka.brokers, kafka.topic))
         }
         (EventLogKind::Memory, _) => (event_log::memory::open(), "event log in this process".to_owned()),
         _ => {
@@ -282,11 +282,11 @@ fn open_event_log(config: &Config, supervisor: &Supervisor) -> Result<(EventLog,
 }
 
 #[cfg(feature = "kafka")]
-fn open_kafka(settings: &KafkaSettings) -> Result<EventLog, StartError> {
-    event_log::kafka::open(settings).map_err(StartError::EventLog)
+fn open_kafka(settings: &KafkaSettings, supervisor: &Supervisor) -> Result<EventLog, StartError> {
+    event_log::kafka::open(settings, supervisor).map_err(StartError::EventLog)
 }
 
 #[cfg(not(feature = "kafka"))]
-fn open_kafka(_: &KafkaSettings) -> Result<EventLog, StartError> {
+fn open_kafka(_: &KafkaSettings, _: &Supervisor) -> Result<EventLog, StartError> {
     Err(StartError::WithoutKafka)
 }

@@ -13,7 +13,8 @@ use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
 
 use super::topic::TopicAdmin;
 use super::writer::Writer;
-use crate::threads::{self, Stack};
+use crate::supervisor::Supervisor;
+use crate::threads::Stack;
 
 /// The time between two reads of the settings, at least.
 const INTERVAL: Duration = Duration::from_secs(5);
@@ -40,9 +41,17 @@ impl RefusalReports {
 }
 
 /// Starts the thread, which ends soon after `writer` and the senders of `refusals` were dropped.
-pub(super) fn start(admin: TopicAdmin, refusals: Receiver<()>, writer: &Arc<Writer>) -> io::Result<()> {
+pub(super) fn start(
+    admin: TopicAdmin,
+    refusals: Receiver<()>,
+    writer: &Arc<Writer>,
+    supervisor: &Supervisor,
+) -> io::Result<()> {
     let writer = Arc::downgrade(writer);
-    threads::spawn("kafka-topic", Stack::Normal, move || run(&admin, &refusals, &writer))?;
+    supervisor.spawn("kafka-topic", Stack::Normal, move || {
+        run(&admin, &refusals, &writer);
+        Ok(())
+    })?;
     Ok(())
 }
 

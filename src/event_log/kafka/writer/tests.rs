@@ -21,7 +21,7 @@ fn a_failed_producer_is_replaced_and_its_records_are_reported_undelivered() {
     );
     let brokers = cluster.bootstrap_servers();
     let settings = KafkaSettings { brokers, topic: "lobby".into(), ..KafkaSettings::default() };
-    let mut log = open(&settings).expect("opening");
+    let mut log = open(&settings, &crate::supervisor::Supervisor::default()).expect("opening");
     log.reader.rewind(10).expect("rewinding");
 
     let deadline = Instant::now() + Duration::from_secs(30);
