@@ -20,7 +20,7 @@ pub use self::log_filter::LogFilter;
 use self::reader::Reader;
 pub use self::table::{SETTINGS, Setting};
 use crate::event_log::kafka_settings::KafkaSettings;
-use crate::limits::OUTBOX_BYTES_MIN;
+use crate::limits::{FRAME_BYTES_MAX, HISTORY_MESSAGES_MAX, OUTBOX_BYTES_MIN};
 
 /// A value that must not be printed.
 #[derive(Clone, PartialEq, Eq)]
@@ -64,6 +64,8 @@ pub struct Limits {
     pub frame_bytes: usize,
     /// Bytes that a client may be behind.
     pub outbox_bytes: usize,
+    /// Messages that are kept for clients that return; 0: none.
+    pub history_messages: usize,
 }
 
 /// All settings, checked.
@@ -179,8 +181,9 @@ impl Config {
                 logins_per_minute: settings.count("ICH_MAX_LOGINS_PER_MINUTE", 0, 1_000_000),
                 registrations_per_minute: settings.count("ICH_MAX_REGISTRATIONS_PER_MINUTE", 0, 1_000_000),
                 text_chars: settings.size("ICH_MAX_TEXT_CHARS", 1, 100_000),
-                frame_bytes: settings.size("ICH_MAX_FRAME_BYTES", 256, 524_288),
+                frame_bytes: settings.size("ICH_MAX_FRAME_BYTES", 256, FRAME_BYTES_MAX as u64),
                 outbox_bytes: settings.size("ICH_OUTBOX_BYTES", OUTBOX_BYTES_MIN as u64, 1 << 30),
+                history_messages: settings.size("ICH_HISTORY_MESSAGES", 0, HISTORY_MESSAGES_MAX as u64),
             },
             ping_interval: Duration::from_secs(settings.number("ICH_PING_INTERVAL_SECONDS", 1, 3600)),
             pong_timeout: Duration::from_secs(settings.number("ICH_PONG_TIMEOUT_SECONDS", 1, 3600)),

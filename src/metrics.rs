@@ -25,6 +25,8 @@ pub struct Metrics {
     records: Counter,
     messages: Counter,
     deliveries: Counter,
+    history_messages: Gauge,
+    duplicates_refused: Counter,
     skipped: Counter,
     /// Counted by the reader of the event log, and copied when somebody looks.
     skipped_by_reader: Arc<AtomicU64>,
@@ -46,6 +48,8 @@ impl Metrics {
             records: Counter::default(),
             messages: Counter::default(),
             deliveries: Counter::default(),
+            history_messages: Gauge::default(),
+            duplicates_refused: Counter::default(),
             skipped: Counter::default(),
             skipped_by_reader: records_skipped,
             account_refusals: Family::default(),
@@ -60,6 +64,14 @@ impl Metrics {
         registry.register("records_applied", "Records of the event log that were applied", metrics.records.clone());
         registry.register("messages_taken", "Chat messages of this instance's clients", metrics.messages.clone());
         registry.register("deliveries", "Events handed to sockets, once per client", metrics.deliveries.clone());
+        let history_messages = metrics.history_messages.clone();
+        registry.register("history_messages", "Messages kept for clients that return", history_messages);
+        let duplicates_refused = metrics.duplicates_refused.clone();
+        registry.register(
+            "duplicates_refused",
+            "Messages of this instance's clients that repeat the id of an earlier one",
+            duplicates_refused,
+        );
         registry.register(
             "account_requests_refused",
             "Logins and registrations beyond a limit, by reason",
@@ -108,6 +120,16 @@ impl Metrics {
     /// So many events were handed to sockets.
     pub fn delivered(&self, deliveries: u64) {
         self.deliveries.inc_by(deliveries);
+    }
+
+    /// So many messages are kept for clients that return.
+    pub fn set_history(&self, messages: usize) {
+        self.history_messages.set(i64::try_from(messages).unwrap_or(i64::MAX));
+    }
+
+    /// A message was not published because its author had used its id before.
+    pub fn duplicate_refused(&self) {
+        self.duplicates_refused.inc();
     }
 
     /// A login or a registration was refused because of a limit: `reason` is the code of the answer.

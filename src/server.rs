@@ -33,6 +33,7 @@ use crate::publisher::{self, Publisher};
 use crate::random;
 use crate::session::end::End;
 use crate::session::fan_out::{Command, FanOut, Settings};
+use crate::session::history::History;
 use crate::session::outbox::HealthTimes;
 use crate::session::reader::Sessions;
 use crate::supervisor::{Failure, Supervisor};
@@ -166,7 +167,8 @@ impl Server {
         let fan_out = FanOut::start(cores.min(FAN_OUT_THREADS_MAX), &settings, supervisor)?;
         let (publisher, driver) = publisher::open(InstanceId(random::u64()?), log.appender.clone());
         let abandon = Arc::new(AtomicBool::new(false));
-        let log_thread = LogThread::new(log, driver, fan_out.clone(), metrics.clone(), abandon.clone());
+        let history = History::new(config.limits.history_messages);
+        let log_thread = LogThread::new(log, driver, fan_out.clone(), history, metrics.clone(), abandon.clone());
         let (end_sender, log_thread_end) = bounded(1);
         supervisor.spawn("log-reader", Stack::Normal, move || {
             let end = log_thread.run();

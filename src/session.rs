@@ -5,10 +5,12 @@
 //! - [`fan_out`]: a few threads own the [`outbox`]es and do all the writing; they never block.
 //! - [`socket`]: what both need of the connection; tests have one in memory.
 //! - [`wire`]: websocket frames as bytes. [`protocol`]: what is in them. [`online_list`]: the list of names, encoded.
+//! - [`history`]: the newest messages, encoded, for clients that return.
 //! - [`end`]: why a session ends, with its close code, log level and metric label.
 
 pub mod end;
 pub mod fan_out;
+pub mod history;
 pub mod link;
 pub mod online_list;
 pub mod outbox;

@@ -57,7 +57,7 @@ fn rubbish_that_fills_all_that_is_read_at_first_hides_nobody() {
     let cluster = Cluster::new(broker);
     let first = cluster.start();
     let ann = Watcher::join(&first, "Ann");
-    broker.produce_transaction(&cluster.topic, b"rubbish", 6000);
+    broker.produce_transaction(&cluster.topic, b"rubbish", 20_000);
     let late = cluster.start();
     let bob = Watcher::join(&late, "Bob");
     wait_online([&ann, &bob], &["Ann", "Bob"]);

@@ -44,6 +44,11 @@ fn the_runs_contain_what_is_hard() {
     assert!(sum(|seen| seen.ignored_messages) > 0);
     assert!(sum(|seen| seen.lost_instances) > 10);
     assert!(sum(|seen| seen.last_byes) > 0);
+    assert!(sum(|seen| seen.repeated_messages) > 100);
+    assert!(sum(|seen| seen.reused_ids) > 20);
+    assert!(sum(|seen| seen.complete_returns) > 200);
+    assert!(sum(|seen| seen.incomplete_returns) > 50);
+    assert!(sum(|seen| seen.unknown_repetitions) > 0);
 }
 
 #[test]

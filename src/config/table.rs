@@ -59,6 +59,7 @@ pub const SETTINGS: &[Setting] = &[
     setting("ICH_MAX_TEXT_CHARS", "4000", "characters of one message"),
     setting("ICH_MAX_FRAME_BYTES", "16384", "bytes of one websocket message from a client"),
     setting("ICH_OUTBOX_BYTES", "1048576", "bytes that a slow client may be behind before it is cut"),
+    setting("ICH_HISTORY_MESSAGES", "1000", "newest messages kept for clients that return; 0: none"),
     setting("ICH_PING_INTERVAL_SECONDS", "25", "how often a client is pinged"),
     setting("ICH_PONG_TIMEOUT_SECONDS", "10", "how long it has to answer"),
     setting(

@@ -188,7 +188,7 @@ fn send_answer(mut stream: &TcpStream, response: &Response) {
 }
 
 fn open_session(door: &Door, mut stream: TcpStream, joined: Joined, after_head: Vec<u8>) {
-    let Joined { answer, user, token_expires_at, permit } = joined;
+    let Joined { answer, user, token_expires_at, history, permit } = joined;
     let ready = stream
         .set_read_timeout(None)
         .and_then(|()| stream.set_write_timeout(Some(ANSWER_DEADLINE)))
@@ -198,6 +198,6 @@ fn open_session(door: &Door, mut stream: TcpStream, joined: Joined, after_head: 
     }
     drop(answer);
     let link = Arc::new(Link::new(door.site.publisher.new_session(), stream));
-    reader::run(&door.sessions, NewSession { link, user, token_expires_at, after_head });
+    reader::run(&door.sessions, NewSession { link, user, token_expires_at, request: history, after_head });
     drop(permit);
 }

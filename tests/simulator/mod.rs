@@ -1,8 +1,8 @@
 //! The simulation: several instances over one virtual log, in virtual time, with everything going wrong that can.
 //!
 //! A seed determines a run. Nothing here looks at a clock or at another source of chance. Under test are
-//! [`ich::lobby::Lobby`], [`ich::lobby::Instance`] and [`ich::lobby::Bootstrap`]; what must hold is checked by code
-//! that shares nothing with them.
+//! [`ich::lobby::Lobby`], [`ich::lobby::Instance`], [`ich::lobby::Bootstrap`] and [`ich::session::history::History`]; what
+//! must hold is checked by code that shares nothing with them.
 //!
 //! - `world`: the run, step by step; `faults`: what goes wrong; `slot`: what is wrong with a process at present.
 //! - `process`: one server process; `client`: one connected person; `log`: the virtual log and its producers.
@@ -28,6 +28,10 @@ type Millis = u64;
 
 /// How far time goes on at once.
 const STEP: Millis = 100;
+/// For how many records a use of a message id counts: few, so that ids are used again after it.
+const REPETITION_WINDOW: usize = 60;
+/// Messages that each process keeps: few, so that clients return too late.
+const HISTORY_MESSAGES: usize = 12;
 
 /// Something that must never happen, has.
 pub struct Violation {
@@ -45,7 +49,7 @@ fn ensure(holds: bool, invariant: &'static str, detail: impl FnOnce() -> String)
 pub fn run(seed: u64) -> (Seen, Result<(), Violation>) {
     let mut world = World::new(seed, Trace::default());
     let result = world.run();
-    (world.oracle.seen, result)
+    (world.seen(), result)
 }
 
 /// The same run again, for the last things that happened in it.

@@ -5,17 +5,18 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use ich::lobby::{Body, Bootstrap, Health, Instance, InstanceId, Lobby, Record, SessionId, User};
+use ich::lobby::bootstrap::Spans;
+use ich::lobby::{Body, Bootstrap, Event, Health, Instance, InstanceId, Lobby, Outcome, Record, SessionId, User};
+use ich::session::history::{History, Request};
 
-use super::client::Client;
+use super::client::{Client, Horizon, Memory, Message, frame, ids_of};
 use super::log::{Producer, VirtualLog};
-use super::oracle::Oracle;
+use super::oracle::{Oracle, Seen};
 use super::rng::Rng;
-use super::{Millis, Violation, ensure};
+use super::{HISTORY_MESSAGES, Millis, REPETITION_WINDOW, Violation, ensure};
 
-/// Small, so that widening is the rule.
-const FIRST_SPAN: usize = 40;
-const WIDEN_TIMES: usize = 4;
+/// The first one is small, so that widening is the rule.
+const SPANS: Spans = Spans { first: 40, widen_times: 4, history_max: 640 };
 /// Two people of this simulation.
 const ROSTER_BYTES_MAX: usize = 160;
 
@@ -28,16 +29,24 @@ pub struct Process {
     pub clients: BTreeMap<SessionId, Client>,
     next_session: u64,
     lobby: Lobby,
+    history: History,
     bootstrap: Bootstrap,
-    is_exact: bool,
     is_stopping: bool,
+    /// Where the state has begun.
+    start: usize,
+    /// The position at which it was ready first.
+    ready_at: Option<usize>,
     /// The offset that is read next.
     position: usize,
-    span: usize,
+    span: u64,
     /// Where the span ends that is being replayed; none once that is done.
     span_end: Option<usize>,
-    /// The numbers of the messages that the log took, and of which nothing was heard since.
-    unanswered: BTreeSet<u64>,
+    /// The messages that the log took, and of which nothing was heard since, by number.
+    unanswered: BTreeMap<u64, (SessionId, Message)>,
+    /// Complete and incomplete answers to clients that asked for messages, and messages of which only this process did
+    /// not know that they are repeated.
+    returns: (usize, usize),
+    unknown_repetitions: usize,
     /// The wall clock, which nobody may look at.
     at: Arc<str>,
 }
@@ -58,13 +67,17 @@ impl Process {
             clients: BTreeMap::new(),
             next_session: 1,
             lobby: Lobby::default(),
-            bootstrap: Bootstrap::new(true),
-            is_exact: false,
+            history: History::new(HISTORY_MESSAGES),
+            bootstrap: Bootstrap::new(0, true),
             is_stopping: false,
+            start: 0,
+            ready_at: None,
             position: 0,
-            span: FIRST_SPAN,
+            span: SPANS.first,
             span_end: None,
-            unanswered: BTreeSet::new(),
+            unanswered: BTreeMap::new(),
+            returns: (0, 0),
+            unknown_repetitions: 0,
             at: "".into(),
         };
         process.begin_span(log);
@@ -72,9 +85,12 @@ impl Process {
     }
 
     fn begin_span(&mut self, log: &VirtualLog) {
-        self.position = log.first.max(log.end().saturating_sub(self.span));
-        self.lobby = Lobby::default();
-        self.bootstrap = Bootstrap::new(self.position == 0);
+        let span = usize::try_from(self.span).unwrap_or(usize::MAX);
+        self.position = log.first.max(log.end().saturating_sub(span));
+        self.start = self.position;
+        self.lobby = Lobby::with_repetition_window(REPETITION_WINDOW as u64);
+        self.history.restart(self.position == 0);
+        self.bootstrap = Bootstrap::new(self.position as u64, self.position == 0);
         self.span_end = Some(log.end());
         self.end_span(log);
     }
@@ -83,45 +99,66 @@ impl Process {
         if self.span_end != Some(self.position) {
             return;
         }
-        let is_all_there_is = log.end().saturating_sub(self.span) <= log.first;
-        self.is_exact = self.bootstrap.is_exact(&self.lobby);
-        if self.is_exact || is_all_there_is {
-            self.span_end = None;
-        } else {
-            self.span *= WIDEN_TIMES;
-            self.begin_span(log);
+        let is_all_there_is = (log.end() as u64).saturating_sub(self.span) <= log.first as u64;
+        let (position, is_full) = (self.position as u64, self.history.is_full());
+        let longer = self.bootstrap.next_span(&SPANS, self.span, &self.lobby, position, is_full);
+        match longer.filter(|_| !is_all_there_is) {
+            None => self.span_end = None,
+            Some(longer) => {
+                self.span = longer;
+                self.begin_span(log);
+            }
         }
     }
 
     pub fn is_ready(&self, now: Millis) -> bool {
-        self.is_exact && self.instance.health(Duration::from_millis(now)) == Health::Ready
+        self.ready_at.is_some() && self.instance.health(Duration::from_millis(now)) == Health::Ready
     }
 
-    pub fn open(&mut self, user: User, is_taken: bool, now: Millis) {
+    pub fn open(&mut self, user: User, memory: Memory, request: Option<Request>, is_taken: bool, now: Millis) {
         let session = SessionId(self.next_session);
         self.next_session += 1;
         if let Some(record) = self.instance.open_session(session, user.clone(), self.at.clone()) {
-            self.clients.insert(session, Client::new(user, now));
+            self.clients.insert(session, Client::new(user, memory, request, now));
             self.append(record, is_taken, now);
         }
     }
 
-    pub fn close(&mut self, session: SessionId, is_taken: bool, now: Millis, oracle: &Oracle) -> Result<(), Violation> {
-        if let Some(client) = self.clients.remove(&session) {
-            client.check_heard(self.position, oracle)?;
-        }
+    /// The session ends. Returns its user, who may come again.
+    pub fn close(
+        &mut self,
+        session: SessionId,
+        is_taken: bool,
+        now: Millis,
+        oracle: &Oracle,
+    ) -> Result<Option<(User, Memory)>, Violation> {
+        let Some(client) = self.clients.remove(&session) else { return Ok(None) };
+        client.check_received(self.position, oracle)?;
         if let Some(record) = self.instance.close_session(session, self.at.clone()) {
             self.check_stopping(&record)?;
             self.append(record, is_taken, now);
         }
-        Ok(())
+        Ok(Some(client.into_memory()))
     }
 
-    pub fn say(&mut self, session: SessionId, text: &str, is_taken: bool, now: Millis) {
-        let Some(record) = self.instance.say(session, text.into(), None, self.at.clone()) else { return };
+    pub fn say(&mut self, session: SessionId, message: Message, is_taken: bool, now: Millis) {
+        let (text, id) = (message.text.clone(), message.id.clone());
+        let Some(record) = self.instance.say(session, text, id, self.at.clone()) else { return };
         let seq = record.seq;
-        if self.append(record, is_taken, now) {
-            self.unanswered.insert(seq);
+        let is_taken = self.append(record, is_taken, now);
+        if let Some(client) = self.clients.get_mut(&session) {
+            client.on_said(message.clone());
+        }
+        if is_taken {
+            self.unanswered.insert(seq, (session, message));
+        } else {
+            self.answer_unavailable(session, message);
+        }
+    }
+
+    fn answer_unavailable(&mut self, session: SessionId, message: Message) {
+        if let Some(client) = self.clients.get_mut(&session) {
+            client.on_unavailable(message);
         }
     }
 
@@ -137,7 +174,9 @@ impl Process {
     /// The log thread's work beside reading. `refuses` decides for each record whether the queue is full.
     pub fn tick(&mut self, now: Millis, mut refuses: impl FnMut() -> bool) -> Result<(), Violation> {
         for record in std::mem::take(&mut self.producer.handed_back) {
-            self.unanswered.remove(&record.seq);
+            if let Some((session, message)) = self.unanswered.remove(&record.seq) {
+                self.answer_unavailable(session, message);
+            }
             self.instance.on_undelivered(&record);
         }
         if self.span_end.is_some() {
@@ -184,22 +223,54 @@ impl Process {
         let end = self.position + if rng.one_in(3) { rng.index(available + 1) } else { available };
         while self.position < end {
             let Some(record) = log.read(self.position) else { return Ok(Reading::Truncated) };
-            let was_exact = self.is_exact;
+            let was_exact = self.is_exact();
             self.apply(record, oracle, now)?;
             self.position += 1;
-            self.end_span(log);
             // Equals stay equal while the same is applied to both: after the first look, one now and then is enough.
-            if self.is_exact && (!was_exact || rng.one_in(8)) {
+            if self.is_exact() && (!was_exact || rng.one_in(8)) {
                 self.check_equal(oracle)?;
+            }
+            self.end_span(log);
+            if self.ready_at.is_none() && self.span_end.is_none() && self.is_exact() {
+                self.ready_at = Some(self.position);
+                self.check_at_start(log, oracle)?;
             }
         }
         Ok(Reading::Goes)
     }
 
+    fn is_exact(&self) -> bool {
+        self.bootstrap.is_exact()
+    }
+
+    fn knows_repetitions(&self) -> bool {
+        self.bootstrap.knows_repetitions(&self.lobby, self.position as u64)
+    }
+
     fn check_equal(&self, oracle: &Oracle) -> Result<(), Violation> {
         let (id, lobby, expected) = (self.instance.id(), &self.lobby, oracle.state(self.position - 1));
-        ensure(lobby == expected, "exact replicas are equal", || {
+        let is_equal = lobby == expected;
+        let are_sessions_equal = || lobby.users_online().eq(expected.users_online());
+        ensure(is_equal || (!self.knows_repetitions() && are_sessions_equal()), "exact replicas are equal", || {
             format!("{id} at offset {}: {lobby:?}\nis not {expected:?}", self.position - 1)
+        })
+    }
+
+    /// What a process has to know when it begins to serve, as far as the log reaches back.
+    fn check_at_start(&mut self, log: &VirtualLog, oracle: &Oracle) -> Result<(), Violation> {
+        let (id, start) = (self.instance.id(), self.start);
+        let has_read_all = start <= log.first;
+        ensure(has_read_all || self.knows_repetitions(), "a process reads enough to know repeated messages", || {
+            format!("{id} from offset {start}")
+        })?;
+        let known = ids_of(&self.history.missed(Request::Last(HISTORY_MESSAGES)));
+        let published = oracle.published_before(self.position);
+        let newest: Vec<_> = published.iter().rev().take(known.len()).rev().map(|(_, id)| *id).collect();
+        ensure(known == newest, "the history has the newest messages", || format!("{known:?}, not {newest:?}"))?;
+        let has_enough = known.len() == published.len().min(HISTORY_MESSAGES);
+        let may_have_less = start > 0 && (has_read_all || self.span >= SPANS.history_max);
+        ensure(has_enough || may_have_less, "the history is filled from the log", || {
+            format!("{id} from offset {start}: {} of {} messages", known.len(), published.len())
         })
     }
 
@@ -209,35 +280,76 @@ impl Process {
         let before: BTreeSet<User> =
             if is_own { self.lobby.users_online().cloned().collect() } else { BTreeSet::new() };
         let mut events = Vec::new();
-        self.lobby.apply(record, &mut events);
+        let mut outcome = self.lobby.apply(record, offset as u64, &mut events);
+        if !self.knows_repetitions() && oracle.is_repeated(offset) && outcome == Outcome::Applied {
+            // Only a process that found too short a log may not know this. The others refuse the message.
+            self.unknown_repetitions += 1;
+            events.clear();
+            outcome = Outcome::Repeated;
+        }
         // The record that makes the state exact leads from an inexact one, so what it changes is not what others see.
-        if self.is_exact {
+        let is_exact = self.is_exact();
+        if is_exact {
             oracle.check_events(offset, &events)?;
         }
-        self.bootstrap.on_record(record);
-        if self.span_end.is_none() && !self.is_exact {
-            self.is_exact = self.bootstrap.is_exact(&self.lobby);
-        }
+        self.bootstrap.on_record(record, offset as u64, &self.lobby);
         if is_own {
-            self.on_own_record(record, now);
-            for (session, client) in self.clients.iter_mut().filter(|(_, client)| !client.is_admitted()) {
-                if self.lobby.user_of(record.from, *session).is_some() {
-                    client.admit(offset, before.clone());
-                }
-            }
+            self.on_own_record(record, outcome, oracle, now)?;
+            self.admit_clients(record, &before, oracle)?;
+        }
+        if is_exact && matches!(events[..], [Event::Said { .. }]) {
+            self.history.push(record.event_id(), &frame(record.event_id()));
         }
         self.clients
             .values_mut()
             .filter(|client| client.is_admitted())
-            .try_for_each(|client| client.on_events(offset, &events, oracle))
+            .try_for_each(|client| client.on_events(offset, record.event_id(), &events, oracle))
     }
 
-    fn on_own_record(&mut self, record: &Record, now: Millis) {
-        if let Body::Said { .. } = record.body {
-            // It may have come back void, without an event: the server answers with an error then.
-            self.unanswered.remove(&record.seq);
+    fn admit_clients(&mut self, record: &Record, before: &BTreeSet<User>, oracle: &Oracle) -> Result<(), Violation> {
+        let horizon = Horizon(if self.start == 0 { 0 } else { self.ready_at.unwrap_or(usize::MAX) });
+        for (session, client) in self.clients.iter_mut().filter(|(_, client)| !client.is_admitted()) {
+            if self.lobby.user_of(record.from, *session).is_none() {
+                continue;
+            }
+            match client.admit(self.position, before.clone(), &mut self.history, horizon, oracle)? {
+                Some(true) => self.returns.0 += 1,
+                Some(false) => self.returns.1 += 1,
+                None => {}
+            }
         }
+        Ok(())
+    }
+
+    /// What the server does with its own record, beside what it does with every record.
+    fn on_own_record(
+        &mut self,
+        record: &Record,
+        outcome: Outcome,
+        oracle: &Oracle,
+        now: Millis,
+    ) -> Result<(), Violation> {
         self.instance.on_own_record(record, &self.lobby, Duration::from_millis(now));
+        let Body::Said { session, text, id } = &record.body else { return Ok(()) };
+        self.unanswered.remove(&record.seq);
+        let Some(client) = self.clients.get_mut(session) else { return Ok(()) };
+        match outcome {
+            Outcome::Applied | Outcome::Duplicate => {}
+            Outcome::UnknownSession => client.on_unavailable(Message { id: id.clone(), text: text.clone() }),
+            Outcome::Repeated => {
+                let is_published = id.as_ref().is_some_and(|id| oracle.has_published(&client.user, id));
+                ensure(is_published, "only a published message is refused as repeated", || format!("{record:?}"))?;
+                client.on_answer(id.as_ref());
+            }
+        }
+        Ok(())
+    }
+
+    /// Adds what this process has seen.
+    pub fn add_to(&self, seen: &mut Seen) {
+        seen.complete_returns += self.returns.0;
+        seen.incomplete_returns += self.returns.1;
+        seen.unknown_repetitions += self.unknown_repetitions;
     }
 
     /// What must hold while nothing is wrong, and nothing was wrong since `sound_since`.
@@ -256,11 +368,11 @@ impl Process {
     /// What must hold long after the last fault.
     pub fn check_at_rest(&self, oracle: &Oracle) -> Result<(), Violation> {
         let id = self.instance.id();
-        ensure(self.is_exact, "every replica is exact in the end", || format!("{id}: {:?}", self.lobby))?;
+        ensure(self.is_exact(), "every replica is exact in the end", || format!("{id}: {:?}", self.lobby))?;
         ensure(self.unanswered.is_empty(), "nothing is silently dropped", || {
             format!("{id} waits for messages {:?}", self.unanswered)
         })?;
-        self.clients.values().try_for_each(|client| client.check_heard(self.position, oracle))?;
+        self.clients.values().try_for_each(|client| client.check_received(self.position, oracle))?;
         let is_known = self.lobby.sessions_of(id).eq(self.clients.keys().copied());
         ensure(is_known, "the log knows the sessions that are open", || format!("{id}: {:?}", self.lobby))
     }

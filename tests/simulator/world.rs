@@ -4,20 +4,23 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use ich::lobby::{Health, InstanceId, SessionId, User};
+use ich::session::history::Request;
 
-use super::client::Client;
+use super::client::{Memory, Message};
 use super::faults::Faults;
 use super::log::VirtualLog;
-use super::oracle::{Oracle, Vital};
+use super::oracle::{Oracle, Seen, Vital};
 use super::process::{Process, Reading};
 use super::rng::Rng;
 use super::slot::Slot;
 use super::trace::Trace;
-use super::{Millis, STEP, Violation, ensure};
+use super::{HISTORY_MESSAGES, Millis, STEP, Violation, ensure};
 
 /// So few that people with several sessions are the rule.
 const USERS: u64 = 8;
 const SESSIONS_PER_PROCESS: usize = 7;
+/// Users whose session has ended and who may come again.
+const AWAY_MAX: usize = 20;
 const REST: Millis = 30_000;
 /// What a stopping process takes at most.
 const DRAIN: Millis = 12_000;
@@ -33,6 +36,7 @@ pub struct World {
     next_instance: u64,
     next_message: u64,
     are_clients_active: bool,
+    away: Vec<(User, Memory)>,
 }
 
 impl World {
@@ -50,6 +54,7 @@ impl World {
             next_instance: 0,
             next_message: 0,
             are_clients_active: true,
+            away: Vec::new(),
         }
     }
 
@@ -125,16 +130,58 @@ impl World {
                 format!("{} was cut off for {} ms", process.instance.id(), slot.cut_off_for)
             })?;
             for session in &sessions {
-                process.close(*session, !refused(), now, &self.oracle)?;
+                self.away.extend(process.close(*session, !refused(), now, &self.oracle)?);
             }
         }
         process.tick(now, &mut refused)?;
         if is_stopping {
             for session in sessions.iter().filter(|_| rng.one_in(4)) {
-                process.close(*session, true, now, &self.oracle)?;
+                self.away.extend(process.close(*session, true, now, &self.oracle)?);
             }
         } else if self.are_clients_active && process.is_ready(now) {
-            act_clients(process, &sessions, refuses, rng, &mut self.next_message, now, &self.oracle)?;
+            self.act_clients(index, &sessions)?;
+        }
+        self.away.truncate(AWAY_MAX);
+        Ok(())
+    }
+
+    /// What users do in one step at one process: come, speak, go.
+    fn act_clients(&mut self, index: usize, sessions: &[SessionId]) -> Result<(), Violation> {
+        let (now, rng, slot) = (self.now, &mut self.rng, &mut self.slots[index]);
+        let refuses = slot.refuses(now);
+        let Some(process) = slot.process.as_mut() else { return Ok(()) };
+        if process.clients.len() < SESSIONS_PER_PROCESS && rng.one_in(8) {
+            let is_taken = !(refuses && rng.one_in(2));
+            if !self.away.is_empty() && rng.one_in(2) {
+                let (user, memory) = self.away.swap_remove(rng.index(self.away.len()));
+                let request = memory.last_id().map(|id| Request::After(Some(id)));
+                process.open(user, memory, request, is_taken, now);
+            } else {
+                let last = 1 + rng.index(HISTORY_MESSAGES + 4);
+                let request = rng.one_in(3).then_some(Request::Last(last));
+                process.open(user(rng.below(USERS)), Memory::default(), request, is_taken, now);
+            }
+        }
+        for session in sessions {
+            let is_taken = !(refuses && rng.one_in(2));
+            let Some(client) = process.clients.get_mut(session) else { continue };
+            if client.is_admitted() && rng.one_in(60) {
+                self.next_message += 1;
+                process.say(*session, new_message(self.next_message, rng), is_taken, now);
+            } else if client.is_admitted() && rng.one_in(20) && !client.memory.unclear.is_empty() {
+                let message = client.memory.unclear.remove(0);
+                process.say(*session, message, is_taken, now);
+            } else if rng.one_in(100)
+                && let Some(message) = client.last_said.clone().filter(|said| said.id.is_some())
+            {
+                process.say(*session, message, is_taken, now);
+            } else if rng.one_in(80) {
+                let left = process.close(*session, is_taken, now, &self.oracle)?;
+                self.away.extend(left.map(|(user, mut memory)| {
+                    memory.lose_last(rng.index(3));
+                    (user, memory)
+                }));
+            }
         }
         Ok(())
     }
@@ -193,8 +240,22 @@ impl World {
             let id = process.instance.id();
             self.trace.note(self.now, || format!("slot {index}: {id} is gone"));
             self.oracle.on_crash(id, self.now);
+            process.add_to(&mut self.oracle.seen);
+            for (_, client) in process.clients {
+                let (user, mut memory) = client.into_memory();
+                memory.lose_last(self.rng.index(4));
+                self.away.push((user, memory));
+            }
+            self.away.truncate(AWAY_MAX);
             process.producer.crash(&mut self.log, reaches_log, &mut self.rng);
         }
+    }
+
+    /// What there was in the run.
+    pub fn seen(&self) -> Seen {
+        let mut seen = self.oracle.seen;
+        self.slots.iter().filter_map(|slot| slot.process.as_ref()).for_each(|process| process.add_to(&mut seen));
+        seen
     }
 
     pub fn stop(&mut self, index: usize) {
@@ -233,30 +294,10 @@ impl World {
     }
 }
 
-/// What people do in one step at one process: come, speak, go.
-fn act_clients(
-    process: &mut Process,
-    sessions: &[SessionId],
-    refuses: bool,
-    rng: &mut Rng,
-    next_message: &mut u64,
-    now: Millis,
-    oracle: &Oracle,
-) -> Result<(), Violation> {
-    if process.clients.len() < SESSIONS_PER_PROCESS && rng.one_in(8) {
-        process.open(user(rng.below(USERS)), !(refuses && rng.one_in(2)), now);
-    }
-    for session in sessions {
-        let is_taken = !(refuses && rng.one_in(2));
-        let is_admitted = process.clients.get(session).is_some_and(Client::is_admitted);
-        if is_admitted && rng.one_in(60) {
-            *next_message += 1;
-            process.say(*session, &format!("message {next_message}"), is_taken, now);
-        } else if rng.one_in(80) {
-            process.close(*session, is_taken, now, oracle)?;
-        }
-    }
-    Ok(())
+/// Most messages have an id. Two accounts may use the same one.
+fn new_message(number: u64, rng: &mut Rng) -> Message {
+    let id = (!rng.one_in(4)).then(|| format!("id {}", number / 2).into());
+    Message { id, text: format!("message {number}").into() }
 }
 
 fn user(number: u64) -> User {
