@@ -22,5 +22,5 @@ WORKDIR /data
 EXPOSE 8080
 # Bash opens the connection, so the image needs no curl.
 HEALTHCHECK --interval=10s --timeout=3s --start-period=30s \
-  CMD ["bash", "-c", "exec 3<>\"/dev/tcp/127.0.0.1/${ICH_PORT:-8080}\" && printf 'GET /ready HTTP/1.0\\r\\n\\r\\n' >&3 && read -r _ status _ <&3 && [[ $status == 200 ]]"]
+  CMD ["bash", "-c", "exec 3<>\"/dev/tcp/127.0.0.1/${ICH_PORT:-8080}\" && printf 'GET /health HTTP/1.0\\r\\n\\r\\n' >&3 && read -r _ status _ <&3 && [[ $status == 200 ]]"]
 ENTRYPOINT ["ich"]

@@ -1,32 +1,33 @@
-//! Accounts: who may come in. Registration, login, and the tokens that a login gives.
+//! Accounts: registration, login and tokens.
 //!
-//! - [`Accounts`]: what the HTTP side calls; checks, hashes and stores on its own few threads.
-//! - [`rules`]: what an email, a username and a password may be, and which of them are the same.
-//! - [`store`]: the contract of a store; [`sqlite`] and [`postgres`] keep it.
-//! - [`password`]: argon2id. [`token`]: JWT. [`secret`]: the token secret that is drawn at the first start.
-//! - [`limits`]: how often an address and an account may try. `fair_queue`: whose turn it is to be hashed.
+//! - [`Accounts`]: called by the HTTP endpoints. It checks, hashes and stores on its own threads.
+//! - [`rules`]: the rules for emails, usernames and passwords.
+//! - [`store`]: the contract of a store. [`sqlite`] and [`postgres`] implement it; `pool` has the threads of the latter.
+//! - `password`: argon2id. [`token`]: JWT. `secret`: the token secret that is generated at the first start.
+//! - `limits`: how often an address and an account may try. `fair_queue`: the order in which requests are hashed.
 //!
-//! Nothing secret (password, hash, token, key, database URL) is in any error, log line or `Debug` text made here.
+//! No error, log line or `Debug` text of these modules contains a password, hash, token, key or database URL.
 
 mod error;
 mod fair_queue;
 mod jobs;
-pub mod limits;
-pub mod password;
+mod limits;
+mod password;
 mod pool;
 pub mod postgres;
 mod rate_table;
 pub mod rules;
-pub mod secret;
+pub(crate) mod secret;
 mod service;
 pub mod sqlite;
 pub mod store;
 #[cfg(test)]
 mod testing;
-pub mod token;
+pub(crate) mod token;
 
 pub use error::AccountError;
 pub use limits::AccountLimits;
 pub use service::{Accounts, NewUser};
 pub use store::{Account, AccountStore, CreateError, NewAccount, StoreError, StoredAccount};
-pub use token::{Claims, TokenError, TokenKey, TokenSettings, Tokens};
+pub(crate) use token::TokenError;
+pub use token::{TokenKey, TokenSettings, Tokens};

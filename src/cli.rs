@@ -1,5 +1,6 @@
 //! The command line: `ich` runs the server, `ich check` only checks the settings.
 
+use std::ffi::OsString;
 use std::io::Write;
 use std::os::unix::process::CommandExt;
 use std::process::{Command, ExitCode};
@@ -13,20 +14,23 @@ use crate::server::Server;
 use crate::supervisor::Supervisor;
 use crate::{logging, machine, shutdown};
 
-/// A fault in the settings or on the command line.
+/// Invalid settings, or an invalid command line.
 const EXIT_USAGE: u8 = 2;
-/// The server could not start or go on.
+/// The server could not start or continue.
 const EXIT_FAILED: u8 = 1;
-/// The server stopped as asked.
+/// A signal stopped the server.
 const EXIT_STOPPED: u8 = 0;
 /// How often readiness is sampled for the log.
 const READINESS_INTERVAL: Duration = Duration::from_millis(200);
 
-/// How glibc is told, before the program starts, to be sparing with thousands of threads. Its allocator is to keep few
-/// arenas, to give memory back, not to let its own idea of a large block grow (`man 3 mallopt`), and to keep no freed
-/// blocks per thread: small blocks would otherwise be spread over dozens of arenas that never shrink, and each thread
-/// would keep some 2 KiB for itself. And it is to leave no room in every thread for libraries that are loaded later:
-/// this program loads none of its own, and with that 1.5 KiB less a connection's stack fits two pages instead of three.
+/// Settings of glibc that save memory with thousands of threads; glibc reads them before `main` (`man 3 mallopt`, and
+/// the tunables in the manual of glibc).
+///
+/// - Few arenas; freed memory goes back to the system; the size from which a block is mapped separately stays fixed. By
+///   default small blocks are spread over dozens of arenas that never shrink.
+/// - No cache of freed blocks per thread (`tcache_count`): it takes about 2 KiB of each thread.
+/// - No space in each thread for libraries that are loaded later; this program loads none. Without these 1.5 KiB, the
+///   stack of a connection fits into two pages instead of three.
 const C_LIBRARY: [(&str, &str); 4] = [
     ("MALLOC_ARENA_MAX", "2"),
     ("MALLOC_TRIM_THRESHOLD_", "131072"),
@@ -34,12 +38,13 @@ const C_LIBRARY: [(&str, &str); 4] = [
     ("GLIBC_TUNABLES", "glibc.malloc.tcache_count=0:glibc.rtld.nns=1:glibc.rtld.optional_static_tls=0"),
 ];
 
-/// The whole program.
+/// Runs the program: parses the arguments of the process, and returns its exit code.
 #[must_use]
 pub fn main() -> ExitCode {
-    let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
-    match words.as_slice() {
+    let arguments: Vec<String> =
+        std::env::args_os().skip(1).map(|argument| argument.to_string_lossy().into_owned()).collect();
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    match arguments.as_slice() {
         [] | ["serve"] => {
             set_c_library();
             serve()
@@ -48,28 +53,24 @@ pub fn main() -> ExitCode {
         ["--help" | "-h" | "help"] => print(&help()),
         ["--version" | "-V"] => print(&version()),
         other => {
-            eprintln!("ich: {} is not understood; `ich --help` tells what is", other.join(" "));
+            eprintln!("ich: unknown command `{}`; `ich --help` lists the commands", other.join(" "));
             ExitCode::from(EXIT_USAGE)
         }
     }
 }
 
-/// The name and version.
-#[must_use]
-pub fn version() -> String {
+fn version() -> String {
     format!("ich {}\n", env!("CARGO_PKG_VERSION"))
 }
 
-/// What `ich --help` prints.
-#[must_use]
-pub fn help() -> String {
+fn help() -> String {
     let mut text = format!(
         "ich {}: the backend of a lobby chat\n\n\
-         usage:\n  ich           run the server until SIGTERM or SIGINT; a second one ends it at once\n  \
-         ich check     check the settings and say all that is wrong with them\n  \
-         ich --help    this\n  ich --version\n\n\
-         exit codes: 0 stopped as asked, 1 failed, 2 a fault in the settings\n\n\
-         settings, from the environment and then from .env in the working directory:\n",
+         usage:\n  ich           run the server until SIGTERM or SIGINT; a second signal ends it at once\n  \
+         ich check     check the settings and report all errors\n  \
+         ich --help    print this text\n  ich --version print the version\n\n\
+         exit codes: 0 stopped by a signal, 1 failed, 2 invalid settings or command, 130 ended by a second signal\n\n\
+         settings, from the environment, then from .env in the working directory:\n",
         env!("CARGO_PKG_VERSION")
     );
     for setting in SETTINGS {
@@ -79,34 +80,34 @@ pub fn help() -> String {
     text
 }
 
-/// Prints, and does not mind when nobody reads it to the end.
+/// Prints to standard output. A closed pipe is no error: `ich --help | head` closes it.
 fn print(text: &str) -> ExitCode {
     let _ = std::io::stdout().write_all(text.as_bytes());
     ExitCode::SUCCESS
 }
 
-/// Starts this program anew, once, with glibc's settings in its environment: it reads them before anything of ours
-/// runs. The process stays the same one. Settings that are there already are left alone.
+/// Executes this program again, once, with [`C_LIBRARY`] in its environment. The process id stays the same. Variables
+/// that are set already are not changed.
 fn set_c_library() {
     let missing: Vec<_> = C_LIBRARY.iter().filter(|(name, _)| std::env::var_os(name).is_none()).collect();
     if missing.is_empty() {
         return;
     }
     if let Ok(program) = std::env::current_exe() {
-        let arguments: Vec<_> = std::env::args_os().collect();
-        let mut again = Command::new(program);
-        again.args(arguments.iter().skip(1)).envs(missing.into_iter().copied());
+        let arguments: Vec<OsString> = std::env::args_os().collect();
+        let mut command = Command::new(program);
+        command.args(arguments.iter().skip(1)).envs(missing.into_iter().copied());
         if let Some(name) = arguments.first() {
-            again.arg0(name);
+            command.arg0(name);
         }
-        // It comes back only when it failed; then the server needs more memory, and runs.
-        let _ = again.exec();
+        // `exec` returns only if it failed. The server then runs without these settings and uses more memory.
+        let _ = command.exec();
     }
 }
 
 fn load() -> Result<Config, ExitCode> {
-    Config::load().map_err(|faults| {
-        eprint!("ich: the settings cannot be used:\n{faults}");
+    Config::load().map_err(|errors| {
+        eprint!("ich: the settings cannot be used:\n{errors}");
         ExitCode::from(EXIT_USAGE)
     })
 }
@@ -117,7 +118,7 @@ fn check() -> ExitCode {
             for note in &config.notes {
                 eprintln!("ich: {note}");
             }
-            print("the settings are sound\n")
+            print("the settings are valid\n")
         }
         Err(code) => code,
     }
@@ -150,7 +151,8 @@ fn serve() -> ExitCode {
     ExitCode::from(run(server, &signals))
 }
 
-/// Runs the server until a signal or a failure ends it, and logs changes of readiness meanwhile. Gives the exit code.
+/// Runs the server until `signals` receives the name of a signal, or a supervised thread fails. Logs each change of
+/// readiness. Returns the exit code. Called on the main thread.
 #[must_use]
 pub fn run(server: Server, signals: &Receiver<&'static str>) -> u8 {
     let mut logged = None;
@@ -178,12 +180,12 @@ pub fn run(server: Server, signals: &Receiver<&'static str>) -> u8 {
     }
 }
 
-/// Reports an error that ends the program, once: in the log, or on standard error where the log does not have it.
-fn failed(what: &dyn std::fmt::Display) -> u8 {
+/// Reports an error that ends the program, once: in the log, or on standard error if `ICH_LOG` turns errors off.
+fn failed(error: &dyn std::fmt::Display) -> u8 {
     if log_enabled!(Level::Error) {
-        error!("{what}");
+        error!("{error}");
     } else {
-        eprintln!("ich: {what}");
+        eprintln!("ich: {error}");
     }
     EXIT_FAILED
 }

@@ -1,24 +1,25 @@
-//! The wall clock, for people: what is shown and what HTTP asks for. Deadlines are on [`std::time::Instant`] only.
+//! The wall clock: times that users see, times in HTTP and in tokens. Deadlines use [`std::time::Instant`] instead. Any
+//! thread.
 
 use std::sync::Arc;
 
 use jiff::{Timestamp, Zoned, fmt::rfc2822};
 
-/// Now, in RFC 3339 with nanoseconds and the local offset: the `sent_at` of a frame.
+/// The current time in RFC 3339, with nanoseconds and the local offset: the `sent_at` of a frame.
 #[must_use]
-pub fn rfc3339() -> Arc<str> {
+pub(crate) fn rfc3339() -> Arc<str> {
     Zoned::now().strftime("%Y-%m-%dT%H:%M:%S.%9f%:z").to_string().into()
 }
 
-/// Now, as the `Date` header has it (RFC 9110, section 5.6.7).
+/// The current time in the format of the `Date` header (RFC 9110, section 5.6.7).
 #[must_use]
-pub fn http_date() -> String {
+pub(crate) fn http_date() -> String {
     rfc2822::DateTimePrinter::new().timestamp_to_rfc9110_string(&Timestamp::now()).unwrap_or_default()
 }
 
-/// Seconds since 1970-01-01 UTC.
+/// The current time in seconds since 1970-01-01 UTC; 0 before that.
 #[must_use]
-pub fn unix_seconds() -> u64 {
+pub(crate) fn unix_seconds() -> u64 {
     u64::try_from(Timestamp::now().as_second()).unwrap_or(0)
 }
 
@@ -36,7 +37,7 @@ mod tests {
     }
 
     #[test]
-    fn the_date_of_http_is_in_gmt() {
+    fn the_http_date_is_in_gmt() {
         assert!(http_date().ends_with(" GMT"), "{}", http_date());
     }
 }

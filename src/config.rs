@@ -1,9 +1,11 @@
-//! The settings: read once at start from the environment and `.env`, checked, all faults reported together.
+//! The settings: read once at start from the environment and `.env`, and checked. All errors are reported together.
 //!
-//! [`SETTINGS`] is the whole table; the page for operators and the `.env` in the repository are checked against it by a
-//! test. Nothing else in the program reads the environment.
+//! [`SETTINGS`] is the whole table; a test compares `doc/operations.md` and `.env` with it. No other module reads the
+//! environment for settings.
 
 mod env_file;
+mod files;
+mod kafka;
 mod kubernetes;
 mod log_filter;
 mod reader;
@@ -13,18 +15,19 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::io::ErrorKind;
 use std::net::IpAddr;
+use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::time::Duration;
 
-pub use self::log_filter::LogFilter;
-use self::reader::Reader;
+pub use self::kafka::KafkaSettings;
+pub(crate) use self::log_filter::LogFilter;
+use self::reader::{Reader, invalid};
 pub use self::table::{SETTINGS, Setting};
-use crate::event_log::kafka_settings::KafkaSettings;
 use crate::limits::{FRAME_BYTES_MAX, HISTORY_MESSAGES_MAX, OUTBOX_BYTES_MIN};
 
 /// A value that must not be printed.
 #[derive(Clone, PartialEq, Eq)]
-pub struct Secret(pub String);
+pub(crate) struct Secret(pub(crate) String);
 
 impl fmt::Debug for Secret {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -32,137 +35,136 @@ impl fmt::Debug for Secret {
     }
 }
 
-/// How the log is written.
+/// The format of the log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum LogFormat {
-    /// A line for people.
+pub(crate) enum LogFormat {
+    /// Lines to be read by humans.
     Text,
-    /// One JSON object a line.
+    /// One JSON object per line.
     Json,
 }
 
-/// Bounds on what clients may do and have.
+/// Limits for clients. `None`: unlimited; the settings write that as 0.
 #[derive(Debug, Clone)]
-pub struct Limits {
-    /// Connections at once; 0: no bound of ours.
-    pub connections: usize,
-    /// Connections at once from one address; 0: no bound.
-    pub connections_per_address: usize,
-    /// Sessions at once of one person; 0: no bound.
-    pub connections_per_user: usize,
-    /// Messages a second of one connection; 0: no bound.
-    pub messages_per_second: u32,
-    /// Messages that a connection may send at once.
-    pub message_burst: u32,
-    /// Failed logins a minute per address, and logins per account; 0: no limit.
-    pub logins_per_minute: u32,
-    /// Registrations a minute per address; 0: no limit.
-    pub registrations_per_minute: u32,
+pub(crate) struct Limits {
+    /// Concurrent connections.
+    pub(crate) connections: Option<NonZeroU32>,
+    /// Concurrent connections from one address.
+    pub(crate) connections_per_address: Option<NonZeroU32>,
+    /// Concurrent sessions of one user.
+    pub(crate) connections_per_user: Option<NonZeroU32>,
+    /// Messages per second of one connection.
+    pub(crate) messages_per_second: Option<NonZeroU32>,
+    /// Messages that one connection may send at once.
+    pub(crate) message_burst: u32,
+    /// Failed logins per minute and address, and logins per minute and account.
+    pub(crate) logins_per_minute: Option<NonZeroU32>,
+    /// Registrations per minute and address.
+    pub(crate) registrations_per_minute: Option<NonZeroU32>,
     /// Characters (Unicode scalar values) of one message.
-    pub text_chars: usize,
+    pub(crate) text_chars: usize,
     /// Bytes of one websocket message from a client.
-    pub frame_bytes: usize,
-    /// Bytes that a client may be behind.
-    pub outbox_bytes: usize,
+    pub(crate) frame_bytes: usize,
+    /// Bytes that may wait for one client.
+    pub(crate) outbox_bytes: usize,
     /// Messages that are kept for clients that return; 0: none.
-    pub history_messages: usize,
+    pub(crate) history_messages: usize,
 }
 
 /// All settings, checked.
 #[derive(Debug, Clone)]
 pub struct Config {
     /// The address to listen on.
-    pub host: IpAddr,
-    /// The port to listen on; 0: any free one.
-    pub port: u16,
-    /// Where the SQLite file and the drawn secret are.
-    pub data_dir: PathBuf,
-    /// PostgreSQL; none: SQLite. It holds a password.
-    pub database_url: Option<Secret>,
-    /// Kafka; none: the log is in this process.
-    pub kafka: Option<KafkaSettings>,
-    /// The key of the tokens; none: the one in the data folder.
-    pub jwt_secret: Option<Secret>,
-    /// The key of an outside issuer.
-    pub jwt_public_key_file: Option<PathBuf>,
-    /// The `iss` of the tokens.
-    pub jwt_issuer: String,
-    /// How long a token is good.
-    pub token_ttl: Duration,
-    /// Origins besides our own whose pages may join.
-    pub allowed_origins: Vec<String>,
-    /// Bounds.
-    pub limits: Limits,
-    /// How often a client is pinged.
+    pub(crate) host: IpAddr,
+    /// The port to listen on. 0: the system chooses a free one.
+    pub(crate) port: u16,
+    /// The folder of the SQLite file and of the generated secret.
+    pub(crate) data_dir: PathBuf,
+    /// The URL of PostgreSQL; it contains a password. `None`: SQLite.
+    pub(crate) database_url: Option<Secret>,
+    /// `None`: the event log is in this process.
+    pub(crate) kafka: Option<KafkaSettings>,
+    /// The key that signs tokens. `None`: the one in the data folder, or an outside issuer.
+    pub(crate) jwt_secret: Option<Secret>,
+    /// A file with the public key of an outside issuer.
+    pub(crate) jwt_public_key_file: Option<PathBuf>,
+    /// The claim `iss` of the tokens.
+    pub(crate) jwt_issuer: String,
+    /// The lifetime of a token.
+    pub(crate) token_ttl: Duration,
+    /// Origins besides the server's own whose pages may join.
+    pub(crate) allowed_origins: Vec<String>,
+    pub(crate) limits: Limits,
+    /// The time between two pings to a client.
     pub ping_interval: Duration,
-    /// How long it has to answer.
-    pub pong_timeout: Duration,
-    /// How long the server goes on after the signal, not ready, before it stops.
-    pub drain_delay: Duration,
-    /// From then to the exit, at most.
-    pub drain: Duration,
-    /// Which lines are logged.
-    pub log: LogFilter,
-    /// How the log is written.
-    pub log_format: LogFormat,
-    /// What an operator should know, and is no fault.
-    pub notes: Vec<String>,
+    /// The time in which a client must answer a ping.
+    pub(crate) pong_timeout: Duration,
+    /// How long the server continues after the signal to stop, not ready, before the stop begins.
+    pub(crate) drain_delay: Duration,
+    /// The most time from the beginning of the stop to the exit.
+    pub(crate) drain: Duration,
+    /// Selects the lines that are logged.
+    pub(crate) log: LogFilter,
+    pub(crate) log_format: LogFormat,
+    /// Texts for the operator about settings that are valid but ignored.
+    pub(crate) notes: Vec<String>,
 }
 
-/// Everything that is wrong with the settings, one line each.
+/// All errors in the settings, one line each. No line contains a secret.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Faults(pub Vec<String>);
+pub struct InvalidSettings(pub(crate) Vec<String>);
 
-impl fmt::Display for Faults {
+impl fmt::Display for InvalidSettings {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for fault in &self.0 {
-            writeln!(formatter, "  {fault}")?;
+        for error in &self.0 {
+            writeln!(formatter, "  {error}")?;
         }
         Ok(())
     }
 }
 
-impl std::error::Error for Faults {}
+impl std::error::Error for InvalidSettings {}
 
 impl Config {
-    /// The settings of this process: its environment, then `.env` in the working directory. Call it before any thread
-    /// is started.
+    /// Reads the settings of this process: its environment, then `.env` in the working directory. Must be called before
+    /// any thread is started.
     ///
     /// # Errors
-    /// All faults together.
-    pub fn load() -> Result<Config, Faults> {
+    /// All errors together.
+    pub(crate) fn load() -> Result<Config, InvalidSettings> {
         let mut values = BTreeMap::new();
-        let mut faults = Vec::new();
-        // The working directory only, not the folders above it.
+        let mut errors = Vec::new();
+        // Only the working directory, not the folders above it.
         match std::fs::read(".env") {
             Ok(bytes) => {
                 let file = env_file::parse(&bytes);
                 values.extend(file.values);
-                faults.extend(file.faults);
+                errors.extend(file.errors);
             }
             Err(error) if error.kind() == ErrorKind::NotFound => {}
-            Err(error) => faults.push(format!(".env cannot be read: {error}")),
+            Err(error) => errors.push(format!(".env cannot be read: {error}")),
         }
         for (name, value) in std::env::vars_os() {
             let name = name.to_string_lossy().into_owned();
             match value.into_string() {
                 Ok(value) => drop(values.insert(name, value)),
-                Err(_) if name.starts_with("ICH_") => faults.push(format!("{name} is not UTF-8")),
+                Err(_) if name.starts_with("ICH_") => errors.push(format!("{name} is not UTF-8")),
                 Err(_) => {}
             }
         }
-        Self::from_values(&values, faults)
+        Self::from_values(&values, errors)
     }
 
-    /// The settings in `values`, as `name -> value`. An empty value is as good as none.
+    /// Reads the settings in `values`, a map from name to value. An empty value counts as not set. `errors` were found
+    /// before.
     ///
     /// # Errors
-    /// All faults together, those that were found before included.
-    pub fn from_values(values: &BTreeMap<String, String>, faults: Vec<String>) -> Result<Config, Faults> {
-        let mut settings = Reader { values, faults, notes: Vec::new() };
+    /// All errors together, including `errors`.
+    pub fn from_values(values: &BTreeMap<String, String>, errors: Vec<String>) -> Result<Config, InvalidSettings> {
+        let mut settings = Reader { values, errors, notes: Vec::new() };
         settings.check_names();
         let config = Config {
-            host: settings.parse("ICH_HOST", "is not an IP address, such as 0.0.0.0 or ::1"),
+            host: settings.host(),
             port: settings.port(),
             data_dir: PathBuf::from(settings.text("ICH_DATA_DIR")),
             database_url: settings.database_url(),
@@ -173,13 +175,13 @@ impl Config {
             token_ttl: Duration::from_secs(3600 * settings.number("ICH_TOKEN_TTL_HOURS", 1, 24 * 366)),
             allowed_origins: settings.origins(),
             limits: Limits {
-                connections: settings.size("ICH_MAX_CONNECTIONS", 0, 1_000_000),
-                connections_per_address: settings.size("ICH_MAX_CONNECTIONS_PER_ADDRESS", 0, 1_000_000),
-                connections_per_user: settings.size("ICH_MAX_CONNECTIONS_PER_USER", 0, 1_000_000),
-                messages_per_second: settings.count("ICH_MAX_MESSAGES_PER_SECOND", 0, 100_000),
+                connections: settings.limit("ICH_MAX_CONNECTIONS", 1_000_000),
+                connections_per_address: settings.limit("ICH_MAX_CONNECTIONS_PER_ADDRESS", 1_000_000),
+                connections_per_user: settings.limit("ICH_MAX_CONNECTIONS_PER_USER", 1_000_000),
+                messages_per_second: settings.limit("ICH_MAX_MESSAGES_PER_SECOND", 100_000),
                 message_burst: settings.count("ICH_MESSAGE_BURST", 1, 100_000),
-                logins_per_minute: settings.count("ICH_MAX_LOGINS_PER_MINUTE", 0, 1_000_000),
-                registrations_per_minute: settings.count("ICH_MAX_REGISTRATIONS_PER_MINUTE", 0, 1_000_000),
+                logins_per_minute: settings.limit("ICH_MAX_LOGINS_PER_MINUTE", 1_000_000),
+                registrations_per_minute: settings.limit("ICH_MAX_REGISTRATIONS_PER_MINUTE", 1_000_000),
                 text_chars: settings.size("ICH_MAX_TEXT_CHARS", 1, 100_000),
                 frame_bytes: settings.size("ICH_MAX_FRAME_BYTES", 256, FRAME_BYTES_MAX as u64),
                 outbox_bytes: settings.size("ICH_OUTBOX_BYTES", OUTBOX_BYTES_MIN as u64, 1 << 30),
@@ -194,16 +196,16 @@ impl Config {
             notes: std::mem::take(&mut settings.notes),
         };
         if config.jwt_secret.is_some() && config.jwt_public_key_file.is_some() {
-            settings.faults.push("ICH_JWT_SECRET and ICH_JWT_PUBLIC_KEY_FILE are both set: choose one".into());
+            settings.errors.push("ICH_JWT_SECRET and ICH_JWT_PUBLIC_KEY_FILE are both set: choose one".into());
         }
         if config.kafka.is_some() && config.jwt_secret.is_none() && config.jwt_public_key_file.is_none() {
-            settings.faults.push(
-                "ICH_JWT_SECRET is not set, and must be with ICH_KAFKA_BROKERS: all instances need the same one \
+            settings.errors.push(
+                "ICH_JWT_SECRET is not set, and ICH_KAFKA_BROKERS needs it: all instances must have the same secret \
                  (make one with: openssl rand -base64 48)"
                     .into(),
             );
         }
-        if settings.faults.is_empty() { Ok(config) } else { Err(Faults(settings.faults)) }
+        if settings.errors.is_empty() { Ok(config) } else { Err(InvalidSettings(settings.errors)) }
     }
 }
 

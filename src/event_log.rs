@@ -1,133 +1,129 @@
 //! The event log: one ordered sequence of [`Record`]s that every instance appends to and reads all of.
 //!
-//! This file is the contract; [`memory`] keeps it within one process, [`kafka`] between many. Nothing above this module
-//! knows which one it has.
+//! This file is the contract. [`memory`] implements it within one process, [`kafka`] between several. The callers do not
+//! know which one they use.
 //!
-//! The contract, which the tests of both hold them to:
-//! - **Order.** Records come out in one order, the same for every reader. Those of one [`Appender`] come out in the
-//!   order of its calls of [`Appender::append`].
-//! - **No silence.** A record for which `append` returned `Ok` comes back out of the [`Reader`], or is handed back
-//!   through [`EventLog::undelivered`]. (In a broker's worst moments it can be both: handed back as undelivered after
-//!   a time-out, and yet in the log.)
-//! - **Bounds.** `append` never blocks: a full queue is an error, and waiting for room is the caller's business, who
-//!   may be holding a lock that the reader needs.
+//! The contract, which `tests/event_logs.rs` checks for both:
+//! - **Order.** Every reader gets all records in the same order. The records of one [`Appender`] are in the order of its
+//!   calls of [`Appender::append`].
+//! - **No silent loss.** A record for which `append` returned `Ok` is read back from the [`Reader`], or is reported
+//!   through [`EventLog::undelivered`]. After a time-out of a broker it can be both: reported undelivered, and in the log.
+//! - **Bounds.** `append` never blocks. A full queue is an error, and the caller decides whether to wait: it may hold a
+//!   lock that the reader needs.
 
 pub mod codec;
 #[cfg(feature = "kafka")]
 pub mod kafka;
-pub mod kafka_settings;
 pub mod memory;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crossbeam_channel::Receiver;
 use thiserror::Error;
 
 use crate::lobby::Record;
 
-/// One record as it stands in the log.
+/// One record in the log.
 #[derive(Debug, Clone)]
 pub struct Entry {
-    /// Its place: every later entry has a greater one. There may be gaps.
+    /// The position in the log. Later entries have greater offsets. There may be gaps.
     pub offset: u64,
-    /// What was appended there.
+    /// The appended record.
     pub record: Arc<Record>,
 }
 
-/// Why a record was not taken. It is in no log, and nothing else will be said about it.
+/// Why the log did not accept a record. The record is not in the log, and is not reported undelivered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub enum AppendError {
-    /// Too much waits to be taken already.
+    /// The queue to the log is full.
     #[error("the queue to the event log is full; try again in a moment")]
     Full,
-    /// The record is larger than the log takes.
-    #[error("the record is larger than the event log takes")]
+    /// The record is larger than the log accepts.
+    #[error("the record is larger than the event log accepts")]
     TooLarge,
-    /// The log cannot be reached, or is closed.
-    #[error("the event log takes no records; try again later")]
+    /// The log is unreachable or closed.
+    #[error("the event log accepts no records; try again later")]
     Unavailable,
 }
 
-/// Why reading did not go on.
+/// Why the reader could not read.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum ReadError {
-    /// The log does not answer: try again.
+    /// The log does not answer. The caller tries again.
     #[error("the event log cannot be read: {0}")]
     Unavailable(String),
-    /// What would have to be read next is gone (cut by retention, or the log was made anew): the state built so far
-    /// cannot be carried on, and has to be built again from [`Reader::rewind`].
+    /// The next records are gone: retention removed them, or the log was deleted and created again. The state that was
+    /// built so far cannot be continued; the caller builds it again, from [`Reader::rewind`] on.
     #[error("the event log no longer has the records that come next: {0}")]
     Truncated(String),
-    /// The log can never be used as it is; the text says what an operator has to change.
+    /// The log cannot be used as it is. The text says what an operator has to change.
     #[error("{0}")]
     Unusable(String),
 }
 
-/// Where [`Reader::rewind`] has put the reader.
+/// The part of the log that a reader reads after [`Reader::rewind`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Span {
     /// The offset that is read next.
     pub start: u64,
-    /// The end of the log at this moment: the span is read when every entry below it has been.
+    /// The end of the log at the time of the call: the offset after the last record of the span.
     pub end: u64,
-    /// True when `start` is where the first record there ever was stands or stood: nothing came before.
+    /// True if no record was ever before `start`.
     pub from_the_beginning: bool,
 }
 
-/// The writing end. Shared by all session threads and the log thread.
+/// The writing end. All session threads and the log thread share it.
 pub trait Appender: Send + Sync {
-    /// Hands `record` to the log. Never blocks.
+    /// Appends `record`. Never blocks.
     ///
     /// # Errors
-    /// The record was not taken: see [`AppendError`].
+    /// The log did not accept the record: see [`AppendError`].
     fn append(&self, record: Record) -> Result<(), AppendError>;
 
-    /// The size of the largest record that the log takes, encoded by [`codec`]. May change while the log is open.
+    /// The size in bytes of the largest record that the log accepts, encoded by [`codec`]. May change while the log is
+    /// open.
     fn record_bytes_max(&self) -> usize {
         usize::MAX
     }
-
-    /// Waits until everything appended so far is in the log or was handed back, or the deadline has come.
-    fn flush(&self, deadline: Instant);
 }
 
-/// The reading end. Owned by the log thread.
+/// The reading end. The log thread owns it and makes all calls.
 pub trait Reader: Send {
-    /// Makes the reader give up waiting within about 100 ms once `flag` is true: [`Reader::rewind`] then fails with
+    /// Makes the reader stop waiting within about 100 ms after `flag` became true: [`Reader::rewind`] then fails with
     /// [`ReadError::Unavailable`], and [`Reader::poll`] returns without waiting. A reader that never waits for another
-    /// process may ignore it.
+    /// process may ignore the flag.
     fn give_up_when(&mut self, flag: Arc<AtomicBool>) {
         drop(flag);
     }
 
-    /// Moves to `records` before the present end of the log, or to its start if that is nearer.
+    /// Moves to `records` records before the present end of the log, or to its start if the log has fewer.
     ///
     /// # Errors
     /// [`ReadError::Unavailable`] or [`ReadError::Unusable`].
     fn rewind(&mut self, records: u64) -> Result<Span, ReadError>;
 
-    /// The offset of the next entry to be read: all below it have come out, or will never (gaps, skipped records).
+    /// The offset of the next entry: the reader has returned or skipped all entries before it.
     fn position(&self) -> u64;
 
-    /// Waits up to `timeout` for the next entry, then adds it and those that are already here to `entries`, at most
-    /// `max` in all. Adds nothing when the time is over. Records that cannot be read (garbage, a later version) are
-    /// skipped, counted and logged here.
+    /// Waits up to `timeout` for the next entry, and adds it and all other available entries to `entries`, until there
+    /// are `max`. Adds nothing after a time-out. Records that cannot be decoded (invalid, or of a later version) are
+    /// skipped, counted and logged.
     ///
     /// # Errors
-    /// See [`ReadError`]. After `Unavailable` the reader goes on where it was.
+    /// See [`ReadError`]. After `Unavailable` the reader continues at the same position.
     fn poll(&mut self, timeout: Duration, max: usize, entries: &mut Vec<Entry>) -> Result<(), ReadError>;
 }
 
-/// An open event log, as [`memory::open`] makes it.
+/// An open event log, from [`memory::open`] or [`kafka::open`].
 pub struct EventLog {
-    /// For whoever appends.
+    /// The writing end.
     pub appender: Arc<dyn Appender>,
-    /// For the log thread.
+    /// The reading end, for the log thread.
     pub reader: Box<dyn Reader>,
-    /// Records that were taken and could not be delivered after all. The log thread drains it.
+    /// Records that `append` accepted and that could not be delivered. The log thread drains it.
     pub undelivered: Receiver<Record>,
-    /// How many records of the log [`Reader::poll`] could not read and has skipped. For the metrics.
+    /// How many records [`Reader::poll`] has skipped, for the metrics.
     pub skipped: Arc<AtomicU64>,
 }

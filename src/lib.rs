@@ -1,28 +1,33 @@
-//! `ich`: the backend of a lobby chat. One room, one order for everybody, one small binary.
+//! `ich`: the backend of a lobby chat, with one room and one order of events for all users.
 //!
-//! Imports run downwards only: [`server`] sees all; [`http`] sees [`session`], [`accounts`] and [`publisher`];
-//! [`log_thread`] sees [`session`] and [`publisher`]; these see [`event_log`] and [`lobby`]; [`lobby`] sees nothing of
-//! ours.
+//! `doc/architecture.md` has the terms and follows one message and one join through the files. Imports go in one
+//! direction: [`server`] may import everything; [`http`] imports [`session`], [`accounts`] and `publisher`;
+//! `log_thread` imports [`session`] and `publisher`; these import [`event_log`] and [`lobby`]; [`lobby`] imports no
+//! other module.
+//!
+//! Only items that the program, the tests or the load tool use are public.
 
 pub mod accounts;
 pub mod cli;
-pub mod clock;
+mod clock;
 pub mod config;
 pub mod event_log;
 pub mod http;
-pub mod limits;
+mod limits;
 pub mod lobby;
-pub mod log_thread;
+mod log_thread;
 mod log_throttle;
-pub mod logging;
+mod logging;
 pub mod machine;
 pub mod metrics;
-pub mod net;
-pub mod publisher;
-pub mod random;
+mod net;
+mod publisher;
+mod random;
+mod rate;
 pub mod server;
 pub mod session;
-pub mod shutdown;
+mod shutdown;
 pub mod supervisor;
-pub mod threads;
-pub mod workers;
+mod threads;
+mod tls;
+mod workers;

@@ -1,18 +1,19 @@
-//! The limits of the way of an event, from the event log to the sockets. They depend on each other, so they stand here
-//! together, each with how its value was found, and the compiler checks their relations.
+//! The limits on the path of an event from the event log to the sockets. They depend on each other, so they stand here
+//! together. Each comment says how the value was found, and the compiler checks the relations of the values.
 //!
 //! The goal is a bounded delay of chat messages during join and leave bursts: a message waits behind everything that
-//! was appended before it, and behind everything that is queued to a fan-out thread. Figures are of the load tool on
-//! two cores (`doc/performance.md`).
+//! was appended before it, and behind everything that is queued to a fan-out thread. The figures were measured with the
+//! load tool on two cores (`doc/performance.md`).
 
 use std::time::Duration;
 
-/// Joins and leaves of one instance in flight: appended, not yet read back. The others of a burst wait, and chat
+/// Joins and leaves of one instance in flight: appended, not yet read back. Further joins and leaves wait; chat
 /// messages do not. With 10,000 joins at once and no such bound, the chat p99 was 0.92 s; with 256 it was 0.29 to
 /// 0.71 s, with 128 about 0.31 s.
 pub const PRESENCE_IN_FLIGHT_MAX: usize = 128;
 
-/// How long a join waits for the window at most; then it is appended all the same.
+/// The longest time that a join waits until fewer than [`PRESENCE_IN_FLIGHT_MAX`] are in flight. Then it is appended in
+/// any case.
 pub const WINDOW_WAIT_MAX: Duration = Duration::from_secs(5);
 
 /// Bytes of the frame of a join or leave, with a name of some ten characters.
@@ -21,19 +22,20 @@ const PRESENCE_FRAME_BYTES: usize = 112;
 /// Records that the log thread applies before the fan-out gets their events.
 pub const POLL_RECORDS_MAX: usize = 1024;
 
-/// A batch that has reached this goes to the fan-out. A round consists of whole batches: with batches of 128 KiB,
+/// A batch of this size is sent to the fan-out. A round consists of whole batches: with batches of 128 KiB,
 /// rounds of 64 KiB became as large as one batch, and took up to 0.35 s.
 pub const BATCH_BYTES: usize = 8 * 1024;
 
-/// Credits of each fan-out thread. A queued batch uses one for each [`CREDIT_BYTES`] that it has begun, and all of them
-/// at most; the log thread waits when none is left, and the window above closes behind it.
+/// Credits of each fan-out thread. A queued batch uses one credit, and another for each [`CREDIT_BYTES`], but at most
+/// all credits. When no credit is left, the log thread waits; then joins and leaves stay in flight, and further ones
+/// wait.
 pub const BATCH_CREDITS: usize = 32;
 /// Bytes of a batch for one credit.
 pub const CREDIT_BYTES: usize = 512;
 
-/// Commands queued to one fan-out thread. Whoever sends one more waits: a session thread (its client is not read
-/// meanwhile) or the log thread. There is room for all sessions to open or to end at once: waking thousands of threads
-/// that waited for room took a third of the CPU during a burst.
+/// Commands queued to one fan-out thread. A thread that sends one more waits: a session thread, which does not read
+/// from its client meanwhile, or the log thread. There is room for a command from every session, because waking
+/// thousands of threads that waited for room took a third of the CPU during a burst.
 pub const COMMANDS_MAX: usize = 16 * 1024;
 /// The default of `ICH_MAX_CONNECTIONS`.
 const CONNECTIONS_DEFAULT: usize = 10_000;
@@ -41,8 +43,8 @@ const CONNECTIONS_DEFAULT: usize = 10_000;
 /// Bytes of events that one round of a fan-out thread sends to each socket. Later events wait until all sockets have
 /// got these. With 64 KiB instead of 32, a round took up to 0.35 s with 10,000 clients.
 pub const ROUND_BYTES_MAX: usize = 32 * 1024;
-/// When the direct frames of one client reach this in a round, the round ends, so that the socket gets them before they
-/// count as bytes that the client did not read.
+/// When the direct frames of one client reach this in a round, the round ends. So the socket gets them before they are
+/// many enough to disconnect the client as too slow.
 pub const ROUND_DIRECT_BYTES_MAX: usize = 32 * 1024;
 
 /// After a round, a fan-out thread waits as long as the round took, at most this: the coalescing delay. Under load the
@@ -89,18 +91,18 @@ pub const MESSAGE_ID_CHARS_MAX: usize = 64;
 /// The longest `error` frame. A character takes six bytes at most: a control character, escaped.
 pub const ERROR_FRAME_BYTES_MAX: usize = 256 + 6 * (ERROR_TEXT_CHARS_MAX + MESSAGE_ID_CHARS_MAX);
 
-// What a whole window of joins becomes fits into the credits: the log thread does not wait for one window.
+// The events of all joins in flight fit into the credits, so the log thread can queue them without waiting.
 const _: () = assert!(PRESENCE_IN_FLIGHT_MAX * PRESENCE_FRAME_BYTES <= BATCH_CREDITS * CREDIT_BYTES);
-// One poll may apply a whole window.
+// One poll can apply all joins and leaves of one instance in flight.
 const _: () = assert!(PRESENCE_IN_FLIGHT_MAX <= POLL_RECORDS_MAX);
 // One batch can be queued while another is being sent.
 const _: () = assert!(2 * BATCH_BYTES <= BATCH_CREDITS * CREDIT_BYTES);
 // A round can take all batches that are queued.
 const _: () = assert!(BATCH_CREDITS * CREDIT_BYTES <= ROUND_BYTES_MAX);
-// The credits bound the batches, and not the room for commands.
+// The credits limit the queued batches before the channel of commands is full.
 const _: () = assert!(BATCH_CREDITS < COMMANDS_MAX);
 const _: () = assert!(CONNECTIONS_DEFAULT <= COMMANDS_MAX);
-// A client that has read everything before is not closed for what a single round has for it.
+// The frames of a single round never disconnect a client that has read all earlier frames.
 const _: () = assert!(ROUND_BYTES_MAX + BATCH_BYTES <= OUTBOX_BYTES_MIN);
 const _: () = assert!(ROUND_DIRECT_BYTES_MAX + ERROR_FRAME_BYTES_MAX <= OUTBOX_BYTES_MIN);
 // The longest message fits into the history, with its frame and the names of its fields.

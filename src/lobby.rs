@@ -1,4 +1,4 @@
-//! The lobby: the meaning of the records in the event log. Pure, and to be read alone.
+//! The lobby: computes the state from the records in the event log. Pure; it can be understood alone.
 //!
 //! No I/O, no clock, no randomness, no logging: time and input are arguments, so the simulation can repeat any history.
 //! It imports `std` and `serde` only.
@@ -8,9 +8,10 @@
 //! - [`instance`]: [`Instance`], which records one process has to append, and when.
 //! - [`bootstrap`]: how far back an instance has to read before its state is exact.
 //!
-//! Terms: an *instance* is one run of one process. It is a *member* when a roster of it is effective, and *lost* when
-//! its lease has run out. A session is *effective* when the lobby has it. A record is *in flight* when it was appended
-//! and not read back yet.
+//! Terms: in this module an *instance* is one incarnation of a server process ([`InstanceId`]). A roster or a session
+//! is *effective* when it is part of the state. An instance is a *member* while a roster of it is effective, and *lost*
+//! when its lease has expired. A record is *in flight* when it was appended and not read back yet. A *replica* is the
+//! [`Lobby`] of one process.
 
 mod awake;
 pub mod bootstrap;

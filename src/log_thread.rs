@@ -23,11 +23,12 @@ use crate::log_throttle::LogThrottle;
 use crate::metrics::Metrics;
 use crate::publisher::PublisherDriver;
 use crate::random;
+use crate::session::client_error::{ClientError, ErrorCode};
 use crate::session::end::End;
 use crate::session::fan_out::{Command, FanOut};
 use crate::session::history::History;
 use crate::session::online_list::OnlineList;
-use crate::session::protocol::{self, ClientError};
+use crate::session::protocol;
 
 /// The longest wait for a record. The instance needs a tick at least once a second.
 const POLL_WAIT: Duration = Duration::from_secs(1);
@@ -46,7 +47,7 @@ pub struct LogThread {
     history: History,
     /// Decides whether the state is exact. None once it is.
     bootstrap: Option<Bootstrap>,
-    /// Sessions of this instance that became live: they get events.
+    /// Sessions of this instance that are live: they have got the list of users, and get events.
     live: HashSet<SessionId>,
     batch: BatchBuilder,
     events: Vec<Event>,
@@ -58,19 +59,19 @@ pub struct LogThread {
 /// Why the thread ended.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum LogThreadEnd {
-    /// The `bye` of this instance was read: nothing of it is in flight.
-    #[error("the event log was left as asked")]
+    /// The `bye` of this instance was read back: none of its records is in flight.
+    #[error("this instance has stopped")]
     Stopped,
     /// `abandon` was set.
-    #[error("the event log was given up as asked")]
+    #[error("the stop did not wait for the event log")]
     Abandoned,
-    /// The log can never be used as it is: what an operator has to change.
+    /// The log cannot be used as it is. The text says what an operator has to change.
     #[error("the event log cannot be used: {0}")]
     Unusable(String),
 }
 
 impl LogThread {
-    /// `abandon`: ends the thread, whatever it waits for, within about a second.
+    /// `abandon`: when it is set, the thread ends within about a second, whatever it waits for.
     #[must_use]
     pub fn new(
         mut log: EventLog,
@@ -106,7 +107,7 @@ impl LogThread {
     pub fn run(mut self) -> LogThreadEnd {
         match self.follow() {
             Ok(never) => match never {},
-            // Stopped as asked: all sessions are closed, and nothing is wrong.
+            // A graceful stop: all sessions are closed already.
             Err(LogThreadEnd::Stopped) => {
                 self.driver.set_health(Health::Down);
                 LogThreadEnd::Stopped
@@ -187,10 +188,10 @@ impl LogThread {
         match outcome {
             Outcome::Applied | Outcome::Duplicate => {}
             // This instance was lost while the message was in flight.
-            Outcome::UnknownSession => self.answer(session, &protocol::unavailable(id)),
+            Outcome::UnknownSession => self.answer(session, ErrorCode::Unavailable, id),
             Outcome::Repeated => {
                 self.metrics.duplicate_refused();
-                self.answer(session, &protocol::duplicate(id));
+                self.answer(session, ErrorCode::Duplicate, id);
             }
         }
     }
@@ -218,7 +219,8 @@ impl LogThread {
         match &record.body {
             Body::Joined { session, .. } => self.admit_session(*session, record, before),
             _ => {
-                // A `left` that was undelivered never comes back: the roster after it no longer has the session.
+                // The `left` of a session may have been undelivered: then only the roster shows that the session is
+                // closed.
                 self.live.retain(|session| self.lobby.user_of(self.me, *session).is_some());
                 let sessions: Vec<SessionId> =
                     self.lobby.sessions_of(self.me).filter(|session| !self.live.contains(session)).collect();
@@ -251,15 +253,16 @@ impl LogThread {
             }
             self.driver.on_undelivered(&record);
             if let Body::Said { session, id, .. } = record.body {
-                self.answer(session, &protocol::unavailable(id));
+                self.answer(session, ErrorCode::Unavailable, id);
                 self.flush();
             }
         }
     }
 
     /// Adds an error frame for one client to the batch.
-    fn answer(&mut self, session: SessionId, error: &ClientError) {
-        self.batch.put_direct(session, protocol::error_frame(error, &clock::rfc3339()));
+    fn answer(&mut self, session: SessionId, code: ErrorCode, id: Option<Arc<str>>) {
+        let error = ClientError::from(code).about(id);
+        self.batch.put_direct(session, protocol::error_frame(&error, &clock::rfc3339()));
     }
 
     fn on_read_error(&mut self, error: ReadError) -> Result<(), LogThreadEnd> {
@@ -291,7 +294,7 @@ impl LogThread {
             return;
         }
         match health {
-            Health::Ready => info!("the event log was read and takes records"),
+            Health::Ready => info!("the event log was read and accepts records"),
             Health::Starting => info!("the event log is being read to find out who is online"),
             Health::Stalled => warn!("nothing comes back from the event log"),
             Health::Down => {

@@ -1,6 +1,6 @@
 //! [`LogThrottle`]: logs a lasting condition once a minute instead of each time it is noticed.
 //!
-//! Shared by threads; holds its lock only for a look-up.
+//! Shared by threads; holds its lock only for a lookup.
 
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
@@ -9,7 +9,7 @@ use crate::threads::lock;
 
 /// How often a line is repeated while its condition lasts.
 const INTERVAL: Duration = Duration::from_secs(60);
-/// How many conditions are remembered; the one logged longest ago is forgotten first.
+/// The most conditions that are remembered. The condition that was logged longest ago is forgotten first.
 const KEYS_MAX: usize = 32;
 
 /// Allows one line per key and interval, and counts the lines that it suppresses.
@@ -25,8 +25,8 @@ struct Condition {
 }
 
 impl LogThrottle {
-    /// `Some` when a line about `key` may be logged at `now`. The text goes at the end of the line: it is empty, or says
-    /// how many lines about `key` were suppressed.
+    /// Returns `Some` if a line about `key` may be logged at `now`. The text belongs at the end of the line: it is
+    /// empty, or has the number of lines about `key` that were suppressed.
     pub(crate) fn may_log(&self, key: &str, now: Instant) -> Option<String> {
         let mut conditions = lock(&self.conditions);
         let Some(known) = conditions.iter_mut().find(|condition| condition.key == key) else {
@@ -54,7 +54,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn one_line_per_interval_and_the_others_counted() {
+    fn one_line_per_interval_is_logged_and_the_others_are_counted() {
         let throttle = LogThrottle::default();
         let start = Instant::now();
         let at = |seconds| throttle.may_log("a", start + Duration::from_secs(seconds));
@@ -66,7 +66,7 @@ mod tests {
     }
 
     #[test]
-    fn another_condition_is_logged_at_once_and_their_number_is_bounded() {
+    fn another_condition_is_logged_at_once_and_the_number_of_conditions_is_bounded() {
         let throttle = LogThrottle::default();
         let start = Instant::now();
         for number in 0..1000 {

@@ -1,5 +1,5 @@
-//! The log: lines on standard error, written by a thread of their own, so that a terminal or pipe that is stuck stalls
-//! nobody. Lines that find no room are dropped and counted.
+//! The log of the program: one line per event on standard error. A thread of its own writes the lines, so that a
+//! blocked terminal or pipe blocks no other thread. Lines that do not fit into the queue are dropped and counted.
 
 use std::io::{self, Write};
 use std::sync::Arc;
@@ -16,19 +16,19 @@ use crate::config::{LogFilter, LogFormat};
 use crate::supervisor::Supervisor;
 use crate::threads::Stack;
 
-/// Lines that may wait.
+/// Queued lines.
 const LINES_MAX: usize = 4096;
-/// Libraries that log what passes through them, at the levels below this one: the parameters of statements, emails and
-/// password hashes among them; what people say. No filter turns that on.
-const INDISCREET: [&str; 2] = ["tokio_postgres", "tungstenite"];
-/// How long the last lines have at the end of the program.
+/// Libraries whose `debug` and `trace` lines contain data of users: parameters of statements (emails, password hashes)
+/// and chat messages. `ICH_LOG` cannot turn these levels on.
+const LEAKING_LIBRARIES: [&str; 2] = ["tokio_postgres", "tungstenite"];
+/// How long the end of the program waits for the last lines to be written.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Starts the log. Dropping what is returned waits for the last lines.
+/// Starts the log. Dropping the guard waits until the last lines are written.
 ///
 /// # Errors
-/// There is no thread, or a logger is set already.
-pub fn start(filter: &LogFilter, format: LogFormat, supervisor: &Supervisor) -> io::Result<LogGuard> {
+/// The system cannot start a thread, or a logger is set already.
+pub(crate) fn start(filter: &LogFilter, format: LogFormat, supervisor: &Supervisor) -> io::Result<LogGuard> {
     let (lines, queue) = bounded(LINES_MAX);
     let (done, is_done) = bounded::<()>(0);
     let dropped = Arc::new(AtomicU64::new(0));
@@ -40,13 +40,13 @@ pub fn start(filter: &LogFilter, format: LogFormat, supervisor: &Supervisor) -> 
     })?;
     let mut builder = Builder::new();
     if let Some(text) = &filter.containing {
-        // There is no other way to set it. It cannot contain a second `/`.
+        // env_logger has no other way to set this filter. The text contains no second `/`.
         builder.parse_filters(&format!("/{text}"));
     }
     for (module, level) in &filter.levels {
         builder.filter(module.as_deref(), *level);
     }
-    for library in INDISCREET {
+    for library in LEAKING_LIBRARIES {
         builder.filter_module(library, LevelFilter::Info);
     }
     builder
@@ -79,22 +79,23 @@ struct JsonLine<'a> {
     message: &'a str,
 }
 
-/// Waits for the last lines when it is dropped.
-pub struct LogGuard {
+/// Waits for the last lines on drop.
+pub(crate) struct LogGuard {
     lines: Sender<Vec<u8>>,
     is_done: Receiver<()>,
 }
 
 impl Drop for LogGuard {
     fn drop(&mut self) {
-        // The logger itself is never dropped, so an empty line tells the writer to end.
+        // The logger is never dropped, so its end of the channel stays open. An empty line ends the writer.
         if self.lines.send_timeout(Vec::new(), FLUSH_TIMEOUT).is_ok() {
-            // It gives an error either way: when the writer has ended, or when the time is over.
+            // Returns an error in both cases: when the writer has ended, and when the time has passed.
             let _ = self.is_done.recv_timeout(FLUSH_TIMEOUT);
         }
     }
 }
 
+/// The target of env_logger, which writes one whole line per call.
 struct Lines {
     lines: Sender<Vec<u8>>,
     dropped: Arc<AtomicU64>,
@@ -107,7 +108,7 @@ impl Write for Lines {
             Err(TrySendError::Full(_)) => {
                 self.dropped.fetch_add(1, Ordering::Relaxed);
             }
-            // The thread that writes has failed, and the last lines say so.
+            // The writer thread has ended. The last lines name the reason, so they are written here.
             Err(TrySendError::Disconnected(line)) => io::stderr().write_all(&line)?,
         }
         Ok(line.len())
@@ -123,7 +124,7 @@ fn write_lines(queue: &Receiver<Vec<u8>>, dropped: &AtomicU64) {
     for line in queue.iter().take_while(|line| !line.is_empty()) {
         let missing = dropped.swap(0, Ordering::Relaxed);
         if missing > 0 {
-            let _ = writeln!(out, "({missing} lines of the log found no room and are missing here)");
+            let _ = writeln!(out, "({missing} lines of the log were dropped here: standard error is too slow)");
         }
         let _ = out.write_all(&line);
     }

@@ -1,47 +1,53 @@
-//! The machine: what it allows, read and raised once at start, so that the bound on connections lies below it.
+//! The limits of the machine on this process, read and raised once at start, and the priority of threads. Called on the
+//! main thread, except [`lower_priority`].
 
 pub mod limits;
+
+use std::num::NonZeroU32;
 
 use log::info;
 use rustix::process::{Resource, Rlimit, getrlimit, setpriority_process, setrlimit};
 
 use self::limits::Limits;
 
-/// How much less important hashing is than chat, in the kernel's steps (`man 7 sched`, the nice value).
+/// The nice value of threads that hash passwords; chat has 0 (`man 7 sched`).
 const BACKGROUND_NICE: i32 = 10;
 
-/// How many processors this process may use.
+/// The number of processors that this process may use; at least 1.
 #[must_use]
-pub fn cores() -> usize {
+pub(crate) fn cores() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
 }
 
-/// Raises the limit on descriptors as far as it goes.
-pub fn raise_descriptor_limit() {
+/// Raises the soft limit on open files to the hard limit (`man 2 getrlimit`).
+pub(crate) fn raise_descriptor_limit() {
     let limit = getrlimit(Resource::Nofile);
-    // It fails only without the right to; then the old limit is what counts.
+    // If it fails, the old limit stays, and the maximum of connections follows from it.
     let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum });
 }
 
-/// Makes the calling thread less important than the others.
-pub fn run_in_background() {
-    // Linux: for the calling thread alone. Without it hashing is only less polite.
+/// Lowers the priority of the calling thread.
+pub(crate) fn lower_priority() {
+    // On Linux, `None` is the calling thread. If it fails, hashing delays the chat more; nothing else changes.
     let _ = setpriority_process(None, BACKGROUND_NICE);
 }
 
-/// How many connections there may be: what the settings ask for (0: everything), or less where the machine has less.
-/// One line of the log says which limit decided.
+/// The maximum of connections: as the setting says, or less if the machine allows fewer; `None` means no maximum. One
+/// line of the log names the limit that decided.
 #[must_use]
-pub fn connections_max(setting: usize, limits: &Limits) -> usize {
-    let asked = if setting == 0 { u64::MAX } else { setting as u64 };
-    match limits.bound(cores() as u64) {
-        Some(bound) if bound.connections < asked => {
+pub(crate) fn connections_max(setting: Option<NonZeroU32>, limits: &Limits) -> Option<NonZeroU32> {
+    match (limits.bound(cores() as u64), setting) {
+        (Some(bound), setting) if setting.is_none_or(|max| bound.connections < u64::from(max.get())) => {
             info!("at most {} connections: {} allows no more", bound.connections, bound.by);
-            usize::try_from(bound.connections).unwrap_or(usize::MAX)
+            NonZeroU32::new(u32::try_from(bound.connections).unwrap_or(u32::MAX))
         }
-        _ => {
-            info!("at most {setting} connections, as ICH_MAX_CONNECTIONS says (0: as many as come)");
+        (_, Some(max)) => {
+            info!("at most {max} connections, as ICH_MAX_CONNECTIONS says");
             setting
+        }
+        (_, None) => {
+            info!("no maximum of connections: ICH_MAX_CONNECTIONS is 0, and the machine has no limit");
+            None
         }
     }
 }
@@ -52,11 +58,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_setting_holds_unless_the_machine_has_less() {
+    fn the_setting_applies_unless_the_machine_allows_fewer() {
         let limits = Limits { open_files: Some(Limit { max: 1128, in_use: 0 }), ..Limits::default() };
-        assert_eq!(connections_max(1, &limits), 1);
-        assert_eq!(connections_max(1001, &limits), 1000);
-        assert_eq!(connections_max(0, &limits), 1000);
-        assert_eq!(connections_max(1001, &Limits::default()), 1001);
+        let max = |setting, limits: &Limits| connections_max(NonZeroU32::new(setting), limits).map(NonZeroU32::get);
+        assert_eq!(max(1, &limits), Some(1));
+        assert_eq!(max(1001, &limits), Some(1000));
+        assert_eq!(max(0, &limits), Some(1000));
+        assert_eq!(max(1001, &Limits::default()), Some(1001));
+        assert_eq!(max(0, &Limits::default()), None);
     }
 }

@@ -1,8 +1,8 @@
-//! What the server counts, in the text format of Prometheus (OpenMetrics 1.0), for `GET /metrics`.
+//! The metrics of the server, in the text format of OpenMetrics 1.0, for `GET /metrics`. `doc/operations.md` has the
+//! same list; a test compares both.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Instant;
 
 use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::Counter;
@@ -10,139 +10,155 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
-use crate::session::end::End;
+use crate::clock;
 
 type Labels = [(&'static str, String); 1];
 
-/// The counters. Every method may be called by any thread, and costs an atomic addition or two.
+/// All metrics of one server. Any thread may call any method; a call costs one or two atomic additions.
 #[derive(Debug)]
 pub struct Metrics {
     registry: Registry,
-    answers: Family<Labels, Counter>,
+    http_responses: Family<Labels, Counter>,
     sessions: Gauge,
     sessions_ended: Family<Labels, Counter>,
-    online: Gauge,
-    records: Counter,
-    messages: Counter,
+    users_online: Gauge,
+    records_applied: Counter,
+    messages_accepted: Counter,
     deliveries: Counter,
     history_messages: Gauge,
     duplicates_refused: Counter,
-    skipped: Counter,
-    /// Counted by the reader of the event log, and copied when somebody looks.
+    records_skipped: Counter,
+    /// Counted by the reader of the event log; copied into `records_skipped` when the metrics are encoded.
     skipped_by_reader: Arc<AtomicU64>,
-    account_refusals: Family<Labels, Counter>,
-    uptime: Gauge<f64, AtomicU64>,
-    started_at: Instant,
+    account_requests_refused: Family<Labels, Counter>,
 }
 
 impl Metrics {
-    /// All at zero. `records_skipped`: counted by the reader of the event log.
+    /// Creates all metrics with the value 0. The reader of the event log counts `records_skipped`. `end_reasons` are
+    /// all values of the label `reason` of `ich_sessions_ended_total`, so that each is exported before its first
+    /// session.
     #[must_use]
-    pub fn new(records_skipped: Arc<AtomicU64>) -> Self {
+    pub fn new(records_skipped: Arc<AtomicU64>, end_reasons: &[&'static str]) -> Self {
         let mut metrics = Metrics {
             registry: Registry::with_prefix("ich"),
-            answers: Family::default(),
+            http_responses: Family::default(),
             sessions: Gauge::default(),
             sessions_ended: Family::default(),
-            online: Gauge::default(),
-            records: Counter::default(),
-            messages: Counter::default(),
+            users_online: Gauge::default(),
+            records_applied: Counter::default(),
+            messages_accepted: Counter::default(),
             deliveries: Counter::default(),
             history_messages: Gauge::default(),
             duplicates_refused: Counter::default(),
-            skipped: Counter::default(),
+            records_skipped: Counter::default(),
             skipped_by_reader: records_skipped,
-            account_refusals: Family::default(),
-            uptime: Gauge::default(),
-            started_at: Instant::now(),
+            account_requests_refused: Family::default(),
         };
-        let registry = &mut metrics.registry;
-        registry.register("http_answers", "HTTP answers by status", metrics.answers.clone());
-        registry.register("sessions", "Sessions of this instance", metrics.sessions.clone());
-        registry.register("sessions_ended", "Sessions that ended, by reason", metrics.sessions_ended.clone());
-        registry.register("users_online", "People in the lobby, on all instances", metrics.online.clone());
-        registry.register("records_applied", "Records of the event log that were applied", metrics.records.clone());
-        registry.register("messages_taken", "Chat messages of this instance's clients", metrics.messages.clone());
-        registry.register("deliveries", "Events handed to sockets, once per client", metrics.deliveries.clone());
-        let history_messages = metrics.history_messages.clone();
-        registry.register("history_messages", "Messages kept for clients that return", history_messages);
-        let duplicates_refused = metrics.duplicates_refused.clone();
-        registry.register(
-            "duplicates_refused",
-            "Messages of this instance's clients that repeat the id of an earlier one",
-            duplicates_refused,
-        );
-        registry.register(
-            "account_requests_refused",
-            "Logins and registrations beyond a limit, by reason",
-            metrics.account_refusals.clone(),
-        );
-        registry.register("uptime_seconds", "Seconds since the start", metrics.uptime.clone());
-        registry.register("records_skipped", "Records of the log that could not be read", metrics.skipped.clone());
-        for end in End::ALL {
-            drop(metrics.sessions_ended.get_or_create(&reason(end)));
+        metrics.register();
+        for reason in end_reasons {
+            drop(metrics.sessions_ended.get_or_create(&label("reason", reason)));
         }
         metrics
     }
 
-    /// An HTTP answer went out.
-    pub fn answered(&self, status: u16) {
-        self.answers.get_or_create(&[("status", status.to_string())]).inc();
+    /// Names each metric. The library adds the prefix `ich_`, and `_total` to counters.
+    fn register(&mut self) {
+        let started_at: Gauge = Gauge::default();
+        started_at.set(i64::try_from(clock::unix_seconds()).unwrap_or(i64::MAX));
+        let registry = &mut self.registry;
+        registry.register("http_responses", "HTTP responses, by status", self.http_responses.clone());
+        registry.register("sessions", "Open sessions of this instance", self.sessions.clone());
+        registry.register("sessions_ended", "Sessions that ended, by reason", self.sessions_ended.clone());
+        registry.register("users_online", "Users in the lobby, on all instances", self.users_online.clone());
+        registry.register(
+            "records_applied",
+            "Records of the event log that were applied to the state",
+            self.records_applied.clone(),
+        );
+        registry.register(
+            "messages_accepted",
+            "Chat messages of this instance's clients that the event log accepted",
+            self.messages_accepted.clone(),
+        );
+        registry.register(
+            "deliveries",
+            "Events passed to the outboxes of clients, once per client",
+            self.deliveries.clone(),
+        );
+        registry.register("history_messages", "Messages kept for clients that return", self.history_messages.clone());
+        registry.register(
+            "duplicates_refused",
+            "Messages of this instance's clients that repeat an earlier one",
+            self.duplicates_refused.clone(),
+        );
+        registry.register(
+            "account_requests_refused",
+            "Registrations and logins that a limit refused, by reason",
+            self.account_requests_refused.clone(),
+        );
+        registry.register("start_time_seconds", "Start of the process, in seconds since 1970 UTC", started_at);
+        registry.register(
+            "records_skipped",
+            "Records of the event log that could not be read",
+            self.records_skipped.clone(),
+        );
     }
 
-    /// A session opened.
-    pub fn session_opened(&self) {
+    /// Counts an HTTP response; status 101 is a join.
+    pub(crate) fn response_sent(&self, status: u16) {
+        self.http_responses.get_or_create(&label("status", &status.to_string())).inc();
+    }
+
+    pub(crate) fn session_opened(&self) {
         self.sessions.inc();
     }
 
-    /// A session ended.
-    pub fn session_ended(&self, end: End) {
+    /// `reason` is one of the reasons that [`Metrics::new`] got.
+    pub(crate) fn session_ended(&self, reason: &'static str) {
         self.sessions.dec();
-        self.sessions_ended.get_or_create(&reason(end)).inc();
+        self.sessions_ended.get_or_create(&label("reason", reason)).inc();
     }
 
-    /// A message was handed to the log.
-    pub fn message_taken(&self) {
-        self.messages.inc();
+    /// Counts a chat message that the event log accepted.
+    pub(crate) fn message_accepted(&self) {
+        self.messages_accepted.inc();
     }
 
-    /// So many records were applied; so many people are there now.
-    pub fn applied(&self, records: usize, online: usize) {
-        self.records.inc_by(records as u64);
-        self.set_online(online);
+    /// Counts records that were applied; `users` is the number of users in the lobby after them.
+    pub(crate) fn applied(&self, records: usize, users: usize) {
+        self.records_applied.inc_by(records as u64);
+        self.set_online(users);
     }
 
-    /// So many people are there now.
-    pub fn set_online(&self, online: usize) {
-        self.online.set(i64::try_from(online).unwrap_or(i64::MAX));
+    pub(crate) fn set_online(&self, users: usize) {
+        self.users_online.set(i64::try_from(users).unwrap_or(i64::MAX));
     }
 
-    /// So many events were handed to sockets.
-    pub fn delivered(&self, deliveries: u64) {
+    /// Counts events that were passed to outboxes: the number of events times the number of clients.
+    pub(crate) fn delivered(&self, deliveries: u64) {
         self.deliveries.inc_by(deliveries);
     }
 
-    /// So many messages are kept for clients that return.
-    pub fn set_history(&self, messages: usize) {
+    /// Sets how many messages are kept for clients that return.
+    pub(crate) fn set_history(&self, messages: usize) {
         self.history_messages.set(i64::try_from(messages).unwrap_or(i64::MAX));
     }
 
-    /// A message was not published because its author had used its id before.
-    pub fn duplicate_refused(&self) {
+    /// Counts a message that was not published because its author's account had used its id before.
+    pub(crate) fn duplicate_refused(&self) {
         self.duplicates_refused.inc();
     }
 
-    /// A login or a registration was refused because of a limit: `reason` is the code of the answer.
-    pub fn account_request_refused(&self, reason: &'static str) {
-        self.account_refusals.get_or_create(&[("reason", reason.to_owned())]).inc();
+    /// Counts a registration or login that a limit refused; `reason` is the code of the answer.
+    pub(crate) fn account_request_refused(&self, reason: &'static str) {
+        self.account_requests_refused.get_or_create(&label("reason", reason)).inc();
     }
 
-    /// The text for `GET /metrics`.
+    /// All metrics as the body of `GET /metrics`.
     #[must_use]
     pub fn encode(&self) -> String {
         let skipped = self.skipped_by_reader.load(Ordering::Relaxed);
-        self.skipped.inc_by(skipped.saturating_sub(self.skipped.get()));
-        self.uptime.set(self.started_at.elapsed().as_secs_f64());
+        self.records_skipped.inc_by(skipped.saturating_sub(self.records_skipped.get()));
         let mut text = String::new();
         // Writing to a string does not fail.
         let _ = encode(&mut text, &self.registry);
@@ -150,8 +166,8 @@ impl Metrics {
     }
 }
 
-fn reason(end: End) -> Labels {
-    [("reason", end.row().label.to_owned())]
+fn label(name: &'static str, value: &str) -> Labels {
+    [(name, value.to_owned())]
 }
 
 #[cfg(test)]
@@ -159,15 +175,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_was_counted_is_shown() {
-        let metrics = Metrics::new(Arc::default());
-        metrics.answered(404);
+    fn counted_events_are_encoded() {
+        let metrics = Metrics::new(Arc::default(), &["too_slow", "internal"]);
+        metrics.response_sent(404);
         metrics.session_opened();
-        metrics.session_ended(End::TooSlow);
+        metrics.session_ended("too_slow");
         let text = metrics.encode();
-        assert!(text.contains("ich_http_answers_total{status=\"404\"} 1"), "{text}");
+        assert!(text.contains("ich_http_responses_total{status=\"404\"} 1"), "{text}");
         assert!(text.contains("ich_sessions_ended_total{reason=\"too_slow\"} 1"), "{text}");
         assert!(text.contains("ich_sessions_ended_total{reason=\"internal\"} 0"), "{text}");
+        assert!(text.contains("ich_start_time_seconds "), "{text}");
         assert!(text.ends_with("# EOF\n"));
     }
 }

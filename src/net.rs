@@ -1,67 +1,95 @@
-//! Sockets, as this server wants them: the one place that sets their options and writes without blocking, and that says
-//! what counts as one address.
+//! Socket options, non-blocking writes and the lingering close: the only module that configures sockets. Also decides
+//! which addresses count as one client.
 
-use std::io::{self, IoSlice};
-use std::net::{IpAddr, Ipv6Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
-use std::time::Duration;
+use std::io::{self, ErrorKind, IoSlice};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr, TcpListener, TcpStream};
+use std::time::{Duration, Instant};
 
-use socket2::{Domain, Protocol, SockRef, Socket, Type};
+use rustix::io::retry_on_intr;
+use rustix::net::{
+    AddressFamily, SendAncillaryBuffer, SendFlags, Shutdown, SocketFlags, SocketType, bind, listen as start_listening,
+    send, sendmsg, shutdown, socket_with, sockopt,
+};
 
-/// `MSG_DONTWAIT | MSG_NOSIGNAL` of Linux (`man 2 send`): this call only does not block, and a closed peer is an error
-/// instead of a signal.
-const DONT_WAIT: i32 = 0x40 | 0x4000;
+/// This call does not block, and a closed connection is an error instead of a signal (`man 2 send`).
+const NON_BLOCKING: SendFlags = SendFlags::DONTWAIT.union(SendFlags::NOSIGNAL);
 
-/// How long sent data may stay unacknowledged before the kernel gives the connection up.
-const UNACKNOWLEDGED_MAX: Duration = Duration::from_secs(30);
+/// How long sent data may stay unacknowledged before the kernel closes the connection, in milliseconds
+/// (`TCP_USER_TIMEOUT`, `man 7 tcp`).
+const UNACKNOWLEDGED_MS_MAX: u32 = 30_000;
 
-/// What the kernel may hold for one client that does not read (it doubles the figure for its bookkeeping). Left to
-/// itself, it would grow the buffer to several megabytes before our own bound on slow clients begins to count.
+/// The kernel's send buffer for one client, in bytes (the kernel doubles the figure for its bookkeeping). By default
+/// the buffer would grow to several megabytes before `ICH_OUTBOX_BYTES` begins to count.
 const SEND_BUFFER_BYTES: usize = 208 * 1024;
 
-/// Opens the listener. Its options are inherited by what it accepts; the accept queue is as long as the system allows.
+/// Opens the listener. Accepted connections inherit its options. The accept queue is as long as `net.core.somaxconn`
+/// allows.
 ///
 /// # Errors
-/// The address is taken, not ours, or not permitted.
-pub fn listen(address: SocketAddr) -> io::Result<TcpListener> {
-    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
-    socket.set_reuse_address(true)?;
-    socket.set_tcp_nodelay(true)?;
-    socket.set_tcp_user_timeout(Some(UNACKNOWLEDGED_MAX))?;
-    socket.set_send_buffer_size(SEND_BUFFER_BYTES)?;
-    socket.bind(&address.into())?;
-    // The kernel lowers it to net.core.somaxconn.
-    socket.listen(i32::MAX)?;
+/// The address is in use, does not belong to this machine, or needs a privilege.
+pub(crate) fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
+    let socket = socket_with(family, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
+    sockopt::set_socket_reuseaddr(&socket, true)?;
+    sockopt::set_tcp_nodelay(&socket, true)?;
+    sockopt::set_tcp_user_timeout(&socket, UNACKNOWLEDGED_MS_MAX)?;
+    sockopt::set_socket_send_buffer_size(&socket, SEND_BUFFER_BYTES)?;
+    bind(&socket, &address)?;
+    // The kernel lowers the length to net.core.somaxconn.
+    start_listening(&socket, i32::MAX)?;
     Ok(socket.into())
 }
 
-/// Makes a blocked `accept` on `listener` return, and every later one.
-pub fn stop_listening(listener: &TcpListener) {
-    // It fails only when it was done before.
-    let _ = SockRef::from(listener).shutdown(Shutdown::Both);
+/// Makes a blocked `accept` on `listener` return with an error, and each later `accept` too.
+pub(crate) fn stop_listening(listener: &TcpListener) {
+    // It fails only if the listener was shut down before.
+    let _ = shutdown(listener, Shutdown::Both);
 }
 
-/// Writes as much of `parts` as the socket takes at once, and does not wait.
+/// Writes as much of `parts` as the socket accepts now. Never blocks.
 ///
 /// # Errors
-/// `WouldBlock` when it takes nothing now; any other error means that the connection is gone.
-pub fn send_now(stream: &TcpStream, parts: &[IoSlice<'_>]) -> io::Result<usize> {
-    let socket = SockRef::from(stream);
-    loop {
-        // One part is the common case, and `send` costs less than `sendmsg`.
-        let sent = match parts {
-            [single] => socket.send_with_flags(single, DONT_WAIT),
-            several => socket.send_vectored_with_flags(several, DONT_WAIT),
-        };
-        match sent {
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            other => return other,
+/// `WouldBlock` if the socket accepts nothing now; any other error means that the connection is closed.
+pub(crate) fn send_now(stream: &TcpStream, parts: &[IoSlice<'_>]) -> io::Result<usize> {
+    // One part is the common case, and `send` costs less than `sendmsg`.
+    let sent = match parts {
+        [single] => retry_on_intr(|| send(stream, single, NON_BLOCKING)),
+        several => retry_on_intr(|| sendmsg(stream, several, &mut SendAncillaryBuffer::default(), NON_BLOCKING)),
+    };
+    sent.map_err(io::Error::from)
+}
+
+/// Reads and discards what the peer still sends, until the peer closes the connection, `timeout` has passed, or
+/// `bytes_max` bytes were read. Called after the last write: if a socket is closed while unread bytes are in it, the
+/// kernel sends a reset, and the reset can destroy sent bytes that the peer has not read yet (RFC 9112, section 9.6).
+///
+/// `read` waits at most the given time for the next bytes.
+pub(crate) fn linger(
+    timeout: Duration,
+    bytes_max: usize,
+    mut read: impl FnMut(Duration, &mut [u8]) -> io::Result<usize>,
+) {
+    let deadline = Instant::now() + timeout;
+    let mut buffer = [0; 512];
+    let mut discarded = 0;
+    while discarded < bytes_max {
+        let left = deadline.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return;
+        }
+        match read(left, &mut buffer) {
+            Ok(0) => return,
+            Ok(bytes) => discarded += bytes,
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(_) => return,
         }
     }
 }
 
-/// What counts as one address: for IPv6 the network of 64 bits that one household or host usually has all of.
+/// The address that limits per address count. For IPv6 it is the network of 64 bits, because one household or host
+/// usually has all addresses of such a network.
 #[must_use]
-pub fn address_key(address: IpAddr) -> IpAddr {
+pub(crate) fn address_key(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(v6) => {
             let [a, b, c, d, ..] = v6.segments();
@@ -76,10 +104,63 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_host_is_one_address() {
+    fn addresses_of_one_ipv6_network_count_as_one() {
         let key = |text: &str| address_key(text.parse().unwrap());
         assert_eq!(key("2001:db8::1"), key("2001:db8::2"));
         assert_ne!(key("2001:db8:0:1::1"), key("2001:db8::1"));
         assert_eq!(key("::ffff:10.0.0.1"), key("10.0.0.1"));
+    }
+
+    #[test]
+    fn a_listener_has_the_options_that_connections_inherit() {
+        for address in ["127.0.0.1:0", "[::1]:0"] {
+            // A machine may have no IPv6.
+            let Ok(listener) = listen(address.parse().unwrap()) else { continue };
+            let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+            let (accepted, _) = listener.accept().unwrap();
+            assert!(accepted.nodelay().unwrap());
+            assert_eq!(sockopt::tcp_user_timeout(&accepted).unwrap(), UNACKNOWLEDGED_MS_MAX);
+            assert!(sockopt::socket_send_buffer_size(&accepted).unwrap() >= SEND_BUFFER_BYTES);
+            drop(client);
+            stop_listening(&listener);
+            assert!(listener.accept().is_err());
+        }
+    }
+
+    #[test]
+    fn parts_are_sent_in_order_and_a_full_socket_does_not_block() {
+        let listener = listen("127.0.0.1:0".parse().unwrap()).unwrap();
+        let mut client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (accepted, _) = listener.accept().unwrap();
+        let parts = [b"ab".as_slice(), b"", b"cd"].map(IoSlice::new);
+        assert_eq!(send_now(&accepted, &parts[..1]).unwrap() + send_now(&accepted, &parts).unwrap(), 6);
+        let mut received = [0; 6];
+        io::Read::read_exact(&mut client, &mut received).unwrap();
+        assert_eq!(&received, b"ababcd");
+        let large = vec![0; 1 << 20];
+        let error = loop {
+            if let Err(error) = send_now(&accepted, &[IoSlice::new(&large)]) {
+                break error;
+            }
+        };
+        assert_eq!(error.kind(), ErrorKind::WouldBlock);
+    }
+
+    #[test]
+    fn linger_reads_to_the_end_or_to_its_limit() {
+        let calls_until_end = |bytes_max, end_after| {
+            let mut calls = 0;
+            linger(Duration::from_secs(60), bytes_max, |_, buffer| {
+                calls += 1;
+                if calls == 1 {
+                    return Err(ErrorKind::Interrupted.into());
+                }
+                Ok(if calls > end_after { 0 } else { buffer.len() })
+            });
+            calls
+        };
+        assert_eq!(calls_until_end(usize::MAX, 3), 4);
+        assert_eq!(calls_until_end(1024, usize::MAX), 3);
+        linger(Duration::ZERO, 1024, |_, _| panic!("the time has passed"));
     }
 }

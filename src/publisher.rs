@@ -2,7 +2,7 @@
 //! the one lock here was taken, so a roster and the `joined` and `left` around it never contradict each other.
 //!
 //! There are two handles. Session threads, the HTTP side and the server share a [`Publisher`]. The log thread owns the
-//! one [`PublisherDriver`], with all that follows from reading the log: nobody else can call that.
+//! only [`PublisherDriver`], so no other thread can call the methods that depend on what was read from the log.
 //!
 //! The lock is never held across I/O: to append is to put a record into a queue.
 
@@ -26,7 +26,7 @@ use crate::lobby::{Health, Instance, InstanceId, Record, SessionId, User};
 use crate::session::history;
 use crate::threads::lock;
 
-/// How long a message waits for room in the queue to the log. Its client is not read meanwhile.
+/// How long a message waits for room in the queue to the log. Meanwhile the server does not read from its client.
 const ROOM_WAIT: Duration = Duration::from_millis(500);
 /// The pause between two attempts to append it.
 const ROOM_RETRY: Duration = Duration::from_millis(5);
@@ -34,12 +34,12 @@ const ROOM_RETRY: Duration = Duration::from_millis(5);
 /// Why a message or a session was refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub enum SayError {
-    /// The log does not take records now.
+    /// The log does not accept records now.
     #[error("the lobby is unavailable")]
     Unavailable,
 }
 
-/// What session threads, the HTTP side and the server may do with the records of this instance.
+/// The handle of session threads, the HTTP side and the server: opens and closes sessions, and appends messages.
 pub struct Publisher {
     state: Mutex<State>,
     /// The condition variable of `state`: signalled when a waiting join may proceed.
@@ -59,7 +59,7 @@ struct State {
     requests: HashMap<SessionId, history::Request>,
 }
 
-/// The two handles of a new incarnation with this id.
+/// Creates the two handles, with a first incarnation that has this id.
 #[must_use]
 pub fn open(id: InstanceId, appender: Arc<dyn Appender>) -> (Arc<Publisher>, PublisherDriver) {
     let instance = Instance::new(id, ROSTER_BYTES_MAX, Duration::ZERO);
@@ -76,7 +76,7 @@ pub fn open(id: InstanceId, appender: Arc<dyn Appender>) -> (Arc<Publisher>, Pub
 }
 
 impl Publisher {
-    /// A number for a new session. No number is given twice, in later incarnations neither.
+    /// The id for a new session. Never returns the same id twice, not even in different incarnations.
     pub fn new_session(&self) -> SessionId {
         SessionId(self.next_session.fetch_add(1, Ordering::Relaxed))
     }
@@ -87,7 +87,7 @@ impl Publisher {
         self.is_log_available() && !self.is_draining()
     }
 
-    /// Whether the event log was read and takes records.
+    /// Whether the event log was read and accepts records.
     #[must_use]
     pub fn is_log_available(&self) -> bool {
         self.health.load(Ordering::Acquire) == Health::Ready as u8
@@ -134,7 +134,7 @@ impl Publisher {
     }
 
     /// Appends the `left` of a session: at once, or, during a leave burst, when fewer records are in flight. While the
-    /// server drains, no `left` is appended: the user has the time of a lease to join another instance.
+    /// server drains, no `left` is appended: the user can join another instance until the lease expires.
     pub fn close_session(&self, session: SessionId) {
         let mut state = lock(&self.state);
         state.requests.remove(&session);
@@ -188,9 +188,9 @@ impl Publisher {
         self.window_opened.notify_all();
     }
 
-    /// From now on no session is opened, and no `left` is appended. When the last session has closed, the `bye` is appended
-    /// at once: it wakes the log thread. False when this instance has appended nothing yet: then the event log does not
-    /// know it, and there is nothing to wait for.
+    /// From now on no session is opened, and no `left` is appended. When the last session has closed, the `bye` is
+    /// appended at once: it wakes the log thread. False when this instance has appended nothing yet: then the event log
+    /// does not know it, and there is nothing to wait for.
     pub fn begin_drain(&self) -> bool {
         self.announce_stop();
         let mut state = lock(&self.state);

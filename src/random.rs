@@ -1,20 +1,21 @@
-//! Random bytes from the operating system: ids, salts and secrets. May be called on any thread.
+//! Random bytes from the operating system, for ids, salts and secrets. Any thread.
 
 use std::io;
 
-/// Fills `bytes` with random bytes that nobody can guess.
+/// Fills `bytes` with unpredictable random bytes.
 ///
 /// # Errors
-/// When the operating system gives none (a sandbox without `getrandom` and without `/dev/urandom`).
-pub fn fill(bytes: &mut [u8]) -> io::Result<()> {
-    getrandom::fill(bytes).map_err(|error| io::Error::other(format!("no random bytes from the system: {error}")))
+/// The operating system provides none, as in a sandbox without `getrandom` and without `/dev/urandom`.
+pub(crate) fn fill(bytes: &mut [u8]) -> io::Result<()> {
+    getrandom::fill(bytes)
+        .map_err(|error| io::Error::other(format!("the operating system provides no random bytes: {error}")))
 }
 
-/// A random number, any of the 2^64 with the same chance.
+/// Returns a uniformly distributed random number.
 ///
 /// # Errors
-/// As [`fill`].
-pub fn u64() -> io::Result<u64> {
+/// See [`fill`].
+pub(crate) fn u64() -> io::Result<u64> {
     let mut bytes = [0; 8];
     fill(&mut bytes)?;
     Ok(u64::from_ne_bytes(bytes))
@@ -23,7 +24,7 @@ pub fn u64() -> io::Result<u64> {
 #[cfg(test)]
 mod tests {
     #[test]
-    fn two_draws_differ() {
+    fn two_random_numbers_differ() {
         assert_ne!(super::u64().unwrap(), super::u64().unwrap());
         let mut bytes = [0; 32];
         super::fill(&mut bytes).unwrap();

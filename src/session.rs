@@ -4,10 +4,11 @@
 //! - [`reader`]: the connection's own thread reads frames and appends to the log. It never writes to the socket.
 //! - [`fan_out`]: a few threads own the [`outbox`]es and do all the writing; they never block.
 //! - [`socket`]: what both need of the connection; tests have one in memory.
-//! - [`wire`]: websocket frames as bytes. [`protocol`]: what is in them. [`online_list`]: the list of names, encoded.
-//! - [`history`]: the newest messages, encoded, for clients that return.
+//! - [`wire`]: websocket frames as bytes. [`protocol`]: the JSON in the frames. [`client_error`]: the codes of `error`
+//!   frames. [`online_list`]: the list of names, encoded. [`history`]: the newest messages, encoded.
 //! - [`end`]: why a session ends, with its close code, log level and metric label.
 
+pub mod client_error;
 pub mod end;
 pub mod fan_out;
 pub mod history;
@@ -15,7 +16,6 @@ pub mod link;
 pub mod online_list;
 pub mod outbox;
 pub mod protocol;
-pub mod rate;
 pub mod reader;
 pub mod socket;
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! Signals: the first SIGTERM or SIGINT asks for a graceful stop, the second ends the process at once.
+//! Signals: the first SIGTERM or SIGINT starts a graceful stop, the second ends the process at once.
 
 use std::io;
 use std::sync::Arc;
@@ -12,18 +12,18 @@ use signal_hook::iterator::Signals;
 use crate::supervisor::Supervisor;
 use crate::threads::Stack;
 
-/// The exit code after a second signal.
-const IMPATIENT_EXIT_CODE: i32 = 130;
+/// The exit code after a second signal: 128 + SIGINT, as shells report it.
+const SECOND_SIGNAL_EXIT_CODE: i32 = 130;
 
-/// Gives a word when the first signal comes.
+/// Installs the signal handlers. The receiver gets the name of the first signal.
 ///
 /// # Errors
-/// The system does not let us have the signals, or has no room for a thread.
-pub fn signals(supervisor: &Supervisor) -> io::Result<Receiver<&'static str>> {
+/// The system does not accept the handlers, or cannot start a thread.
+pub(crate) fn signals(supervisor: &Supervisor) -> io::Result<Receiver<&'static str>> {
     let stopping = Arc::new(AtomicBool::new(false));
     for signal in [SIGTERM, SIGINT] {
-        // In this order: the second signal finds the flag set by the first.
-        flag::register_conditional_shutdown(signal, IMPATIENT_EXIT_CODE, stopping.clone())?;
+        // The order matters: the handler that ends the process must not see the flag of the same signal.
+        flag::register_conditional_shutdown(signal, SECOND_SIGNAL_EXIT_CODE, stopping.clone())?;
         flag::register(signal, stopping.clone())?;
     }
     let mut signals = Signals::new([SIGTERM, SIGINT])?;

@@ -1,9 +1,9 @@
-//! [`Supervisor`]: starts the threads that the server cannot do without, and reports the first of them that fails.
+//! [`Supervisor`]: starts all long-lived threads, and reports the first that fails. The threads of connections and a
+//! few short-lived threads are started with [`threads::spawn`].
 //!
-//! Every long-lived thread is started here; only threads that end with one connection are not. The main thread waits on
-//! [`Supervisor::failures`]: without that, a server whose log thread has panicked would go on looking ready. Nothing is
-//! restarted: a thread that panicked may have left its state half-changed, so the process ends and its supervisor
-//! (systemd, Kubernetes) starts a new one.
+//! The main thread waits for [`Supervisor::failures`]. Otherwise a server whose log thread has panicked would still
+//! look ready. No thread is started again: the state of a thread that panicked may be inconsistent. So the process
+//! ends, and systemd or Kubernetes starts a new one.
 
 use std::any::Any;
 use std::io;
@@ -20,25 +20,25 @@ use crate::threads::{self, Stack};
 /// Why the server cannot continue.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum Failure {
-    /// A defect.
+    /// A thread panicked, which is a defect of the server.
     #[error("the thread {thread} panicked: {message} (a defect of the server)")]
     Panicked {
         /// The name of the thread.
         thread: String,
-        /// What the panic said.
+        /// The message of the panic.
         message: String,
     },
-    /// The thread ended by itself: it cannot do its work, and the reason says what an operator has to change.
+    /// A thread ended because it cannot do its work.
     #[error("{reason}")]
     Ended {
         /// The name of the thread.
         thread: String,
-        /// A sentence for the operator.
+        /// The cause and what an operator has to change, as one sentence.
         reason: String,
     },
 }
 
-/// Starts threads and reports failures. Cheap to clone: all clones report to the same receiver.
+/// Starts threads and reports failures. Cheap to clone: all clones share one receiver. Any thread.
 #[derive(Clone)]
 pub struct Supervisor {
     shared: Arc<Shared>,
@@ -46,7 +46,7 @@ pub struct Supervisor {
 
 struct Shared {
     has_failed: AtomicBool,
-    /// Room for one: the first failure is the cause, later ones are its consequences.
+    /// Has capacity 1: the first failure is the cause, and later failures are its consequences.
     report: Sender<Failure>,
     failures: Receiver<Failure>,
 }
@@ -59,12 +59,12 @@ impl Default for Supervisor {
 }
 
 impl Supervisor {
-    /// Starts a thread called `ich-{name}`. It fails when `body` panics or returns an error; `Ok` is the end that was
-    /// asked for.
+    /// Starts a thread called `ich-{name}`. The thread has failed if `body` panics or returns an error, which is the
+    /// reason for the operator.
     ///
     /// # Errors
-    /// The system has no room for a thread.
-    pub fn spawn(
+    /// The system cannot start a thread.
+    pub(crate) fn spawn(
         &self,
         name: &str,
         stack: Stack,
@@ -76,7 +76,7 @@ impl Supervisor {
             Ok(Err(reason)) => supervisor.fail(Failure::Ended { thread, reason }),
             Err(payload) => {
                 supervisor.fail(Failure::Panicked { thread, message: message_of(payload.as_ref()) });
-                // Dropping it may panic again; the process ends anyway.
+                // Dropping the payload may panic again. The process ends anyway.
                 std::mem::forget(payload);
             }
         })
@@ -84,13 +84,13 @@ impl Supervisor {
 
     /// Receives the first failure.
     #[must_use]
-    pub fn failures(&self) -> &Receiver<Failure> {
+    pub(crate) fn failures(&self) -> &Receiver<Failure> {
         &self.shared.failures
     }
 
     /// Whether a thread has failed.
     #[must_use]
-    pub fn has_failed(&self) -> bool {
+    pub(crate) fn has_failed(&self) -> bool {
         self.shared.has_failed.load(Ordering::Acquire)
     }
 
@@ -100,7 +100,7 @@ impl Supervisor {
     }
 }
 
-/// What `panic!` was given: a literal or a formatted text.
+/// The message of a panic: a literal or a formatted text.
 fn message_of(payload: &(dyn Any + Send)) -> String {
     let literal = payload.downcast_ref::<&str>().map(|text| (*text).to_owned());
     literal.or_else(|| payload.downcast_ref::<String>().cloned()).unwrap_or_else(|| "no message".to_owned())
@@ -128,7 +128,7 @@ mod tests {
     }
 
     #[test]
-    fn a_thread_that_gives_up_says_why() {
+    fn a_thread_that_returns_an_error_is_reported_with_its_reason() {
         let supervisor = Supervisor::default();
         supervisor.spawn("a", Stack::Normal, || Err("set this".into())).unwrap().join().unwrap();
         assert_eq!(supervisor.failures().recv().unwrap().to_string(), "set this");

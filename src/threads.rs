@@ -1,21 +1,22 @@
-//! Threads, as this server starts them: named, with a stack of a known size, and a lock that a panic does not spoil.
-//! Threads that live as long as the server are started by the [`Supervisor`](crate::supervisor::Supervisor).
+//! Starts threads with a name and a stack of a fixed size, and locks mutexes. The only user of
+//! [`std::thread::Builder`]. Threads that live as long as the server are started by the
+//! [`Supervisor`](crate::supervisor::Supervisor).
 
 use std::io;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread::{Builder, JoinHandle};
 
-/// How much address space a thread's stack has. Only what was touched is memory.
+/// The size of a thread's stack, in address space. Only pages that were used take memory.
 #[derive(Debug, Clone, Copy)]
-pub enum Stack {
-    /// For the thread of one connection, of which there are thousands: what is deep runs on workers.
+pub(crate) enum Stack {
+    /// For the thousands of connection threads, which use little stack: 256 KiB.
     Connection,
-    /// For the few others.
+    /// For all other threads: 2 MiB.
     Normal,
 }
 
 impl Stack {
-    /// How large it is.
+    /// The size in bytes.
     pub(crate) const fn bytes(self) -> usize {
         match self {
             Stack::Connection => 256 * 1024,
@@ -27,8 +28,8 @@ impl Stack {
 /// Starts a thread called `ich-{name}`.
 ///
 /// # Errors
-/// The system has no room for it: shed load, do not give up.
-pub fn spawn<T: Send + 'static>(
+/// The system has no memory or no thread id for it.
+pub(crate) fn spawn<T: Send + 'static>(
     name: &str,
     stack: Stack,
     body: impl FnOnce() -> T + Send + 'static,
@@ -36,7 +37,8 @@ pub fn spawn<T: Send + 'static>(
     Builder::new().name(format!("ich-{name}")).stack_size(stack.bytes()).spawn(body)
 }
 
-/// Locks, whether or not a thread panicked while it held the lock: each update here leaves the value whole.
-pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+/// Locks `mutex`, also after a thread panicked while it held the lock. Each update under a lock of this crate leaves
+/// the value valid.
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -1,7 +1,8 @@
-//! A few long-lived threads for work that goes deep: parsing, tokens, handshakes.
+//! [`Workers`]: a few long-lived threads for work that uses much stack, such as parsing JSON and checking tokens and
+//! handshakes.
 //!
-//! The stack that a connection's own thread has touched stays in memory as long as the connection. So the connections'
-//! threads stay shallow, and hand what is deep to these.
+//! Stack that a connection thread has used stays in memory as long as the connection. So connection threads pass such
+//! work to the workers and wait for the result.
 
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -12,34 +13,34 @@ use thiserror::Error;
 use crate::supervisor::Supervisor;
 use crate::threads::Stack;
 
-/// Jobs that may wait; more callers than that wait for their turn to hand one in.
+/// Queued jobs. When the queue is full, the next caller blocks until it has room.
 const QUEUE_JOBS: usize = 1024;
 
 type Job = Box<dyn FnOnce() + Send>;
 
-/// The threads. Cheap to clone; they end when the last clone is dropped.
+/// The sending end of the queue of jobs. Cheap to clone; the threads end when the last clone is dropped.
 #[derive(Clone)]
-pub struct Workers {
+pub(crate) struct Workers {
     jobs: Sender<Job>,
 }
 
-/// The job panicked, or the threads are gone.
+/// The job panicked, or no worker thread is left.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
-#[error("a defect of the server")]
-pub struct JobFailed;
+#[error("a job of the server failed: see its log")]
+pub(crate) struct JobFailed;
 
 impl Workers {
-    /// Starts `count` threads called `ich-{name}-N`.
+    /// Starts `count` threads, at least one, called `ich-{name}-N`.
     ///
     /// # Errors
-    /// The system has no room for a thread.
-    pub fn start(name: &str, count: usize, supervisor: &Supervisor) -> io::Result<Workers> {
+    /// The system cannot start a thread.
+    pub(crate) fn start(name: &str, count: usize, supervisor: &Supervisor) -> io::Result<Workers> {
         let (jobs, queue) = bounded::<Job>(QUEUE_JOBS);
         for number in 0..count.max(1) {
             let queue = queue.clone();
             supervisor.spawn(&format!("{name}-{number}"), Stack::Normal, move || {
                 for job in queue {
-                    // The panic hook has told about it; the caller sees that no answer comes.
+                    // The panic hook prints a panic; the caller gets `JobFailed`, because the sender is dropped.
                     let _ = catch_unwind(AssertUnwindSafe(job));
                 }
                 Ok(())
@@ -48,15 +49,15 @@ impl Workers {
         Ok(Workers { jobs })
     }
 
-    /// Runs `job` on one of the threads and waits for what it gives. It must not block for long.
+    /// Runs `job` on a worker thread and waits for its result. `job` must not block. Any thread but a worker.
     ///
     /// # Errors
     /// See [`JobFailed`].
-    pub fn run<T: Send + 'static>(&self, job: impl FnOnce() -> T + Send + 'static) -> Result<T, JobFailed> {
-        let (answer, answers) = bounded(1);
-        let job = Box::new(move || drop(answer.send(job())));
+    pub(crate) fn run<T: Send + 'static>(&self, job: impl FnOnce() -> T + Send + 'static) -> Result<T, JobFailed> {
+        let (sender, result) = bounded(1);
+        let job = Box::new(move || drop(sender.send(job())));
         self.jobs.send(job).map_err(|_| JobFailed)?;
-        answers.recv().map_err(|_| JobFailed)
+        result.recv().map_err(|_| JobFailed)
     }
 }
 
@@ -65,7 +66,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_job_that_panics_takes_nothing_with_it() {
+    fn a_job_that_panics_does_not_end_its_thread() {
         let workers = Workers::start("test", 1, &Supervisor::default()).unwrap();
         assert_eq!(workers.run(|| -> u32 { panic!("injected by a test") }), Err(JobFailed));
         assert_eq!(workers.run(|| 5), Ok(5));

@@ -148,7 +148,8 @@ fn texts_are_stored_unchanged(storage: &dyn Storage) {
 const ADDRESS: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
 fn users_register_and_log_in(storage: &dyn Storage) {
-    let accounts = Accounts::new(storage.open(), AccountLimits::new(0, 0), 2, || {}, &Supervisor::default()).unwrap();
+    let accounts =
+        Accounts::new(storage.open(), AccountLimits::new(None, None), 2, || {}, &Supervisor::default()).unwrap();
     let bob = accounts
         .create_user(
             ADDRESS,

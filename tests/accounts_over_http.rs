@@ -1,5 +1,5 @@
-//! Accounts as people meet them: what is refused and with which words, who wins when two want the same name, and what
-//! guessing and crowds get.
+//! Accounts over HTTP: invalid fields, taken emails and usernames, concurrent registrations, login limits, and many logins
+//! at once.
 
 mod harness;
 
@@ -32,7 +32,7 @@ fn log_in(server: &Server, email: &str, password: &str) -> Answer {
     post(server.address, "/login", &credentials(email, password))
 }
 
-/// A `POST` of JSON as bytes.
+/// The bytes of a `POST` request.
 fn request(path: &str, content_type: &str, body: &str) -> Vec<u8> {
     let length = body.len();
     format!("POST {path} HTTP/1.1\r\nHost: test\r\n{content_type}Content-Length: {length}\r\n\r\n{body}").into_bytes()
@@ -54,7 +54,7 @@ fn retry_after(answer: &Answer) -> u64 {
 }
 
 #[test]
-fn a_bad_field_is_named_with_its_rule() {
+fn an_invalid_field_is_reported_with_its_rule() {
     let server = Server::start(&[]);
     let long_email = format!("{}@b", "a".repeat(253));
     let cases = [
@@ -84,7 +84,7 @@ fn a_bad_field_is_named_with_its_rule() {
         assert_eq!((answer.status, answer.code().as_str()), (400, "bad_field"), "{body}: {answer:?}");
         let message = answer.json()["message"].as_str().unwrap().to_owned();
         assert!(message.starts_with(field) && message.contains(rule), "{body}: {message}");
-        assert_eq!(message.matches(field).count(), 1, "says it twice: {message}");
+        assert_eq!(message.matches(field).count(), 1, "the field is named twice: {message}");
     }
     for (field, body) in [("email", json!({"password": "12345678"})), ("password", json!({"email": "a@b"}))] {
         let answer = post(server.address, "/login", &body.to_string());
@@ -94,7 +94,7 @@ fn a_bad_field_is_named_with_its_rule() {
 }
 
 #[test]
-fn what_is_just_within_the_rules_is_taken() {
+fn the_shortest_and_longest_fields_are_accepted() {
     let server = Server::start(&[]);
     let (shortest, longest) = ("12345678", "ü".repeat(128));
     let longest_email = format!("{}@b", "a".repeat(252));
@@ -108,20 +108,20 @@ fn what_is_just_within_the_rules_is_taken() {
 }
 
 #[test]
-fn a_password_of_ten_megabytes_is_refused_at_once() {
+fn a_password_of_ten_megabytes_is_rejected_before_it_is_read() {
     let server = Server::start(&[]);
     let body = json!({"email": "a@b", "username": "Bob", "password": "x".repeat(10_000_000)}).to_string();
     let before = server.proc_status("VmRSS");
     let answer = post(server.address, "/createUser", &body);
     assert_eq!((answer.status, answer.code().as_str()), (413, "body_too_large"));
-    assert!(server.proc_status("VmHWM") < before + 4096, "the server took the body into memory");
-    // A body that is just within the bound is looked at, and the password is what is wrong with it.
+    assert!(server.proc_status("VmHWM") < before + 4096, "the server buffered the body");
+    // A body just below the limit is parsed, and the password is too long.
     let answer = create(&server, "a@b", "Bob", &"x".repeat(16_000));
     assert_eq!((answer.status, answer.code().as_str()), (400, "bad_field"));
 }
 
 #[test]
-fn an_email_and_a_username_are_taken_without_regard_to_case() {
+fn a_taken_email_or_username_is_taken_in_any_case() {
     let server = Server::start(&[]);
     assert_eq!(create(&server, "Igor@Example.com", "Igor", "12345678").status, 200);
     for (email, username, code) in [
@@ -133,12 +133,16 @@ fn an_email_and_a_username_are_taken_without_regard_to_case() {
         assert_eq!((answer.status, answer.code().as_str()), (409, code), "{email} {username}");
     }
     let login = log_in(&server, "iGoR@eXaMpLe.cOm", "12345678");
-    assert_eq!(login.json()["username"], "Igor", "the name is shown as it was given");
-    assert_eq!(create(&server, "other@example.com", "Other", "12345678").status, 200, "a refusal left nothing behind");
+    assert_eq!(login.json()["username"], "Igor", "the name differs from the registration");
+    assert_eq!(
+        create(&server, "other@example.com", "Other", "12345678").status,
+        200,
+        "a rejected registration reserved the email or username"
+    );
 }
 
 #[test]
-fn of_many_who_want_one_name_at_once_exactly_one_gets_it() {
+fn one_of_several_concurrent_registrations_gets_the_username() {
     const AT_ONCE: usize = 8;
     let server = Server::start(&[NO_REGISTRATION_LIMIT]);
     for round in 0..4 {
@@ -156,14 +160,14 @@ fn of_many_who_want_one_name_at_once_exactly_one_gets_it() {
                 .collect();
             threads.into_iter().map(|thread| thread.join().unwrap()).collect()
         });
-        let (won, lost): (Vec<_>, Vec<_>) = answers.iter().partition(|answer| answer.status == 200);
-        assert_eq!(won.len(), 1, "{answers:?}");
-        assert!(lost.iter().all(|answer| (answer.status, answer.code().as_str()) == (409, "username_taken")));
+        let (accepted, rejected): (Vec<_>, Vec<_>) = answers.iter().partition(|answer| answer.status == 200);
+        assert_eq!(accepted.len(), 1, "{answers:?}");
+        assert!(rejected.iter().all(|answer| (answer.status, answer.code().as_str()) == (409, "username_taken")));
     }
 }
 
 #[test]
-fn json_is_taken_whatever_the_content_type_says() {
+fn json_is_accepted_with_any_content_type() {
     let server = Server::start(&[]);
     let types =
         ["", "Content-Type: application/json\r\n", "Content-Type: text/plain\r\n", "Content-Type: multipart/x\r\n"];
@@ -204,14 +208,14 @@ fn an_unknown_email_takes_as_long_as_a_wrong_password() {
     let server = Server::start(&[NO_LOGIN_LIMIT]);
     assert_eq!(create(&server, "bob@example.com", "Bob", "12345678").status, 200);
     let time = |email: &str| {
-        // On a machine that is too busy to hash in time, an answer says nothing about the password.
+        // A machine that is too busy to hash in time answers 503; that sample does not count.
         wait_for("an answer to a wrong password", || {
             let started_at = Instant::now();
             let answer = log_in(&server, email, "87654321");
             (answer.status == 401).then(|| started_at.elapsed().as_secs_f64())
         })
     };
-    // In turns, so that whatever else the machine does hits both alike; of each, the faster three quarters count.
+    // Measured in turns, so that other load affects both alike. The faster three quarters of each count.
     let (mut known, mut unknown): (Vec<_>, Vec<_>) =
         (0..SAMPLES).map(|_| (time("bob@example.com"), time("eve@example.com"))).unzip();
     let mean = |times: &mut Vec<f64>| {
@@ -224,10 +228,10 @@ fn an_unknown_email_takes_as_long_as_a_wrong_password() {
 }
 
 #[test]
-fn a_crowd_that_logs_in_costs_bounded_memory_and_does_not_stop_the_chat() {
-    // More than wait in the queue, which grows with the cores.
+fn many_logins_at_once_take_bounded_memory_and_do_not_delay_the_chat() {
+    // More than the queue accepts; its size depends on the cores.
     let cores = thread::available_parallelism().map_or(1, usize::from);
-    let crowd = 64.max(32 * cores);
+    let logins = 64.max(32 * cores);
     let server = Server::start(&[NO_LOGIN_LIMIT]);
     assert_eq!(create(&server, "bob@example.com", "Bob", "12345678").status, 200);
     let mut ann = server.join("Ann");
@@ -238,7 +242,7 @@ fn a_crowd_that_logs_in_costs_bounded_memory_and_does_not_stop_the_chat() {
         let last = bytes.pop().unwrap();
         (bytes, last)
     };
-    let mut streams: Vec<TcpStream> = (0..crowd)
+    let mut streams: Vec<TcpStream> = (0..logins)
         .map(|_| {
             let mut stream = TcpStream::connect(server.address).unwrap();
             stream.set_read_timeout(Some(harness::PATIENCE)).unwrap();
@@ -257,7 +261,7 @@ fn a_crowd_that_logs_in_costs_bounded_memory_and_does_not_stop_the_chat() {
                 ann.say("still here");
                 ann.wait_for("chat_message", &json!({"from_user": "Ann", "text": "still here"}));
                 round_trips.push(started_at.elapsed());
-                // Within the bound on messages.
+                // Stays below the message limit.
                 thread::sleep(Duration::from_millis(100));
             }
             round_trips
@@ -267,9 +271,9 @@ fn a_crowd_that_logs_in_costs_bounded_memory_and_does_not_stop_the_chat() {
         (answers, chat.join().unwrap())
     });
 
-    let (taken, refused): (Vec<_>, Vec<_>) = answers.iter().partition(|answer| answer.status == 200);
-    assert!(!taken.is_empty() && !refused.is_empty(), "{} of {crowd} were taken", taken.len());
-    for answer in refused {
+    let (accepted, rejected): (Vec<_>, Vec<_>) = answers.iter().partition(|answer| answer.status == 200);
+    assert!(!accepted.is_empty() && !rejected.is_empty(), "{} of {logins} were accepted", accepted.len());
+    for answer in rejected {
         assert_eq!((answer.status, answer.code().as_str()), (503, "busy"));
         assert!((1..=60).contains(&retry_after(answer)));
     }
@@ -278,44 +282,46 @@ fn a_crowd_that_logs_in_costs_bounded_memory_and_does_not_stop_the_chat() {
     assert!(grown < 64 * 1024 + hashing, "memory grew by {grown} KiB");
     round_trips.sort();
     assert!(round_trips[round_trips.len() / 2] < Duration::from_millis(250), "{round_trips:?}");
-    wait_for("the end of the crowd", || (log_in(&server, "bob@example.com", "12345678").status == 200).then_some(()));
+    wait_for("a login after the burst", || {
+        (log_in(&server, "bob@example.com", "12345678").status == 200).then_some(())
+    });
 }
 
 #[test]
-fn an_address_may_try_so_often_a_minute() {
+fn the_logins_of_an_address_are_limited() {
     let server = Server::start(&[("ICH_MAX_LOGINS_PER_MINUTE", "3")]);
     for number in 0..3 {
         assert_eq!(log_in_from(1, server.address, &format!("{number}@b")).status, 401);
     }
-    let refused = log_in_from(1, server.address, "another@b");
-    assert_eq!((refused.status, refused.code().as_str()), (429, "too_many_logins"));
-    assert!((1..=60).contains(&retry_after(&refused)));
-    assert_eq!(log_in_from(2, server.address, "another@b").status, 401, "another address may");
+    let rejected = log_in_from(1, server.address, "another@b");
+    assert_eq!((rejected.status, rejected.code().as_str()), (429, "too_many_logins"));
+    assert!((1..=60).contains(&retry_after(&rejected)));
+    assert_eq!(log_in_from(2, server.address, "another@b").status, 401, "another address is not limited");
 }
 
 #[test]
-fn an_account_is_tried_so_often_a_minute_from_wherever() {
+fn the_logins_of_an_account_are_limited_for_all_addresses() {
     let server = Server::start(&[("ICH_MAX_LOGINS_PER_MINUTE", "3")]);
     for (address, email) in [(1, "bob@b"), (2, "BOB@b"), (3, "Bob@B")] {
         assert_eq!(log_in_from(address, server.address, email).status, 401);
     }
-    let refused = log_in_from(4, server.address, "bob@b");
-    assert_eq!((refused.status, refused.code().as_str()), (429, "too_many_logins"));
-    assert!((1..=60).contains(&retry_after(&refused)));
-    assert_eq!(log_in_from(4, server.address, "eve@b").status, 401, "another account may be tried");
+    let rejected = log_in_from(4, server.address, "bob@b");
+    assert_eq!((rejected.status, rejected.code().as_str()), (429, "too_many_logins"));
+    assert!((1..=60).contains(&retry_after(&rejected)));
+    assert_eq!(log_in_from(4, server.address, "eve@b").status, 401, "another account is not limited");
 }
 
 #[test]
-fn whoever_waits_as_long_as_told_may_log_in_again() {
+fn after_retry_after_a_login_succeeds_again() {
     let server = Server::start(&[("ICH_MAX_LOGINS_PER_MINUTE", "20")]);
     assert_eq!(create(&server, "bob@b", "Bob", "12345678").status, 200);
-    let refused = loop {
+    let rejected = loop {
         let answer = log_in(&server, "bob@b", "87654321");
         if answer.status != 401 {
             break answer;
         }
     };
-    assert_eq!(refused.status, 429);
-    thread::sleep(Duration::from_secs(retry_after(&refused)));
+    assert_eq!(rejected.status, 429);
+    thread::sleep(Duration::from_secs(retry_after(&rejected)));
     assert_eq!(log_in(&server, "bob@b", "12345678").status, 200);
 }

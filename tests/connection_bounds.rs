@@ -1,5 +1,5 @@
-//! More connections than there is room for: the excess is refused, those who are in chat on, and as soon as there is
-//! room again, it is given.
+//! More connections than the limit: the server refuses the excess, the chat continues, and connections are accepted
+//! again as soon as others have closed.
 
 mod harness;
 
@@ -38,11 +38,11 @@ fn connect_from(from: [u8; 4], to: SocketAddr) -> TcpStream {
     stream
 }
 
-/// Begins a request that it never ends.
+/// Opens a connection and sends a part of a request.
 fn half_open(address: SocketAddr) -> TcpStream {
     let mut stream = TcpStream::connect(address).expect("connecting");
     stream.set_read_timeout(Some(PATIENCE)).expect("an option");
-    // It may be refused already.
+    // The connection may be refused already.
     let _ = stream.write_all(b"GET /health HTTP/1.1\r\nHo");
     stream
 }
@@ -52,45 +52,45 @@ fn assert_refused(answer: &Answer, status: u16, code: &str) {
     assert!(answer.header("Retry-After").is_some_and(|seconds| seconds.parse::<u64>().is_ok()), "{answer:?}");
 }
 
-/// Refused connections are answered at once, the others when their time is over. So the first answers are those.
+/// The answers of the refused connections. The server answers these at once, and the others with 408 after the timeout.
 fn refusals(streams: &mut [TcpStream]) -> Vec<Answer> {
     streams.iter_mut().map(read_answer).filter(|answer| answer.status != 408).collect()
 }
 
 #[test]
 fn twice_as_many_idle_sockets_as_allowed_do_not_stop_a_chat() {
-    const BOUND: usize = 20;
+    const LIMIT: usize = 20;
     let server = Server::start(&[("ICH_MAX_CONNECTIONS", "20"), ("ICH_MAX_MESSAGES_PER_SECOND", "0")]);
     let mut lobby = lobby_of_two(server.address);
     let threads = server.proc_status("Threads");
-    let mut idle: Vec<_> = (0..2 * BOUND).map(|_| half_open(server.address)).collect();
+    let mut idle: Vec<_> = (0..2 * LIMIT).map(|_| half_open(server.address)).collect();
     assert_refused(&get(server.address, "/health"), 503, "full");
     assert_eq!(Client::try_join(server.address, &token("Cid")).err(), Some(503));
     for number in 0..100 {
         chat(&mut lobby, &number.to_string());
     }
-    assert!(server.proc_status("Threads") <= threads + BOUND as u64, "whoever is refused gets no thread");
+    assert!(server.proc_status("Threads") <= threads + LIMIT as u64, "a refused connection has no thread");
     let refused = refusals(&mut idle);
-    assert!(refused.len() >= 2 * BOUND - (BOUND - lobby.len()), "{} were refused", refused.len());
+    assert!(refused.len() >= 2 * LIMIT - (LIMIT - lobby.len()), "{} were refused", refused.len());
     refused.iter().for_each(|answer| assert_refused(answer, 503, "full"));
     drop(idle);
-    let mut cid = wait_for("a place", || Client::try_join(server.address, &token("Cid")).ok());
+    let mut cid = wait_for("a free connection", || Client::try_join(server.address, &token("Cid")).ok());
     assert_eq!(cid.event(), ("users_online".into(), json!({"list": ["Ann", "Bob"]})));
 }
 
 #[test]
-fn one_address_has_so_many_places_and_others_have_theirs() {
+fn each_address_has_its_own_limit() {
     let server = Server::start(&[("ICH_MAX_CONNECTIONS_PER_ADDRESS", "5")]);
     let here = || connect_from([127, 0, 0, 1], server.address);
     let mut all: Vec<_> = (0..10).map(|_| here()).collect();
-    // They are taken in order.
+    // The server accepts connections in order, so the tenth is refused.
     let mut last = all.pop().expect("the tenth");
     assert_refused(&read_answer(&mut last), 429, "too_many_connections");
     let mut elsewhere = connect_from([127, 0, 0, 2], server.address);
     elsewhere.write_all(b"GET /health HTTP/1.1\r\nHost: test\r\n\r\n").expect("sending");
     assert_eq!(read_answer(&mut elsewhere).status, 200);
     drop(all);
-    wait_for("a place for this address", || (get(server.address, "/health").status == 200).then_some(()));
+    wait_for("a free connection for this address", || (get(server.address, "/health").status == 200).then_some(()));
 }
 
 #[test]
@@ -100,7 +100,7 @@ fn two_thousand_half_open_connections_do_not_stop_a_chat() {
     let mut lobby = lobby_of_two(server.address);
     let (threads, descriptors, memory) =
         (server.proc_status("Threads"), server.descriptors(), server.proc_status("VmRSS"));
-    // Each is cut after ten seconds: on a slow machine more than two thousand are needed for two thousand at once.
+    // The server closes each after ten seconds: on a slow machine, 2,000 at once need more than 2,000 in total.
     let mut open = Vec::new();
     wait_for("two thousand at once", || {
         open.extend((0..200).map(|_| half_open(server.address)));
@@ -111,41 +111,41 @@ fn two_thousand_half_open_connections_do_not_stop_a_chat() {
     }
     assert_eq!(get(server.address, "/health").status, 200);
     let grown = server.proc_status("VmRSS").saturating_sub(memory);
-    // Less than half of a stack each, also without optimisation.
+    // Less than half of a stack each, also in a debug build.
     assert!(grown < 96 * open.len() as u64, "{grown} KiB for {} connections", open.len());
     drop(open);
     wait_for("the threads to end", || (server.proc_status("Threads") <= threads).then_some(()));
-    wait_for("the descriptors to come back", || (server.descriptors() <= descriptors).then_some(()));
+    wait_for("the descriptors to be closed", || (server.descriptors() <= descriptors).then_some(()));
     chat(&mut lobby, "still here");
 }
 
 #[test]
-fn a_server_without_descriptors_lives_and_serves_again() {
+fn a_server_without_descriptors_recovers() {
     let server = Server::start(&[("ICH_MAX_MESSAGES_PER_SECOND", "0")]);
     let mut lobby = lobby_of_two(server.address);
-    // From now on there are five more, and the bound on connections does not know.
-    let most = server.descriptors() as u64 + 5;
+    // From now on only five more descriptors exist, and the maximum of connections is higher.
+    let limit = server.descriptors() as u64 + 5;
     let pid = Pid::from_raw(server.pid().cast_signed()).expect("a process id");
-    let lower = Rlimit { current: Some(most), maximum: getrlimit(Resource::Nofile).maximum };
+    let lower = Rlimit { current: Some(limit), maximum: getrlimit(Resource::Nofile).maximum };
     let before = prlimit(Some(pid), Resource::Nofile, lower).expect("a lower limit");
     let waiting: Vec<_> = (0..50).map(|_| half_open(server.address)).collect();
-    wait_for("the want of descriptors", || server.log().contains("cannot accept connections").then_some(()));
+    wait_for("the warning about descriptors", || server.log().contains("cannot accept connections").then_some(()));
     for number in 0..100 {
         chat(&mut lobby, &number.to_string());
     }
     drop(waiting);
-    assert_eq!(get(server.address, "/health").status, 200, "as soon as there are some");
+    assert_eq!(get(server.address, "/health").status, 200, "as soon as descriptors are free");
     let mut cid = server.join("Cid");
     assert_eq!(cid.event(), ("users_online".into(), json!({"list": ["Ann", "Bob"]})));
 
-    // Again, and this time more are given.
+    // Again, and this time the limit is raised.
     let _waiting: Vec<_> = (0..50).map(|_| half_open(server.address)).collect();
-    prlimit(Some(pid), Resource::Nofile, before).expect("the limit of before");
+    prlimit(Some(pid), Resource::Nofile, before).expect("the previous limit");
     assert_eq!(get(server.address, "/health").status, 200);
     chat(&mut lobby, "still here");
 }
 
-/// The built program, started by a shell that allows it so many descriptors. It ends with this value.
+/// The program, started by a shell with a limit on descriptors. Ended on drop.
 struct Limited {
     child: Child,
     address: SocketAddr,
@@ -171,7 +171,7 @@ impl Limited {
         BufReader::new(child.stdout.take().expect("a pipe")).read_line(&mut line).expect("the first line");
         let after = line.split_once("http://").map_or("", |(_, after)| after);
         let address = after.split_whitespace().next().and_then(|address| address.parse().ok());
-        let limited = Limited { child, address: address.unwrap_or_else(|| panic!("it says {line:?}")), dir };
+        let limited = Limited { child, address: address.unwrap_or_else(|| panic!("no address in {line:?}")), dir };
         wait_for("a ready server", || (get(limited.address, "/ready").status == 200).then_some(()));
         limited
     }
@@ -190,23 +190,23 @@ impl Drop for Limited {
 }
 
 #[test]
-fn a_low_limit_on_descriptors_bounds_the_connections_below_it() {
+fn a_low_limit_on_descriptors_limits_the_connections() {
     let server = Limited::start(160);
     let mut lobby = lobby_of_two(server.address);
     let mut waiting: Vec<_> = (0..200).map(|_| half_open(server.address)).collect();
     assert_refused(&get(server.address, "/health"), 503, "full");
-    chat(&mut lobby, "no descriptor is missing");
-    assert_eq!(server.log(), "", "refused, and not for want of descriptors");
+    chat(&mut lobby, "enough descriptors");
+    assert_eq!(server.log(), "", "the server refuses connections before it has no descriptors");
     let refused = refusals(&mut waiting).len();
     assert!((100..200).contains(&refused), "{refused} were refused");
-    wait_for("a place", || (get(server.address, "/health").status == 200).then_some(()));
+    wait_for("a free connection", || (get(server.address, "/health").status == 200).then_some(()));
 }
 
 #[test]
-fn a_server_with_hardly_any_descriptors_answers_one_after_the_other() {
+fn a_server_with_very_few_descriptors_still_answers() {
     let server = Limited::start(64);
     let waiting: Vec<_> = (0..100).map(|_| half_open(server.address)).collect();
     drop(waiting);
     wait_for("an answer", || (get(server.address, "/health").status == 200).then_some(()));
-    wait_for("a place", || Client::try_join(server.address, &token("Ann")).ok());
+    wait_for("a free connection", || Client::try_join(server.address, &token("Ann")).ok());
 }

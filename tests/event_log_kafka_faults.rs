@@ -1,6 +1,6 @@
-//! Days on which brokers are away: down at the start, killed and started again, frozen, or their leader killed.
+//! Broker failures: not running at the start, killed and started again, frozen, and the leader killed.
 //!
-//! What must hold each time: every record that was taken comes out once and in order, or was handed back.
+//! In each case every accepted record is read back once and in order, or is reported undelivered.
 
 mod harness;
 
@@ -14,133 +14,135 @@ use harness::event_log::{PATIENCE, read, record, rewind};
 use harness::kafka::{Broker, VERSIONS};
 use ich::event_log::{Appender, EventLog, Reader, kafka};
 
-/// How often the tests append.
-const EVERY: Duration = Duration::from_millis(5);
+/// The time between two appends.
+const APPEND_INTERVAL: Duration = Duration::from_millis(5);
 
-/// Appends 200 times a second, on a thread of its own, until it is told to stop.
+/// Appends 200 records per second on a thread of its own, until [`Load::stop`].
 struct Load {
     stop: Arc<AtomicBool>,
-    taken_last: Arc<AtomicU64>,
+    last_accepted: Arc<AtomicU64>,
     thread: thread::JoinHandle<BTreeSet<u64>>,
 }
 
 impl Load {
     fn start(appender: &Arc<dyn Appender>) -> Self {
-        let (stop, taken_last) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
-        let (appender, stopped, last) = (Arc::clone(appender), Arc::clone(&stop), Arc::clone(&taken_last));
+        let (stop, last_accepted) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
+        let (appender, stopped, last) = (Arc::clone(appender), Arc::clone(&stop), Arc::clone(&last_accepted));
         let thread = thread::spawn(move || {
-            let mut taken = BTreeSet::new();
+            let mut accepted = BTreeSet::new();
             for seq in 1.. {
                 if stopped.load(Ordering::Relaxed) {
                     break;
                 }
                 if appender.append(record(seq)).is_ok() {
-                    taken.insert(seq);
+                    accepted.insert(seq);
                     last.store(seq, Ordering::Relaxed);
                 }
-                thread::sleep(EVERY);
+                thread::sleep(APPEND_INTERVAL);
             }
-            taken
+            accepted
         });
-        Load { stop, taken_last, thread }
+        Load { stop, last_accepted, thread }
     }
 
-    /// The last one that was taken so far.
+    /// The `seq` of the last accepted record.
     fn last(&self) -> u64 {
-        self.taken_last.load(Ordering::Relaxed)
+        self.last_accepted.load(Ordering::Relaxed)
     }
 
+    /// Stops, and returns the `seq` of each accepted record.
     fn stop(self) -> BTreeSet<u64> {
         self.stop.store(true, Ordering::Relaxed);
         self.thread.join().expect("the appending thread")
     }
 }
 
-/// What came out of the log so far, checked as it comes.
+/// The records that were read so far. Checks their order.
 #[derive(Default)]
-struct Seen {
+struct ReadBack {
     seqs: BTreeSet<u64>,
     last_offset: Option<u64>,
 }
 
-impl Seen {
+impl ReadBack {
     fn poll(&mut self, reader: &mut dyn Reader) {
         let mut entries = Vec::new();
         if let Err(error) = reader.poll(Duration::from_millis(50), 1000, &mut entries) {
-            panic!("no fault of these needs the state to be built again: {error}");
+            panic!("reading must continue after these failures: {error}");
         }
         for entry in entries {
-            assert!(self.last_offset < Some(entry.offset), "offset {} again", entry.offset);
+            assert!(self.last_offset < Some(entry.offset), "offset {} twice or out of order", entry.offset);
             self.last_offset = Some(entry.offset);
             let seq = entry.record.seq;
-            assert!(self.seqs.last().is_none_or(|last| *last < seq), "{seq} comes twice or too late");
+            assert!(self.seqs.last().is_none_or(|last| *last < seq), "record {seq} twice or out of order");
             self.seqs.insert(seq);
         }
     }
 
-    /// Until the `seq`-th, or a later one, came out.
+    /// Polls until the record `seq`, or a later one, was read.
     fn poll_to(&mut self, reader: &mut dyn Reader, seq: u64) {
         let deadline = Instant::now() + PATIENCE;
         while self.seqs.last().is_none_or(|last| *last < seq) {
-            assert!(Instant::now() < deadline, "{seq} does not come out; the last was {:?}", self.seqs.last());
+            assert!(Instant::now() < deadline, "record {seq} is not read; the last was {:?}", self.seqs.last());
             self.poll(reader);
         }
     }
 
-    /// Until each of `taken` came out or was handed back; then how many were only handed back.
-    fn accounts_for(&mut self, log: &mut EventLog, taken: &BTreeSet<u64>) -> usize {
+    /// Polls until each accepted record was read or reported undelivered. Returns the number of those that were only
+    /// reported undelivered.
+    fn count_lost(&mut self, log: &mut EventLog, accepted: &BTreeSet<u64>) -> usize {
         let deadline = Instant::now() + PATIENCE;
-        let mut handed_back = BTreeSet::new();
+        let mut undelivered = BTreeSet::new();
         loop {
-            handed_back.extend(log.undelivered.try_iter().map(|record| record.seq));
+            undelivered.extend(log.undelivered.try_iter().map(|record| record.seq));
             let missing: Vec<_> =
-                taken.iter().filter(|seq| !self.seqs.contains(seq) && !handed_back.contains(seq)).collect();
+                accepted.iter().filter(|seq| !self.seqs.contains(seq) && !undelivered.contains(seq)).collect();
             if missing.is_empty() {
-                assert!(self.seqs.is_subset(taken), "what was refused came out");
-                return handed_back.difference(&self.seqs).count();
+                assert!(self.seqs.is_subset(accepted), "a rejected record was read");
+                return undelivered.difference(&self.seqs).count();
             }
-            assert!(Instant::now() < deadline, "lost without a word: {missing:?}");
+            assert!(Instant::now() < deadline, "lost silently: {missing:?}");
             self.poll(&mut *log.reader);
         }
     }
 }
 
-fn a_broker_that_is_killed_and_started_again_loses_nothing(version: &str) {
+fn assert_nothing_is_lost_when_a_broker_is_killed_and_started_again(version: &str) {
     let Some(broker) = Broker::own(version, 1) else { return };
     let mut log = kafka::open(&broker.settings(&broker.new_topic_name())).expect("opening");
     rewind(&mut *log.reader, 10);
     let load = Load::start(&log.appender);
-    let mut seen = Seen::default();
+    let mut read_back = ReadBack::default();
     for _ in 0..2 {
-        seen.poll_to(&mut *log.reader, load.last() + 200);
+        read_back.poll_to(&mut *log.reader, load.last() + 200);
         broker.kill(0);
-        // While it is away: more is taken, and nothing comes out but what was on its way.
-        let away = load.last();
-        while load.last() < away + 100 {
-            seen.poll(&mut *log.reader);
+        // Meanwhile the log accepts records, and only records that were in flight are read.
+        let killed_at = load.last();
+        while load.last() < killed_at + 100 {
+            read_back.poll(&mut *log.reader);
         }
         broker.start(0);
     }
-    seen.poll_to(&mut *log.reader, load.last() + 200);
-    let taken = load.stop();
-    let handed_back = seen.accounts_for(&mut log, &taken);
-    // It was away for less than the producer is patient, if the machine is not overloaded.
-    eprintln!("Kafka {version}: {} taken, {handed_back} of them handed back", taken.len());
-    assert!(seen.seqs.len() >= 600);
+    read_back.poll_to(&mut *log.reader, load.last() + 200);
+    let accepted = load.stop();
+    let lost = read_back.count_lost(&mut log, &accepted);
+    // Usually none: the broker was down for less time than the producer tries. An overloaded machine takes longer.
+    eprintln!("Kafka {version}: {} accepted, {lost} of them reported undelivered", accepted.len());
+    assert!(read_back.seqs.len() >= 600);
 }
 
 #[test]
-fn killed_and_started_again() {
-    a_broker_that_is_killed_and_started_again_loses_nothing(VERSIONS[0]);
+fn a_broker_that_is_killed_and_started_again() {
+    assert_nothing_is_lost_when_a_broker_is_killed_and_started_again(VERSIONS[0]);
 }
 
 #[test]
-fn killed_and_started_again_in_the_version_before() {
-    a_broker_that_is_killed_and_started_again_loses_nothing(VERSIONS[1]);
+fn a_broker_of_the_previous_version_that_is_killed_and_started_again() {
+    assert_nothing_is_lost_when_a_broker_is_killed_and_started_again(VERSIONS[1]);
 }
 
 #[test]
-fn down_at_the_start() {
+fn a_broker_that_starts_after_the_server() {
     let Some(broker) = Broker::own_not_started(VERSIONS[0], 1) else { return };
     let mut log = kafka::open(&broker.settings(&broker.new_topic_name())).expect("opening");
     assert!(log.reader.rewind(10).is_err());
@@ -152,25 +154,25 @@ fn down_at_the_start() {
 }
 
 #[test]
-fn frozen_for_longer_than_a_request_may_take() {
+fn a_broker_that_is_frozen_for_longer_than_the_timeout_of_a_request() {
     let Some(broker) = Broker::own(VERSIONS[0], 1) else { return };
     let mut log = kafka::open(&broker.settings(&broker.new_topic_name())).expect("opening");
     rewind(&mut *log.reader, 10);
     let load = Load::start(&log.appender);
-    let mut seen = Seen::default();
-    seen.poll_to(&mut *log.reader, 100);
+    let mut read_back = ReadBack::default();
+    read_back.poll_to(&mut *log.reader, 100);
     broker.freeze(0);
     let until = Instant::now() + Duration::from_secs(9);
     while Instant::now() < until {
         let started = Instant::now();
-        seen.poll(&mut *log.reader);
-        assert!(started.elapsed() < Duration::from_secs(2), "polling waits for a frozen broker");
+        read_back.poll(&mut *log.reader);
+        assert!(started.elapsed() < Duration::from_secs(2), "polling waited for a frozen broker");
     }
     let frozen_at = load.last();
     broker.thaw(0);
-    seen.poll_to(&mut *log.reader, frozen_at + 100);
-    let taken = load.stop();
-    seen.accounts_for(&mut log, &taken);
+    read_back.poll_to(&mut *log.reader, frozen_at + 100);
+    let accepted = load.stop();
+    read_back.count_lost(&mut log, &accepted);
 }
 
 #[test]
@@ -188,20 +190,20 @@ fn dropping_does_not_wait_for_a_frozen_broker() {
 }
 
 #[test]
-fn the_leader_of_three_is_killed() {
+fn a_leader_of_three_brokers_that_is_killed() {
     let Some(broker) = Broker::own(VERSIONS[0], 3) else { return };
     let topic = broker.new_topic_name();
     let mut log = kafka::open(&broker.settings(&topic)).expect("opening");
     rewind(&mut *log.reader, 10);
     let load = Load::start(&log.appender);
-    let mut seen = Seen::default();
-    seen.poll_to(&mut *log.reader, 200);
-    let made = broker.describe(&topic);
-    assert_eq!((made.partitions, made.copies), (1, 3));
-    broker.kill(made.leader);
-    seen.poll_to(&mut *log.reader, load.last() + 200);
-    let taken = load.stop();
-    let handed_back = seen.accounts_for(&mut log, &taken);
-    assert_eq!(handed_back, 0, "two nodes went on: nothing had to be given up");
-    assert_ne!(broker.describe(&topic).leader, made.leader);
+    let mut read_back = ReadBack::default();
+    read_back.poll_to(&mut *log.reader, 200);
+    let before = broker.describe(&topic);
+    assert_eq!((before.partitions, before.copies), (1, 3));
+    broker.kill(before.leader);
+    read_back.poll_to(&mut *log.reader, load.last() + 200);
+    let accepted = load.stop();
+    let lost = read_back.count_lost(&mut log, &accepted);
+    assert_eq!(lost, 0, "two of three nodes were running");
+    assert_ne!(broker.describe(&topic).leader, before.leader);
 }

@@ -1,4 +1,4 @@
-//! SIGTERM: everybody is told, nobody holds it up, and the exit code says that it went well.
+//! SIGTERM: each client gets a close frame, no client delays the stop, and the exit code is 0.
 
 mod harness;
 
@@ -16,23 +16,23 @@ use serde_json::json;
 use tungstenite::protocol::frame::CloseFrame;
 use tungstenite::protocol::frame::coding::CloseCode;
 
-/// What a busy machine may add to a time that is promised.
+/// Added to each time limit, for a busy machine.
 const SLACK: Duration = Duration::from_secs(3);
 
-/// What a client saw until it was closed.
-struct Seen {
+/// What a client received until its connection was closed.
+struct Received {
     close: Option<CloseFrame>,
     texts: usize,
     departures: usize,
 }
 
-/// Says something, waits until it comes back, and so on until the end.
-fn chat(mut client: Client, number: usize) -> Seen {
-    let mut seen = Seen { close: None, texts: 0, departures: 0 };
+/// Sends a message, waits until it comes back, and repeats this until the connection is closed.
+fn chat(mut client: Client, number: usize) -> Received {
+    let mut seen = Received { close: None, texts: 0, departures: 0 };
     for round in 0.. {
         let own = format!("{number}: {round}");
         let message = json!({"type": "chat_message", "msg": {"text": own}}).to_string();
-        // The connection may be closing: the read says how.
+        // The connection may be closing: then the read returns the close frame.
         let _ = client.socket.send(tungstenite::Message::text(message));
         loop {
             match client.next_or_close() {
@@ -50,7 +50,7 @@ fn chat(mut client: Client, number: usize) -> Seen {
                 }
             }
         }
-        // As people do: not as fast as it goes.
+        // Like a user, below the rate limit.
         thread::sleep(Duration::from_millis(700));
     }
     seen
@@ -63,35 +63,38 @@ fn joined(server: &Server, name: &str) -> Client {
 }
 
 #[test]
-fn a_hundred_who_chat_are_told_and_closed() {
+fn a_hundred_chatting_clients_get_a_close_frame() {
     const CLIENTS: usize = 100;
     let mut server = Server::start(&[]);
     let clients: Vec<Client> = (0..CLIENTS).map(|number| joined(&server, &format!("user {number}"))).collect();
     let (seen, status, took) = thread::scope(|scope| {
         let threads: Vec<_> =
             clients.into_iter().enumerate().map(|(number, client)| scope.spawn(move || chat(client, number))).collect();
-        wait_for("messages under way", || {
+        wait_for("messages in flight", || {
             let metrics = get(server.address, "/metrics").body;
-            let line = metrics.lines().find(|line| line.starts_with("ich_messages_taken_total"))?;
+            let line = metrics.lines().find(|line| line.starts_with("ich_messages_accepted_total"))?;
             let taken: f64 = line.split(' ').nth(1)?.parse().ok()?;
             (taken > 2.0 * CLIENTS as f64).then_some(())
         });
         let stopped_at = Instant::now();
         let status = server.stop();
         let took = stopped_at.elapsed();
-        let seen: Vec<Seen> = threads.into_iter().map(|thread| thread.join().expect("a client")).collect();
+        let seen: Vec<Received> = threads.into_iter().map(|thread| thread.join().expect("a client")).collect();
         (seen, status, took)
     });
     assert_eq!(status.code(), Some(0));
     assert!(took < Duration::from_secs(10) + SLACK, "{took:?}");
     for (number, client) in seen.iter().enumerate() {
-        let close = client.close.as_ref().unwrap_or_else(|| panic!("client {number} was cut without a close frame"));
+        let close = client.close.as_ref().unwrap_or_else(|| panic!("client {number} got no close frame"));
         assert_eq!(close.code, CloseCode::Restart, "client {number}");
         assert!(client.texts > 0);
-        assert_eq!(client.departures, 0, "client {number} saw somebody leave, who may come back elsewhere");
+        assert_eq!(
+            client.departures, 0,
+            "client {number} got user_left, although users may rejoin on another instance"
+        );
     }
     let log = server.log();
-    assert!(!log.contains("WARN") && !log.contains("ERROR"), "an ordinary stop is not told as one:\n{log}");
+    assert!(!log.contains("WARN") && !log.contains("ERROR"), "a normal stop logs no warning:\n{log}");
 }
 
 #[test]
@@ -106,10 +109,10 @@ fn an_idle_server_stops_quickly() {
 }
 
 #[test]
-fn it_takes_nobody_in_and_answers_requests_that_have_begun() {
+fn a_stop_refuses_joins_and_answers_requests_that_have_begun() {
     let mut server = Server::start(&[]);
     let mut ann = joined(&server, "Ann");
-    // Taken before the stop: one is within its head, of the other the server awaits the body.
+    // Both are accepted before the stop: one within its head, the other before its body.
     let begin = |bytes: &str| {
         let mut stream = TcpStream::connect(server.address).expect("connecting");
         stream.write_all(bytes.as_bytes()).expect("sending");
@@ -118,21 +121,21 @@ fn it_takes_nobody_in_and_answers_requests_that_have_begun() {
     let mut within_head = begin("GET /ready HTTP/1.1\r\n");
     let mut within_body =
         begin("POST /login HTTP/1.1\r\nHost: test\r\nContent-Length: 9\r\nExpect: 100-continue\r\n\r\n");
-    let mut go_on = [0; 25];
-    within_body.read_exact(&mut go_on).expect("100 Continue");
-    // They are taken in their order: when this one is answered, those were taken.
+    let mut interim = [0; 25];
+    within_body.read_exact(&mut interim).expect("100 Continue");
+    // The server accepts connections in order: with this answer, it has accepted those above.
     assert_eq!(get(server.address, "/health").status, 200);
     server.signal(Signal::TERM);
     let answer = read_answer(&mut within_head);
     assert_eq!((answer.status, answer.code().as_str()), (503, "draining"), "{answer:?}");
     assert!(answer.header("Retry-After").is_some());
-    // An email and no password: the answer says so.
+    // The body is not JSON: the answer is 400.
     within_body.write_all(b"email=a@b").expect("sending");
     let answer = read_answer(&mut within_body);
     assert_eq!(answer.status, 400, "{answer:?}");
     while ann.next_or_close().is_ok() {}
     drop(ann);
-    wait_for("nobody to listen", || TcpStream::connect(server.address).is_err().then_some(()));
+    wait_for("the listener to close", || TcpStream::connect(server.address).is_err().then_some(()));
     assert_eq!(server.wait().code(), Some(0));
 }
 
@@ -143,7 +146,7 @@ fn load_balancers_have_time_to_notice() {
     server.signal(Signal::TERM);
     let answer = wait_for("the end of readiness", || Some(get(server.address, "/ready")).filter(|it| it.status != 200));
     assert_eq!((answer.status, answer.code().as_str()), (503, "draining"), "{answer:?}");
-    // The port answers, the chat goes on, and who leaves has left.
+    // The server still answers, the chat continues, and a client that closes leaves the lobby.
     assert_eq!(get(server.address, "/health").status, 200);
     assert_eq!(Client::try_join(server.address, &harness::server::token("Cid")).err(), Some(503));
     ann.say("still here");
@@ -166,21 +169,21 @@ fn idle_connections_are_closed_at_once() {
     let mut server = Server::start(&[("ICH_DRAIN_SECONDS", "60")]);
     let mut idle: Vec<TcpStream> = (0..50).map(|_| TcpStream::connect(server.address).expect("connecting")).collect();
     assert_eq!(get(server.address, "/health").status, 200);
-    // Without that, a stop waits for their time to send a request, 10 seconds.
+    // Otherwise a stop would wait for the time that a client has to send a request, 10 seconds.
     let stopped_at = Instant::now();
     let status = server.stop();
     let took = stopped_at.elapsed();
     assert_eq!(status.code(), Some(0));
     assert!(took < SLACK, "{took:?}");
     for stream in &mut idle {
-        assert_eq!(read_answer(stream).status, 0, "an answer without a question");
+        assert_eq!(read_answer(stream).status, 0, "an answer without a request");
     }
     let log = server.log();
-    assert!(!log.contains("WARN") && !log.contains("cut off"), "{log}");
+    assert!(!log.contains("WARN") && !log.contains("did not end in time"), "{log}");
 }
 
 #[test]
-fn a_request_that_never_ends_is_closed_and_the_log_says_nothing_else() {
+fn a_request_that_never_ends_does_not_delay_the_stop() {
     let mut server = Server::start(&[("ICH_DRAIN_SECONDS", "60")]);
     let mut stream = TcpStream::connect(server.address).expect("connecting");
     stream.write_all(b"POST /login HTTP/1.1\r\nHost: test\r\nContent-Length: 9\r\n\r\nab").expect("sending");
@@ -192,9 +195,9 @@ fn a_request_that_never_ends_is_closed_and_the_log_says_nothing_else() {
 }
 
 #[test]
-fn who_never_answers_the_close_does_not_hold_it_up() {
+fn a_client_that_does_not_answer_the_close_does_not_delay_the_stop() {
     let mut server = Server::start(&[("ICH_DRAIN_SECONDS", "2")]);
-    // They stay connected and read nothing; one connection does not even finish its request.
+    // These clients stay connected and read nothing; one connection does not finish its request.
     let silent: Vec<Client> = (0..5).map(|number| joined(&server, &number.to_string())).collect();
     let mut half = TcpStream::connect(server.address).expect("connecting");
     half.write_all(b"GET /ready HT").expect("sending");
@@ -219,15 +222,15 @@ fn a_second_signal_ends_it_at_once() {
     let silent = joined(&server, "Ann");
     server.signal(Signal::TERM);
     wait_for("the stop to begin", || server.log().contains("stopping").then_some(()));
-    let asked_again_at = Instant::now();
+    let second_signal_at = Instant::now();
     server.signal(Signal::INT);
     assert_eq!(server.wait().code(), Some(130));
-    assert!(asked_again_at.elapsed() < SLACK);
+    assert!(second_signal_at.elapsed() < SLACK);
     drop(silent);
 }
 
 #[test]
-fn who_was_told_may_come_back_to_the_next_server() {
+fn a_disconnected_user_can_rejoin_on_the_next_server() {
     let dir = harness::server::new_dir();
     let mut first = Server::start_in(&dir, &[]);
     let mut ann = joined(&first, "Ann");

@@ -1,5 +1,5 @@
-//! Every row of the table of HTTP errors: the status, the stable code, and the fields that go with it. (408 is in
-//! `slow_requests`, 503 for want of places in `connection_bounds`.)
+//! The rows of the table of HTTP errors: status, code, and header fields. (408 is in `slow_requests`, 503 `full` in
+//! `connection_bounds`.)
 
 mod harness;
 
@@ -15,7 +15,7 @@ use serde_json::json;
 
 const BOB: &str = r#"{"email":"bob@example.com","username":"Bob","password":"qwerty123456"}"#;
 
-/// What holds for every error.
+/// Checks what all error answers have.
 fn assert_error(answer: &Answer, status: u16, code: &str) {
     assert_eq!((answer.status, answer.code().as_str()), (status, code), "{answer:?}");
     assert!(answer.json()["message"].as_str().is_some_and(|message| !message.is_empty()), "{answer:?}");
@@ -25,7 +25,7 @@ fn assert_error(answer: &Answer, status: u16, code: &str) {
     assert_eq!(answer.header("Connection"), Some("close"));
 }
 
-/// 503 and 429 say when to come again.
+/// Checks that the answer has a retry time, as each 429 and 503.
 fn assert_retry_after(answer: &Answer) {
     let seconds: u64 = answer.header("Retry-After").expect("Retry-After").parse().expect("seconds");
     assert!((1..=60).contains(&seconds), "{answer:?}");
@@ -63,7 +63,7 @@ fn a_body_that_is_not_one_json_object_is_a_400() {
     }
     let not_utf8 = b"POST /login HTTP/1.1\r\nHost: test\r\nContent-Length: 13\r\n\r\n{\"email\":\"\xff\"}";
     assert_error(&raw(server.address, not_utf8), 400, "bad_json");
-    assert_eq!(post(server.address, "/createUser", BOB).status, 200, "none of them made an account");
+    assert_eq!(post(server.address, "/createUser", BOB).status, 200, "none of them created an account");
 }
 
 #[test]
@@ -89,11 +89,11 @@ fn a_bad_field_is_a_400_that_names_it() {
         assert!(message.as_str().is_some_and(|message| message.starts_with(field)), "{body}: {message}");
     }
     assert_error(&post(server.address, "/login", r#"{"email":"bob@example.com"}"#), 400, "bad_field");
-    assert_eq!(post(server.address, "/createUser", BOB).status, 200, "none of them made an account");
+    assert_eq!(post(server.address, "/createUser", BOB).status, 200, "none of them created an account");
 }
 
 #[test]
-fn names_that_hide_something_are_refused() {
+fn usernames_with_invisible_characters_are_refused() {
     let server = Server::start(&[]);
     for (name, bad) in [
         ("a line end", "Bo\\nb"),
@@ -187,7 +187,7 @@ fn a_wrong_method_is_a_405_that_lists_the_right_ones() {
 }
 
 #[test]
-fn head_gets_the_head_alone() {
+fn head_gets_no_body() {
     let server = Server::start(&[]);
     for (path, status) in [("/health", 200), ("/", 200), ("/nowhere", 404), ("/login", 405), ("/join", 405)] {
         let head = raw(server.address, format!("HEAD {path} HTTP/1.1\r\nHost: test\r\n\r\n").as_bytes());
@@ -197,7 +197,7 @@ fn head_gets_the_head_alone() {
 }
 
 #[test]
-fn what_is_taken_is_a_409() {
+fn an_email_or_username_in_use_is_a_409() {
     let server = Server::start(&[]);
     assert_eq!(post(server.address, "/createUser", BOB).status, 200);
     let email = BOB.replace("Bob", "Other").replace("bob@", "BOB@");
@@ -221,24 +221,24 @@ fn a_body_without_a_length_is_a_411() {
 }
 
 #[test]
-fn a_body_beyond_the_bound_is_a_413_and_costs_nothing() {
+fn a_body_above_the_limit_is_a_413_and_takes_no_memory() {
     let server = Server::start(&[]);
     let before = server.proc_status("VmRSS");
     for length in ["16385", "70368744177664", "18446744073709551615", "99999999999999999999999999"] {
         let head = format!("POST /login HTTP/1.1\r\nHost: test\r\nContent-Length: {length}\r\n\r\n");
         assert_error(&raw(server.address, head.as_bytes()), 413, "body_too_large");
     }
-    assert!(server.proc_status("VmRSS") < before + 8 * 1024, "a length is not memory");
+    assert!(server.proc_status("VmRSS") < before + 8 * 1024, "the server allocated memory for a length");
     let whole = format!(r#"{{"x":"{}","email":5}}"#, "y".repeat(16 * 1024 - 18));
     assert_eq!(whole.len(), 16 * 1024);
     assert_error(&post(server.address, "/login", &whole), 400, "bad_field");
     assert_error(&post(server.address, "/login", &format!("{whole} ")), 413, "body_too_large");
-    // The answer reaches whoever sends all of it before he reads.
+    // A client that sends everything before it reads gets the answer too.
     assert_error(&post(server.address, "/login", &"x".repeat(200 * 1024)), 413, "body_too_large");
 }
 
 #[test]
-fn a_target_beyond_the_bound_is_a_414() {
+fn a_target_above_the_limit_is_a_414() {
     let server = Server::start(&[]);
     assert_error(&get(server.address, &format!("/{}", "x".repeat(10 * 1024))), 414, "target_too_long");
     assert_error(&raw(server.address, "x".repeat(10 * 1024).as_bytes()), 414, "target_too_long");
@@ -246,18 +246,18 @@ fn a_target_beyond_the_bound_is_a_414() {
 
 /// A page cannot read the answer to its own websocket request.
 #[test]
-fn a_plain_join_gets_the_reason_for_which_a_websocket_would_be_refused() {
+fn a_plain_join_gets_the_reason_why_a_websocket_would_be_refused() {
     let server = Server::start(&[]);
     let plain =
         |fields: &str| raw(server.address, format!("GET /join HTTP/1.1\r\nHost: test\r\n{fields}\r\n").as_bytes());
     assert_error(&plain("Authorization: Bearer x\r\n"), 401, "unauthorized");
-    let good = format!("Authorization: Bearer {}\r\n", token("Ann"));
-    assert_error(&plain(&format!("{good}Origin: https://elsewhere.example\r\n")), 403, "origin_not_allowed");
-    assert_error(&plain(&good), 426, "upgrade_required");
+    let valid = format!("Authorization: Bearer {}\r\n", token("Ann"));
+    assert_error(&plain(&format!("{valid}Origin: https://elsewhere.example\r\n")), 403, "origin_not_allowed");
+    assert_error(&plain(&valid), 426, "upgrade_required");
 }
 
 #[test]
-fn a_join_that_asks_for_no_websocket_is_a_426() {
+fn a_join_without_a_websocket_handshake_is_a_426() {
     let server = Server::start(&[]);
     let answer = get(server.address, "/join");
     assert_error(&answer, 426, "upgrade_required");
@@ -266,7 +266,7 @@ fn a_join_that_asks_for_no_websocket_is_a_426() {
 }
 
 #[test]
-fn too_many_logins_are_a_429_that_says_when_to_come_again() {
+fn too_many_logins_are_a_429_with_a_retry_time() {
     let server = Server::start(&[("ICH_MAX_LOGINS_PER_MINUTE", "2")]);
     let log_in = || post(server.address, "/login", r#"{"email":"bob@example.com","password":"qwerty123456"}"#);
     assert_error(&log_in(), 401, "wrong_credentials");
@@ -278,7 +278,7 @@ fn too_many_logins_are_a_429_that_says_when_to_come_again() {
 }
 
 #[test]
-fn too_many_sessions_of_a_person_are_a_429_until_one_ends() {
+fn too_many_sessions_of_a_user_are_a_429_until_one_ends() {
     let server = Server::start(&[("ICH_MAX_CONNECTIONS_PER_USER", "2")]);
     let mut ann = server.join("Ann");
     let first = server.join("Bob");
@@ -286,16 +286,16 @@ fn too_many_sessions_of_a_person_are_a_429_until_one_ends() {
     let refused = raw(server.address, handshake("Bob").as_bytes());
     assert_error(&refused, 429, "too_many_sessions");
     assert_retry_after(&refused);
-    ann.say("not my bound");
-    ann.wait_for("chat_message", &json!({"from_user": "Ann", "text": "not my bound"}));
+    ann.say("another limit");
+    ann.wait_for("chat_message", &json!({"from_user": "Ann", "text": "another limit"}));
     first.leave();
-    wait_for("a place for Bob", || {
+    wait_for("a permit for Bob", || {
         harness::client::Client::try_join(server.address, &harness::server::token("Bob")).ok()
     });
 }
 
 #[test]
-fn a_head_beyond_the_bound_is_a_431() {
+fn a_head_above_the_limit_is_a_431() {
     let server = Server::start(&[]);
     let head_of = |bytes: usize| {
         let shell = "GET /health HTTP/1.1\r\nHost: test\r\nx: \r\n\r\n".len();
@@ -315,7 +315,7 @@ fn a_head_beyond_the_bound_is_a_431() {
 }
 
 #[test]
-fn a_server_that_stops_is_a_503_for_whoever_asked_before() {
+fn requests_that_began_before_a_stop_are_a_503() {
     let mut server = Server::start(&[]);
     let begun: Vec<(String, TcpStream)> = [handshake("Bob"), "GET /ready HTTP/1.1\r\nHost: test\r\n\r\n".into()]
         .map(|request| {
@@ -325,14 +325,15 @@ fn a_server_that_stops_is_a_503_for_whoever_asked_before() {
             (rest.to_owned(), stream)
         })
         .into();
-    // Connections are taken in order: with this answer, those above have been.
+    // The server accepts connections in order: with this answer, it has accepted those above.
     assert_eq!(get(server.address, "/health").status, 200);
     server.signal(Signal::TERM);
-    wait_for("the door to close", || TcpStream::connect(server.address).err());
-    for ((rest, mut stream), code) in begun.into_iter().zip(["not_ready", "draining"]) {
+    wait_for("the listener to close", || TcpStream::connect(server.address).err());
+    // The stop ends the reading of incomplete requests, so the rest comes too late.
+    for (rest, mut stream) in begun {
         stream.write_all(rest.as_bytes()).expect("sending");
         let answer = read_answer(&mut stream);
-        assert_error(&answer, 503, code);
+        assert_error(&answer, 503, "draining");
         assert_retry_after(&answer);
     }
     assert!(server.wait().success());

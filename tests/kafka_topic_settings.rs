@@ -1,5 +1,5 @@
-//! Settings of the topic that Kafka's administrators choose: compression, the clean-up policy, the size of a batch. They
-//! may be set before an instance starts or while it runs, and neither stops the lobby nor loses a message silently.
+//! Settings of the topic that an administrator of Kafka may change: compression, the cleanup policy, the size of a batch.
+//! A change before or during the run of an instance does not stop the lobby for good, and loses no message silently.
 
 mod harness;
 
@@ -12,7 +12,7 @@ use harness::server::Server;
 use harness::wait_for;
 use harness::watcher::Watcher;
 
-/// How many lines of the log contain `text`.
+/// The number of log lines that contain `text`.
 fn lines_with(server: &Server, text: &str) -> usize {
     server.log().lines().filter(|line| line.contains(text)).count()
 }
@@ -21,18 +21,18 @@ fn wait_line(server: &Server, text: &str) {
     wait_for(&format!("{text:?} in the log"), || (lines_with(server, text) > 0).then_some(()));
 }
 
-/// The line of the log that contains `text`.
+/// Waits for a log line that contains `text`, and returns it.
 fn line_with(server: &Server, text: &str) -> String {
     wait_line(server, text);
-    server.log().lines().find(|line| line.contains(text)).expect("it is there").to_owned()
+    server.log().lines().find(|line| line.contains(text)).expect("the line").to_owned()
 }
 
 fn is_ready(server: &Server) -> bool {
     http::get(server.address, "/ready").status == 200
 }
 
-/// The instance is not ready, uses little CPU time meanwhile, and does not repeat the line with `text`.
-fn waits_idle(server: &Server, text: &str) {
+/// Asserts that the instance is not ready, uses little CPU time, and logs the line with `text` only once.
+fn assert_waits_idle(server: &Server, text: &str) {
     let before = server.cpu_time();
     std::thread::sleep(Duration::from_secs(5));
     let used = server.cpu_time() - before;
@@ -42,36 +42,36 @@ fn waits_idle(server: &Server, text: &str) {
 }
 
 #[test]
-fn a_topic_with_zstd_is_read() {
+fn a_topic_with_zstd_works() {
     let Some(broker) = Broker::shared() else { return };
     let cluster = Cluster::new(broker);
-    broker.make_topic_with(&cluster.topic, 1, &[("compression.type", "zstd")]);
+    broker.create_topic_with(&cluster.topic, 1, &[("compression.type", "zstd")]);
     let servers = [cluster.start(), cluster.start()];
-    let people = [Watcher::join(&servers[0], "Ann"), Watcher::join(&servers[1], "Bob")];
-    wait_online(&people, &["Ann", "Bob"]);
+    let users = [Watcher::join(&servers[0], "Ann"), Watcher::join(&servers[1], "Bob")];
+    wait_online(&users, &["Ann", "Bob"]);
     let text = "compressed ".repeat(100);
-    people[0].say("long", &text);
-    people.iter().for_each(|person| person.wait_text(&text));
+    users[0].say("long", &text);
+    users.iter().for_each(|user| user.wait_text(&text));
 }
 
 #[test]
-fn zstd_set_while_running_loses_nothing() {
+fn changing_the_compression_loses_nothing() {
     let Some(broker) = Broker::shared() else { return };
     let cluster = Cluster::new(broker);
     let servers = [cluster.start(), cluster.start()];
-    let people = [Watcher::join(&servers[0], "Ann"), Watcher::join(&servers[1], "Bob")];
-    wait_online(&people, &["Ann", "Bob"]);
+    let users = [Watcher::join(&servers[0], "Ann"), Watcher::join(&servers[1], "Bob")];
+    wait_online(&users, &["Ann", "Bob"]);
     for (round, compression) in ["zstd", "producer", "zstd", "gzip"].into_iter().enumerate() {
         broker.set_topic(&cluster.topic, &[("compression.type", compression)]);
         for number in 0..20 {
-            sync(&people[number % 2], &people, &format!("round {round}, message {number}"));
+            sync(&users[number % 2], &users, &format!("round {round}, message {number}"));
         }
     }
-    assert!(people.iter().all(|person| person.error_ids().is_empty()));
+    assert!(users.iter().all(|user| user.error_ids().is_empty()));
 }
 
 #[test]
-fn zstd_of_the_whole_broker_is_read() {
+fn a_broker_with_zstd_works() {
     let Some(broker) = Broker::own_with(VERSIONS[0], &[("compression.type", "zstd")]) else { return };
     let cluster = Cluster::new(&broker);
     let server = cluster.start();
@@ -80,16 +80,16 @@ fn zstd_of_the_whole_broker_is_read() {
 }
 
 #[test]
-fn a_compacted_topic_is_reported_and_waited_for() {
+fn an_instance_reports_a_compacted_topic_and_waits() {
     let Some(broker) = Broker::shared() else { return };
     for policy in ["compact", "compact,delete"] {
         let cluster = Cluster::new(broker);
-        broker.make_topic_with(&cluster.topic, 1, &[("cleanup.policy", policy)]);
+        broker.create_topic_with(&cluster.topic, 1, &[("cleanup.policy", policy)]);
         let server = cluster.launch();
         let line = line_with(&server, "cleanup.policy");
         let expected = [cluster.topic.as_str(), "cleanup.policy=delete", "WARN", "compact"];
         assert!(expected.iter().all(|text| line.contains(text)), "{line}");
-        waits_idle(&server, "cleanup.policy");
+        assert_waits_idle(&server, "cleanup.policy");
 
         broker.set_topic(&cluster.topic, &[("cleanup.policy", "delete")]);
         server.wait_ready();
@@ -99,7 +99,7 @@ fn a_compacted_topic_is_reported_and_waited_for() {
 }
 
 #[test]
-fn compaction_set_while_running_is_reported_and_recovered_from() {
+fn an_instance_reports_a_change_to_compaction_and_recovers() {
     let Some(broker) = Broker::shared() else { return };
     let cluster = Cluster::new(broker);
     let server = cluster.start();
@@ -107,11 +107,11 @@ fn compaction_set_while_running_is_reported_and_recovered_from() {
     sync(&ann, [&ann], "before");
     broker.set_topic(&cluster.topic, &[("cleanup.policy", "compact")]);
     ann.say("refused", "Kafka refuses this");
-    assert!(!ann.wait_answer("refused"), "a compacted topic takes no record without a key");
+    assert!(!ann.wait_answer("refused"), "a compacted topic refuses records without a key");
     let line = line_with(&server, "cleanup.policy");
     assert!(line.contains(&cluster.topic) && line.contains("cleanup.policy=delete"), "{line}");
     wait_for("an instance that is not ready", || (!is_ready(&server)).then_some(()));
-    waits_idle(&server, "cleanup.policy");
+    assert_waits_idle(&server, "cleanup.policy");
 
     broker.set_topic(&cluster.topic, &[("cleanup.policy", "delete")]);
     server.wait_ready();
@@ -120,10 +120,10 @@ fn compaction_set_while_running_is_reported_and_recovered_from() {
 }
 
 #[test]
-fn a_topic_that_takes_small_batches_takes_all_messages_that_fit() {
+fn a_topic_with_small_batches_accepts_all_messages_that_fit() {
     let Some(broker) = Broker::shared() else { return };
     let cluster = Cluster::new(broker);
-    broker.make_topic_with(&cluster.topic, 1, &[("max.message.bytes", "65536")]);
+    broker.create_topic_with(&cluster.topic, 1, &[("max.message.bytes", "65536")]);
     let server = cluster.start();
     let ann = Watcher::join(&server, "Ann");
     let ids: Vec<String> = (0..200).map(|number| format!("message {number}")).collect();
@@ -133,35 +133,35 @@ fn a_topic_that_takes_small_batches_takes_all_messages_that_fit() {
 }
 
 #[test]
-fn a_message_too_large_for_the_topic_takes_no_other_with_it() {
+fn a_message_too_large_for_the_topic_is_the_only_one_rejected() {
     let Some(broker) = Broker::shared() else { return };
     let cluster = Cluster::new(broker);
-    broker.make_topic_with(&cluster.topic, 1, &[("max.message.bytes", "5000")]);
+    broker.create_topic_with(&cluster.topic, 1, &[("max.message.bytes", "5000")]);
     let server = cluster.start();
     let line = line_with(&server, "max.message.bytes");
     assert!(line.contains(&cluster.topic) && line.contains("5000"), "{line}");
-    let people = ["Ann", "Bob"].map(|name| Watcher::join(&server, name));
-    wait_online(&people, &["Ann", "Bob"]);
+    let users = ["Ann", "Bob"].map(|name| Watcher::join(&server, name));
+    wait_online(&users, &["Ann", "Bob"]);
     for round in 0..20 {
         let [beside, large, after] = ["beside", "large", "after"].map(|id| format!("{id} {round}"));
-        people[1].say(&beside, "small");
-        people[0].say(&large, &"\u{20ac}".repeat(3900));
-        people[1].say(&after, "small");
-        assert!(people[1].wait_answer(&beside) && people[1].wait_answer(&after));
-        assert!(!people[0].wait_answer(&large), "it is larger than the topic takes");
+        users[1].say(&beside, "small");
+        users[0].say(&large, &"\u{20ac}".repeat(3900));
+        users[1].say(&after, "small");
+        assert!(users[1].wait_answer(&beside) && users[1].wait_answer(&after));
+        assert!(!users[0].wait_answer(&large), "the message is larger than the topic accepts");
     }
     assert!(is_ready(&server));
 }
 
 #[test]
-fn a_limit_too_small_to_work_is_reported_and_waited_for() {
+fn an_instance_reports_a_limit_that_is_too_small_and_waits() {
     let Some(broker) = Broker::shared() else { return };
     let cluster = Cluster::new(broker);
-    broker.make_topic_with(&cluster.topic, 1, &[("max.message.bytes", "2000")]);
+    broker.create_topic_with(&cluster.topic, 1, &[("max.message.bytes", "2000")]);
     let server = cluster.launch();
     let line = line_with(&server, "max.message.bytes");
     assert!([cluster.topic.as_str(), "2000", "4096", "WARN"].iter().all(|text| line.contains(text)), "{line}");
-    waits_idle(&server, "max.message.bytes");
+    assert_waits_idle(&server, "max.message.bytes");
 
     broker.set_topic(&cluster.topic, &[("max.message.bytes", "1048588")]);
     server.wait_ready();
@@ -170,59 +170,59 @@ fn a_limit_too_small_to_work_is_reported_and_waited_for() {
 }
 
 #[test]
-fn a_limit_lowered_while_running_is_adapted_to() {
+fn an_instance_adapts_to_a_lower_limit_and_to_a_higher_one() {
     let Some(broker) = Broker::shared() else { return };
     let cluster = Cluster::new(broker);
     let server = cluster.start();
-    let people = ["Ann", "Bob"].map(|name| Watcher::join(&server, name));
-    wait_online(&people, &["Ann", "Bob"]);
+    let users = ["Ann", "Bob"].map(|name| Watcher::join(&server, name));
+    wait_online(&users, &["Ann", "Bob"]);
     broker.set_topic(&cluster.topic, &[("max.message.bytes", "5000")]);
-    people[0].say("too large", &"\u{20ac}".repeat(3900));
-    assert!(!people[0].wait_answer("too large"));
+    users[0].say("too large", &"\u{20ac}".repeat(3900));
+    assert!(!users[0].wait_answer("too large"));
     let line = line_with(&server, "max.message.bytes");
     assert!(line.contains(&cluster.topic) && line.contains("5000"), "{line}");
 
     let ids: Vec<String> = (0..200).map(|number| format!("message {number}")).collect();
-    ids.iter().for_each(|id| people[0].say(id, &"x".repeat(1000)));
-    let refused: Vec<_> = ids.iter().filter(|id| !people[0].wait_answer(id)).collect();
+    ids.iter().for_each(|id| users[0].say(id, &"x".repeat(1000)));
+    let refused: Vec<_> = ids.iter().filter(|id| !users[0].wait_answer(id)).collect();
     assert!(refused.is_empty(), "{} of 200 were refused", refused.len());
     assert!(is_ready(&server));
-    assert!(people.iter().all(|person| person.online().len() == 2));
+    assert!(users.iter().all(|user| user.online().len() == 2));
 
-    // Raised again: the limit is read anew when the next message is too large for what is known of it.
+    // After the next message that is too large for the known limit, the instance reads the limit again.
     broker.set_topic(&cluster.topic, &[("max.message.bytes", "1048588")]);
     let mut number = 0;
-    wait_for("a large message to be taken", || {
+    wait_for("an accepted large message", || {
         number += 1;
         let id = format!("large {number}");
-        people[0].say(&id, &"\u{20ac}".repeat(3900));
-        people[0].wait_answer(&id).then_some(())
+        users[0].say(&id, &"\u{20ac}".repeat(3900));
+        users[0].wait_answer(&id).then_some(())
     });
 }
 
 #[test]
-fn a_roster_is_split_into_what_the_topic_takes() {
+fn a_roster_is_split_into_parts_that_the_topic_accepts() {
     let Some(broker) = Broker::shared() else { return };
     let cluster = Cluster::new(broker);
-    broker.make_topic_with(&cluster.topic, 1, &[("max.message.bytes", "5000")]);
+    broker.create_topic_with(&cluster.topic, 1, &[("max.message.bytes", "5000")]);
     let first = cluster.start();
-    let names: Vec<String> = (0..60).map(|number| format!("somebody with quite a long name {number:02}")).collect();
-    let people: Vec<Watcher> = names.iter().map(|name| Watcher::join(&first, name)).collect();
-    // Only the roster, which follows each tenth heartbeat, tells the next instance who is there.
+    let names: Vec<String> = (0..60).map(|number| format!("user with quite a long name here {number:02}")).collect();
+    let users: Vec<Watcher> = names.iter().map(|name| Watcher::join(&first, name)).collect();
+    // The records of the joins are gone. The second instance finds the users in the roster only.
     broker.delete_records_before(&cluster.topic, broker.end(&cluster.topic));
     let second = cluster.start();
     let late = Watcher::join(&second, "Late");
     let mut all: Vec<&str> = names.iter().map(String::as_str).collect();
     all.push("Late");
-    wait_online([&late, &people[0]], &all);
+    wait_online([&late, &users[0]], &all);
 }
 
 #[test]
-fn a_topic_that_cannot_be_made_is_reported_once_a_minute() {
+fn a_topic_that_cannot_be_created_is_reported_once_a_minute() {
     let Some(broker) = Broker::shared() else { return };
     let cluster = Cluster::new(broker);
     let server = cluster.launch_with(&[("ICH_KAFKA_REPLICATION_FACTOR", "3")]);
-    let line = line_with(&server, "cannot be made");
+    let line = line_with(&server, "cannot be created");
     assert!(line.contains(&cluster.topic) && line.contains("replication factor"), "{line}");
-    waits_idle(&server, "cannot be made");
+    assert_waits_idle(&server, "cannot be created");
 }

@@ -1,4 +1,5 @@
-//! One address cannot keep others from logging in: limits on logins and registrations, and the fair queue of hashes.
+//! One address cannot keep other addresses from logging in: the limits on logins and registrations, and the fair queues of
+//! hashes.
 
 mod harness;
 
@@ -17,7 +18,7 @@ const PASSWORD: &str = "correct horse";
 const WRONG_PASSWORD: &str = "incorrect mule";
 /// Connections that register in a loop, all from one address.
 const FLOOD_CONNECTIONS: usize = 80;
-/// Registrations of one of these connections, so that the flood ends even if the test does not end it.
+/// The most registrations of one of these connections, so that the flood also ends if the test fails to end it.
 const FLOOD_REQUESTS_MAX: usize = 2000;
 
 /// Sends a request from `127.0.0.{last}`, and reads the answer. Status 0: the connection failed.
@@ -31,7 +32,7 @@ fn post_from(last: u8, server: SocketAddr, path: &str, body: &str) -> Answer {
     stream.set_read_timeout(Some(harness::PATIENCE)).unwrap();
     let length = body.len();
     let request = format!("POST {path} HTTP/1.1\r\nHost: test\r\nContent-Length: {length}\r\n\r\n{body}");
-    // The server may refuse before it has read everything.
+    // The server may reject the request before it has read all of it.
     let _ = stream.write_all(request.as_bytes());
     read_answer(&mut stream)
 }
@@ -56,10 +57,10 @@ fn assert_limited(answer: &Answer, code: &str) {
 fn assert_logins_succeed_during_a_flood(settings: &[(&str, &str)]) {
     let server = Server::start(settings);
     assert_eq!(register_from(1, &server, "victim").status, 200);
-    let (done, answered, refused) = (AtomicBool::new(false), AtomicUsize::new(0), AtomicUsize::new(0));
+    let (done, answered, rejected) = (AtomicBool::new(false), AtomicUsize::new(0), AtomicUsize::new(0));
     let logins: Vec<Answer> = thread::scope(|scope| {
         for connection in 0..FLOOD_CONNECTIONS {
-            let (server, done, answered, refused) = (&server, &done, &answered, &refused);
+            let (server, done, answered, rejected) = (&server, &done, &answered, &rejected);
             scope.spawn(move || {
                 for number in 0..FLOOD_REQUESTS_MAX {
                     if done.load(Ordering::Acquire) {
@@ -68,12 +69,12 @@ fn assert_logins_succeed_during_a_flood(settings: &[(&str, &str)]) {
                     let answer = register_from(2, server, &format!("flood-{connection}-{number}"));
                     answered.fetch_add(1, Ordering::Relaxed);
                     if matches!(answer.status, 429 | 503) {
-                        refused.fetch_add(1, Ordering::Relaxed);
+                        rejected.fetch_add(1, Ordering::Relaxed);
                     }
                 }
             });
         }
-        wait_for("a flood that is refused", || (refused.load(Ordering::Relaxed) >= FLOOD_CONNECTIONS).then_some(()));
+        wait_for("a flood that is rejected", || (rejected.load(Ordering::Relaxed) >= FLOOD_CONNECTIONS).then_some(()));
         let logins = (0..20).map(|_| log_in_from(1, &server, "victim", PASSWORD)).collect();
         done.store(true, Ordering::Release);
         logins
@@ -91,7 +92,7 @@ fn logins_succeed_while_another_address_registers_in_a_loop() {
 }
 
 #[test]
-fn they_also_succeed_without_a_limit_on_registrations() {
+fn logins_succeed_during_a_flood_without_a_limit_on_registrations() {
     assert_logins_succeed_during_a_flood(&[
         ("ICH_MAX_LOGINS_PER_MINUTE", "0"),
         ("ICH_MAX_REGISTRATIONS_PER_MINUTE", "0"),
@@ -99,9 +100,9 @@ fn they_also_succeed_without_a_limit_on_registrations() {
 }
 
 #[test]
-fn twelve_people_behind_one_address_log_in_at_once() {
+fn twelve_users_behind_one_address_log_in_at_once() {
     let server = Server::start(&[]);
-    let names: Vec<String> = (0..12).map(|number| format!("person-{number}")).collect();
+    let names: Vec<String> = (0..12).map(|number| format!("user-{number}")).collect();
     for name in &names {
         assert_eq!(register_from(1, &server, name).status, 200);
     }
@@ -127,7 +128,7 @@ fn failed_logins_of_one_address_are_limited_strictly() {
 }
 
 #[test]
-fn a_limit_answers_alike_whether_or_not_the_account_exists() {
+fn an_answer_at_the_limit_does_not_show_whether_the_account_exists() {
     let server = Server::start(&[("ICH_MAX_LOGINS_PER_MINUTE", "3")]);
     assert_eq!(register_from(1, &server, "bob").status, 200);
     let answers = |name: &str, first_address: u8| -> Vec<(u16, String)> {
@@ -145,7 +146,7 @@ fn registrations_of_one_address_are_limited() {
     let short_password = json!({"email": "a@b", "username": "a", "password": "short"}).to_string();
     for name in ["ann", "bob", "eve"] {
         assert_eq!(post_from(1, server.address, "/createUser", &short_password).status, 400);
-        assert_eq!(register_from(1, &server, name).status, 200, "what breaks a rule is not counted");
+        assert_eq!(register_from(1, &server, name).status, 200, "a registration that breaks a rule counted");
     }
     assert_limited(&register_from(1, &server, "igor"), "too_many_registrations");
     assert_limited(&register_from(1, &server, "bob"), "too_many_registrations");

@@ -1,5 +1,5 @@
-//! A machine with few memory maps: connections beyond what it allows are refused with 503, and a chat goes on. The limit
-//! of the kernel holds for the whole machine, so the server is told another one.
+//! A machine with few memory maps: the server refuses connections above that limit with 503, and the chat continues.
+//! The kernel's limit applies to the whole machine, so the test passes a lower limit to the server.
 
 mod harness;
 
@@ -21,7 +21,7 @@ use ich::server::{Backends, Server};
 use serde_json::json;
 
 const MAPS: u64 = 2500;
-/// What a thread takes of them.
+/// Memory maps of one thread.
 const MAPS_PER_THREAD: u64 = 4;
 
 fn idle(address: SocketAddr) -> TcpStream {
@@ -52,7 +52,7 @@ fn connections_beyond_the_memory_maps_are_refused_and_a_chat_goes_on() {
     let mut ann = Client::join(address, &token("Ann"));
     ann.wait_for("user_joined", &json!({"username": "Ann"}));
 
-    // More than there would be maps for.
+    // More connections than the limit on maps allows.
     let mut idle: Vec<TcpStream> = (0..=MAPS / MAPS_PER_THREAD).map(|_| idle(address)).collect();
     let answer = get(address, "/health");
     assert_eq!((answer.status, answer.code().as_str()), (503, "full"), "{answer:?}");
@@ -60,11 +60,11 @@ fn connections_beyond_the_memory_maps_are_refused_and_a_chat_goes_on() {
     ann.say("still here");
     ann.wait_for("chat_message", &json!({"from_user": "Ann", "text": "still here"}));
 
-    // They are taken in their order: the first ones, and then none.
+    // The server accepts connections in order, so the last one is refused.
     let last = read_answer(idle.last_mut().expect("the last"));
     assert_eq!((last.status, last.code().as_str()), (503, "full"), "{last:?}");
     drop(idle);
-    wait_for("room for Bob", || Client::try_join(address, &token("Bob")).ok());
+    wait_for("a permit for Bob", || Client::try_join(address, &token("Bob")).ok());
     drop(ann);
     assert!(server.stop());
     let _ = fs::remove_dir_all(dir);

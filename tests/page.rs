@@ -16,7 +16,7 @@ const REGISTER: &str = r#"
 "#;
 
 #[test]
-fn a_refused_token_leads_to_the_login_and_is_not_tried_again() {
+fn a_refused_token_leads_to_the_login_form_and_is_not_used_again() {
     let Some(browser) = Browser::start() else { return };
     let dir = new_dir();
     let server = Server::start_in(&dir, &[]);
@@ -28,7 +28,7 @@ fn a_refused_token_leads_to_the_login_and_is_not_tried_again() {
 
     drop(server);
     browser.wait_until("document.getElementById('state').textContent.startsWith('not connected')");
-    let other_secret = "another secret, so that all tokens of before are refused";
+    let other_secret = "another secret, so that earlier tokens are refused";
     let _server = Server::start_in(&dir, &[("ICH_PORT", &port), ("ICH_JWT_SECRET", other_secret)]);
     browser.wait_until("!document.getElementById('door').hidden");
     browser.wait_until("document.getElementById('problem').textContent.includes('token')");

@@ -1,35 +1,20 @@
-//! Settings and the command line, as whoever runs the program meets them.
+//! Settings and the command line: valid settings, errors, exit codes, `.env` and files.
 
 mod harness;
 
 use std::fs;
-use std::path::PathBuf;
 use std::process::Output;
 
 use harness::client::Client;
+use harness::folder::Folder;
 use harness::http::{get, post};
-use harness::server::{Server, command, new_dir};
+use harness::server::{Server, command};
 use ich::config::SETTINGS;
 use serde_json::json;
 
-/// Goes away with the test.
-struct Folder(PathBuf);
-
-impl Folder {
-    fn new() -> Self {
-        Folder(new_dir())
-    }
-
-    /// Runs the program to its end.
-    fn run(&self, arguments: &[&str], settings: &[(&str, &str)]) -> Output {
-        command(&self.0, settings).args(arguments).output().expect("running the program")
-    }
-}
-
-impl Drop for Folder {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.0);
-    }
+/// Runs the program in this folder until it exits.
+fn run(folder: &Folder, arguments: &[&str], settings: &[(&str, &str)]) -> Output {
+    command(&folder.0, settings).args(arguments).output().expect("running the program")
 }
 
 fn text(bytes: &[u8]) -> &str {
@@ -37,9 +22,9 @@ fn text(bytes: &[u8]) -> &str {
 }
 
 #[test]
-fn all_faults_are_told_together_with_exit_code_2() {
+fn all_errors_are_reported_together_with_exit_code_2() {
     let folder = Folder::new();
-    let faulty = [
+    let invalid = [
         ("ICH_PORT", "80800"),
         ("ICH_HOST", "here"),
         ("ICH_PROT", "8080"),
@@ -52,41 +37,41 @@ fn all_faults_are_told_together_with_exit_code_2() {
         ("ICH_KAFKA_BROKERS", "here"),
     ];
     for arguments in [&[][..], &["check"]] {
-        let output = folder.run(arguments, &faulty);
+        let output = run(&folder, arguments, &invalid);
         assert_eq!(output.status.code(), Some(2), "{arguments:?}");
-        let said = text(&output.stderr);
-        for (name, _) in faulty {
-            assert!(said.contains(name), "{name} is missing in: {said}");
+        let printed = text(&output.stderr);
+        for (name, _) in invalid {
+            assert!(printed.contains(name), "{name} is missing in: {printed}");
         }
-        assert!(said.lines().count() <= faulty.len() + 1, "{said}");
+        assert!(printed.lines().count() <= invalid.len() + 1, "{printed}");
         assert!(output.stdout.is_empty(), "{}", text(&output.stdout));
     }
-    assert!(!folder.0.join("data").exists(), "something was made in spite of the faults");
+    assert!(!folder.0.join("data").exists(), "an invalid start created the data folder");
 }
 
 #[test]
-fn an_unknown_name_is_a_fault_and_those_of_others_are_not() {
+fn an_unknown_ich_name_is_an_error_and_names_of_other_programs_are_not() {
     let folder = Folder::new();
-    let output = folder.run(&["check"], &[("ICH_MAX_CONECTIONS", "5")]);
+    let output = run(&folder, &["check"], &[("ICH_MAX_CONECTIONS", "5")]);
     assert_eq!(output.status.code(), Some(2));
     assert!(text(&output.stderr).contains("ICH_MAX_CONECTIONS is not a setting"), "{}", text(&output.stderr));
-    let output = folder.run(&["check"], &[("PORT", "x"), ("MICHAEL", "1"), ("ICHABOD", "1"), ("ICH_TEST_X", "1")]);
+    let output = run(&folder, &["check"], &[("PORT", "x"), ("MICHAEL", "1"), ("ICHABOD", "1"), ("ICH_TEST_X", "1")]);
     assert!(output.status.success(), "{}", text(&output.stderr));
 }
 
 #[test]
-fn a_sound_check_says_so_and_touches_nothing() {
+fn a_check_of_valid_settings_reports_so_and_changes_nothing() {
     let folder = Folder::new();
-    let output = folder.run(&["check"], &[]);
+    let output = run(&folder, &["check"], &[]);
     assert_eq!((output.status.code(), text(&output.stderr)), (Some(0), ""));
-    assert!(text(&output.stdout).contains("sound"), "{}", text(&output.stdout));
+    assert!(text(&output.stdout).contains("are valid"), "{}", text(&output.stdout));
     assert_eq!(fs::read_dir(&folder.0).unwrap().count(), 0);
 }
 
 #[test]
-fn kafka_without_a_secret_is_a_fault() {
+fn kafka_without_a_secret_is_an_error() {
     let folder = Folder::new();
-    let output = folder.run(&["check"], &[("ICH_JWT_SECRET", ""), ("ICH_KAFKA_BROKERS", "127.0.0.1:9092")]);
+    let output = run(&folder, &["check"], &[("ICH_JWT_SECRET", ""), ("ICH_KAFKA_BROKERS", "127.0.0.1:9092")]);
     assert_eq!(output.status.code(), Some(2));
     assert!(text(&output.stderr).contains("ICH_JWT_SECRET"), "{}", text(&output.stderr));
 }
@@ -94,10 +79,10 @@ fn kafka_without_a_secret_is_a_fault() {
 #[test]
 fn help_lists_every_setting() {
     let folder = Folder::new();
-    // Help is for those whose settings are wrong, too.
-    for word in ["--help", "-h", "help"] {
-        let output = folder.run(&[word], &[("ICH_PORT", "x")]);
-        assert_eq!((output.status.code(), text(&output.stderr)), (Some(0), ""), "{word}");
+    // Help works with invalid settings, too.
+    for argument in ["--help", "-h", "help"] {
+        let output = run(&folder, &[argument], &[("ICH_PORT", "x")]);
+        assert_eq!((output.status.code(), text(&output.stderr)), (Some(0), ""), "{argument}");
         let help = text(&output.stdout);
         assert!(help.contains("ich check") && help.contains("exit codes"));
         for setting in SETTINGS {
@@ -111,19 +96,19 @@ fn help_lists_every_setting() {
 #[test]
 fn the_version_is_that_of_the_package() {
     let folder = Folder::new();
-    for word in ["--version", "-V"] {
-        let output = folder.run(&[word], &[]);
+    for argument in ["--version", "-V"] {
+        let output = run(&folder, &[argument], &[]);
         assert_eq!(output.status.code(), Some(0));
         assert_eq!(text(&output.stdout), format!("ich {}\n", env!("CARGO_PKG_VERSION")));
     }
 }
 
 #[test]
-fn a_word_that_is_not_understood_is_a_fault() {
+fn an_unknown_argument_is_an_error() {
     let folder = Folder::new();
-    for words in [&["--port=80"][..], &["check", "it"], &["chekc"]] {
-        let output = folder.run(words, &[]);
-        assert_eq!(output.status.code(), Some(2), "{words:?}");
+    for arguments in [&["--port=80"][..], &["check", "it"], &["chekc"]] {
+        let output = run(&folder, arguments, &[]);
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}");
         assert!(text(&output.stderr).contains("ich --help"));
     }
 }
@@ -136,11 +121,11 @@ fn settings_are_read_from_a_file_in_the_working_directory() {
     let server = Server::start_in(&folder.0, &[]);
     assert!(folder.0.join("other data/accounts.sqlite3").exists());
     let refused = Client::try_join(server.address, &harness::server::token("Bob"));
-    assert_eq!(refused.err(), Some(401), "the issuer is another one");
+    assert_eq!(refused.err(), Some(401), "the server expects another issuer");
 }
 
 #[test]
-fn the_environment_wins_over_the_file() {
+fn the_environment_overrides_the_file() {
     let folder = Folder::new();
     fs::write(folder.0.join(".env"), "ICH_DATA_DIR=from-the-file\nICH_DRAIN_SECONDS=nonsense\n").unwrap();
     let server = Server::start_in(&folder.0, &[("ICH_DATA_DIR", "from-outside"), ("ICH_DRAIN_SECONDS", "5")]);
@@ -150,22 +135,22 @@ fn the_environment_wins_over_the_file() {
 }
 
 #[test]
-fn faults_in_the_file_are_told_like_the_others() {
+fn errors_in_the_file_are_reported_like_others() {
     let folder = Folder::new();
     fs::write(folder.0.join(".env"), "ICH_PING_INTERVAL_SECONDS=0\nICH_NONSENSE=1\n").unwrap();
-    let output = folder.run(&["check"], &[("ICH_LOG_FORMAT", "xml")]);
+    let output = run(&folder, &["check"], &[("ICH_LOG_FORMAT", "xml")]);
     assert_eq!(output.status.code(), Some(2));
     for name in ["ICH_PING_INTERVAL_SECONDS", "ICH_NONSENSE", "ICH_LOG_FORMAT"] {
         assert!(text(&output.stderr).contains(name), "{}", text(&output.stderr));
     }
-    fs::write(folder.0.join(".env"), "this is no line of settings\n").unwrap();
-    let output = folder.run(&["check"], &[]);
+    fs::write(folder.0.join(".env"), "this line is malformed\n").unwrap();
+    let output = run(&folder, &["check"], &[]);
     assert_eq!(output.status.code(), Some(2));
     assert!(text(&output.stderr).contains(".env"), "{}", text(&output.stderr));
 }
 
 #[test]
-fn a_file_in_a_folder_above_is_somebody_elses() {
+fn a_file_in_the_parent_folder_is_not_read() {
     let folder = Folder::new();
     fs::write(folder.0.join(".env"), "ICH_NONSENSE=1\n").unwrap();
     let below = folder.0.join("below");
@@ -175,7 +160,7 @@ fn a_file_in_a_folder_above_is_somebody_elses() {
 }
 
 #[test]
-fn two_servers_beside_each_other_share_the_accounts_of_one_folder() {
+fn two_servers_in_one_folder_share_the_accounts_but_not_the_lobby() {
     let folder = Folder::new();
     let (one, two) = (
         Server::start_in(&folder.0, &[("ICH_JWT_SECRET", "")]),
@@ -189,54 +174,55 @@ fn two_servers_beside_each_other_share_the_accounts_of_one_folder() {
     let token = login.json()["token"].as_str().unwrap().to_owned();
     for server in [&one, &two] {
         let mut bob = Client::join(server.address, &token);
-        assert_eq!(bob.event(), ("users_online".into(), json!({"list": []})), "each has a lobby of its own");
+        assert_eq!(bob.event(), ("users_online".into(), json!({"list": []})), "the servers share a lobby");
     }
 }
 
 #[test]
-fn a_port_that_is_taken_is_named() {
+fn a_port_in_use_is_named() {
     let folder = Folder::new();
     let first = Server::start_in(&folder.0, &[]);
-    let output = folder.run(&[], &[("ICH_PORT", &first.address.port().to_string())]);
+    let output = run(&folder, &[], &[("ICH_PORT", &first.address.port().to_string())]);
     assert_eq!(output.status.code(), Some(1));
-    let said = text(&output.stderr);
-    assert!(said.contains(&first.address.to_string()) && said.contains("ICH_PORT"), "{said}");
-    assert_eq!(get(first.address, "/ready").status, 200, "the first is not disturbed");
+    let output = text(&output.stderr);
+    assert!(output.contains(&first.address.to_string()) && output.contains("ICH_PORT"), "{output}");
+    assert_eq!(get(first.address, "/ready").status, 200, "the first server is disturbed");
 }
 
 #[test]
-fn a_data_folder_that_cannot_be_made_is_named() {
+fn a_data_folder_that_cannot_be_created_is_named() {
     let folder = Folder::new();
     fs::write(folder.0.join("data"), "a file").unwrap();
-    let output = folder.run(&[], &[]);
+    let output = run(&folder, &[], &[]);
     assert_eq!(output.status.code(), Some(1));
     assert!(text(&output.stderr).contains("ICH_DATA_DIR"), "{}", text(&output.stderr));
 }
 
-/// The standard error of `ich check` with this `.env` and these settings, and that it and the start end with code 2.
+/// The standard error of `ich check` with this `.env` and these settings. Asserts that the check and the start exit with
+/// code 2 and the same output.
 fn refused(folder: &Folder, file: &[u8], settings: &[(&str, &str)]) -> String {
     fs::write(folder.0.join(".env"), file).unwrap();
-    let check = folder.run(&["check"], settings);
-    let said = text(&check.stderr).to_owned();
-    // Only then: a start that is not refused would not end.
-    assert_eq!(check.status.code(), Some(2), "{settings:?}: {said}");
-    let start = folder.run(&[], settings);
-    assert_eq!((start.status.code(), text(&start.stderr)), (Some(2), said.as_str()), "{settings:?}");
-    said
+    let check = run(folder, &["check"], settings);
+    let output = text(&check.stderr).to_owned();
+    // Checked before the start, because a start with valid settings would not exit.
+    assert_eq!(check.status.code(), Some(2), "{settings:?}: {output}");
+    let start = run(folder, &[], settings);
+    assert_eq!((start.status.code(), text(&start.stderr)), (Some(2), output.as_str()), "{settings:?}");
+    output
 }
 
 #[test]
-fn all_faults_of_the_file_are_reported_by_line_and_never_with_the_line() {
+fn all_malformed_lines_are_reported_by_number_and_never_with_their_content() {
     let folder = Folder::new();
     let file = "ICH_PORT=0\nICH_KAFKA_PASSWORD=hunter two\n# fine\nICH_JWT_SECRET='hunter two\nhunter\n=hunter\n\
                 ICH_DATABASE_URL=\"postgres://hunter\"two\nICH_LOG_FORMAT=xml\n";
-    let said = refused(&folder, file.as_bytes(), &[]);
+    let output = refused(&folder, file.as_bytes(), &[]);
     for line in [2, 4, 5, 6, 7] {
-        assert!(said.contains(&format!(".env, line {line}:")), "line {line}: {said}");
+        assert!(output.contains(&format!(".env, line {line}:")), "line {line}: {output}");
     }
-    assert!(!said.contains("line 1:") && !said.contains("line 3:"), "{said}");
-    assert!(said.contains("ICH_LOG_FORMAT"), "{said}");
-    assert!(!said.contains("hunter"), "{said}");
+    assert!(!output.contains("line 1:") && !output.contains("line 3:"), "{output}");
+    assert!(output.contains("ICH_LOG_FORMAT"), "{output}");
+    assert!(!output.contains("hunter"), "{output}");
 }
 
 #[test]
@@ -247,7 +233,7 @@ fn values_of_the_file_are_literal() {
     let server = Server::start_in(&folder.0, &[]);
     assert!(folder.0.join("data-$HOME-${PATH}-#1/accounts.sqlite3").exists());
     let refused = Client::try_join(server.address, &harness::server::token("Bob"));
-    assert_eq!(refused.err(), Some(401), "the issuer is another one");
+    assert_eq!(refused.err(), Some(401), "the server expects another issuer");
 }
 
 #[test]
@@ -265,12 +251,12 @@ fn variables_of_kubernetes_services_are_ignored_with_a_note() {
         ("ICH_KAFKA_PORT", "tcp://10.0.0.8:9092"),
         ("ICH_KAFKA_PORT_9092_TCP", "tcp://10.0.0.8:9092"),
     ];
-    let output = folder.run(&["check"], &variables);
+    let output = run(&folder, &["check"], &variables);
     assert!(output.status.success(), "{}", text(&output.stderr));
     let note = text(&output.stderr);
     assert!(note.contains("Kubernetes") && variables.iter().all(|(name, _)| note.contains(name)), "{note}");
-    let said = refused(&folder, b"", &[("ICH_PORT", "tcp://10.0.0.7:8080")]);
-    assert!(said.contains("ICH_PORT=tcp://10.0.0.7:8080") && said.contains("Kubernetes"), "{said}");
+    let output = refused(&folder, b"", &[("ICH_PORT", "tcp://10.0.0.7:8080")]);
+    assert!(output.contains("ICH_PORT=tcp://10.0.0.7:8080") && output.contains("Kubernetes"), "{output}");
 }
 
 #[test]
@@ -282,34 +268,34 @@ fn secrets_are_read_from_files() {
     let server = Server::start_in(&folder.0, &[("ICH_JWT_SECRET", ""), ("ICH_JWT_SECRET_FILE", path)]);
     drop(server.join("Bob"));
     drop(server);
-    let said = refused(&folder, b"", &[("ICH_JWT_SECRET_FILE", path)]);
-    assert!(said.contains("ICH_JWT_SECRET and ICH_JWT_SECRET_FILE"), "{said}");
+    let output = refused(&folder, b"", &[("ICH_JWT_SECRET_FILE", path)]);
+    assert!(output.contains("ICH_JWT_SECRET and ICH_JWT_SECRET_FILE"), "{output}");
     for name in ["ICH_JWT_SECRET", "ICH_DATABASE_URL", "ICH_KAFKA_PASSWORD"] {
         let file = format!("{name}_FILE");
         let brokers = ("ICH_KAFKA_BROKERS", "127.0.0.1:9092");
-        let said = refused(&folder, b"", &[(name, ""), (&file, "/no/such/file"), brokers]);
-        assert!(said.contains(&format!("{file}=/no/such/file")), "{said}");
+        let output = refused(&folder, b"", &[(name, ""), (&file, "/no/such/file"), brokers]);
+        assert!(output.contains(&format!("{file}=/no/such/file")), "{output}");
     }
 }
 
 #[test]
-fn a_filter_of_the_log_that_is_not_understood_is_a_fault() {
+fn an_invalid_log_filter_is_an_error() {
     let folder = Folder::new();
     for filter in ["warning", "loud", "3", "ich=info=x", "ich=loud", "info,loud", "info/a/b", "ich =debug", ","] {
-        let said = refused(&folder, b"", &[("ICH_LOG", filter)]);
-        assert!(said.contains("ICH_LOG"), "{filter}: {said}");
-        assert!(["error", "warn", "info", "debug", "trace", "off"].iter().all(|it| said.contains(it)), "{said}");
+        let output = refused(&folder, b"", &[("ICH_LOG", filter)]);
+        assert!(output.contains("ICH_LOG"), "{filter}: {output}");
+        assert!(["error", "warn", "info", "debug", "trace", "off"].iter().all(|it| output.contains(it)), "{output}");
     }
     assert!(refused(&folder, b"", &[("ICH_LOG", "warning")]).contains("did you mean warn?"));
     for filter in ["INFO", "off", "ich", "ich::http", "warn,ich::http=debug,librdkafka=info", "ich=,info", "info/text"]
     {
-        let output = folder.run(&["check"], &[("ICH_LOG", filter)]);
+        let output = run(&folder, &["check"], &[("ICH_LOG", filter)]);
         assert!(output.status.success(), "{filter}: {}", text(&output.stderr));
     }
 }
 
 #[test]
-fn kafka_settings_without_brokers_are_a_fault() {
+fn kafka_settings_without_brokers_are_an_error() {
     let folder = Folder::new();
     for (name, value) in [
         ("ICH_KAFKA_TOPIC", "ich-lobby"),
@@ -320,58 +306,58 @@ fn kafka_settings_without_brokers_are_a_fault() {
         ("ICH_KAFKA_PASSWORD", "hunter two"),
         ("ICH_KAFKA_CA_FILE", "/ca.pem"),
     ] {
-        let said = refused(&folder, b"", &[(name, value)]);
-        assert!(said.contains(name) && said.contains("ICH_KAFKA_BROKERS"), "{said}");
-        assert!(!said.contains("hunter"), "{said}");
+        let output = refused(&folder, b"", &[(name, value)]);
+        assert!(output.contains(name) && output.contains("ICH_KAFKA_BROKERS"), "{output}");
+        assert!(!output.contains("hunter"), "{output}");
     }
-    let output = folder.run(&["check"], &[("ICH_KAFKA_TOPIC", "")]);
-    assert!(output.status.success(), "an empty value counts as none: {}", text(&output.stderr));
+    let output = run(&folder, &["check"], &[("ICH_KAFKA_TOPIC", "")]);
+    assert!(output.status.success(), "an empty value counts as not set: {}", text(&output.stderr));
 }
 
 #[test]
-fn kafka_settings_that_do_not_go_together_are_faults() {
+fn invalid_combinations_of_kafka_settings_are_errors() {
     let folder = Folder::new();
     let (user, password) = (("ICH_KAFKA_USERNAME", "ich"), ("ICH_KAFKA_PASSWORD", "hunter2"));
     let protocol = |name| ("ICH_KAFKA_SECURITY_PROTOCOL", name);
     let brokers = |list| ("ICH_KAFKA_BROKERS", list);
     let topic = |name| ("ICH_KAFKA_TOPIC", name);
-    let good = brokers("127.0.0.1:9092");
+    let valid = brokers("127.0.0.1:9092");
     for (settings, named) in [
-        (vec![good, user, password], "ICH_KAFKA_USERNAME"),
-        (vec![good, protocol("plaintext"), password], "ICH_KAFKA_PASSWORD"),
-        (vec![good, protocol("ssl"), user, password], "ICH_KAFKA_USERNAME"),
-        (vec![good, protocol("sasl_ssl"), ("ICH_KAFKA_SASL_MECHANISM", "PLAIN"), password], "ICH_KAFKA_USERNAME"),
-        (vec![good, ("ICH_KAFKA_SASL_MECHANISM", "PLAIN")], "ICH_KAFKA_SASL_MECHANISM"),
-        (vec![good, ("ICH_KAFKA_CA_FILE", "/ca.pem")], "ICH_KAFKA_CA_FILE"),
-        (vec![good, protocol("sasl_plaintext"), ("ICH_KAFKA_CA_FILE", "/ca.pem")], "ICH_KAFKA_CA_FILE"),
+        (vec![valid, user, password], "ICH_KAFKA_USERNAME"),
+        (vec![valid, protocol("plaintext"), password], "ICH_KAFKA_PASSWORD"),
+        (vec![valid, protocol("ssl"), user, password], "ICH_KAFKA_USERNAME"),
+        (vec![valid, protocol("sasl_ssl"), ("ICH_KAFKA_SASL_MECHANISM", "PLAIN"), password], "ICH_KAFKA_USERNAME"),
+        (vec![valid, ("ICH_KAFKA_SASL_MECHANISM", "PLAIN")], "ICH_KAFKA_SASL_MECHANISM"),
+        (vec![valid, ("ICH_KAFKA_CA_FILE", "/ca.pem")], "ICH_KAFKA_CA_FILE"),
+        (vec![valid, protocol("sasl_plaintext"), ("ICH_KAFKA_CA_FILE", "/ca.pem")], "ICH_KAFKA_CA_FILE"),
         (vec![brokers("SASL_SSL://h:1")], "ICH_KAFKA_SECURITY_PROTOCOL"),
         (vec![brokers("::1:9092")], "[::1]:9092"),
         (vec![brokers("a:9092,,b:9092")], "ICH_KAFKA_BROKERS"),
         (vec![brokers("a:0")], "ICH_KAFKA_BROKERS"),
         (vec![brokers("a")], "ICH_KAFKA_BROKERS"),
         (vec![brokers("ich:hunter2@a:9092")], "ICH_KAFKA_BROKERS"),
-        (vec![good, topic(".")], "ICH_KAFKA_TOPIC"),
-        (vec![good, topic("..")], "ICH_KAFKA_TOPIC"),
-        (vec![good, topic("my lobby")], "ICH_KAFKA_TOPIC"),
+        (vec![valid, topic(".")], "ICH_KAFKA_TOPIC"),
+        (vec![valid, topic("..")], "ICH_KAFKA_TOPIC"),
+        (vec![valid, topic("my lobby")], "ICH_KAFKA_TOPIC"),
     ] {
-        let said = refused(&folder, b"", &settings);
-        assert!(said.contains(named) && !said.contains("hunter2"), "{settings:?}: {said}");
+        let output = refused(&folder, b"", &settings);
+        assert!(output.contains(named) && !output.contains("hunter2"), "{settings:?}: {output}");
     }
     for list in ["a:9092, b:9092", "[::1]:9092", "[2001:db8::1]:9092,kafka-0.kafka.svc:9092"] {
-        let output = folder.run(&["check"], &[brokers(list), topic("..lobby")]);
+        let output = run(&folder, &["check"], &[brokers(list), topic("..lobby")]);
         assert!(output.status.success(), "{list}: {}", text(&output.stderr));
     }
 }
 
 #[test]
-fn files_that_cannot_be_used_are_faults() {
+fn files_that_cannot_be_used_are_errors() {
     let folder = Folder::new();
     fs::write(folder.0.join("text.pem"), "no key and no certificate").unwrap();
     let kafka = [("ICH_KAFKA_BROKERS", "127.0.0.1:9092"), ("ICH_KAFKA_SECURITY_PROTOCOL", "ssl")];
     for file in ["missing.pem", "text.pem"] {
-        let said = refused(&folder, b"", &[kafka[0], kafka[1], ("ICH_KAFKA_CA_FILE", file)]);
-        assert!(said.contains(&format!("ICH_KAFKA_CA_FILE={file}")), "{said}");
-        let said = refused(&folder, b"", &[("ICH_JWT_SECRET", ""), ("ICH_JWT_PUBLIC_KEY_FILE", file)]);
-        assert!(said.contains(&format!("ICH_JWT_PUBLIC_KEY_FILE={file}")), "{said}");
+        let output = refused(&folder, b"", &[kafka[0], kafka[1], ("ICH_KAFKA_CA_FILE", file)]);
+        assert!(output.contains(&format!("ICH_KAFKA_CA_FILE={file}")), "{output}");
+        let output = refused(&folder, b"", &[("ICH_JWT_SECRET", ""), ("ICH_JWT_PUBLIC_KEY_FILE", file)]);
+        assert!(output.contains(&format!("ICH_JWT_PUBLIC_KEY_FILE={file}")), "{output}");
     }
 }

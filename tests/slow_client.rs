@@ -1,5 +1,5 @@
-//! A client that does not read, in a busy lobby: it is cut, alone, when it is as far behind as it may be, and until
-//! then costs no more memory than that.
+//! A client that does not read, in a busy lobby: only this client is disconnected when its outbox is full, and it uses no
+//! more memory than its outbox may have.
 
 mod harness;
 
@@ -24,12 +24,12 @@ use socket2::{Domain, Socket, Type};
 
 const SETTINGS: &[(&str, &str)] =
     &[("ICH_MAX_MESSAGES_PER_SECOND", "0"), ("ICH_OUTBOX_BYTES", "262144"), ("ICH_PING_INTERVAL_SECONDS", "600")];
-/// What is said before the slow one must have been cut: its bound, what the kernels of both sides hold, and as much
-/// again.
+/// A slow client is disconnected before this many bytes were sent: twice its outbox and the kernel buffers of both
+/// sides.
 const BYTES_MAX: usize = 6 * 1024 * 1024;
 const TEXT_BYTES: usize = 4000;
 
-/// Joins with a small buffer for what it does not read.
+/// Joins with a small receive buffer, and reads nothing.
 fn join_and_never_read(address: SocketAddr, name: &str) -> RawClient {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
     socket.set_recv_buffer_size(64 * 1024).expect("an option");
@@ -37,11 +37,12 @@ fn join_and_never_read(address: SocketAddr, name: &str) -> RawClient {
     RawClient::join_on(TcpStream::from(socket), name, &[])
 }
 
-/// A lobby in which everybody reads but for some.
+/// A lobby with three clients that read everything. A test adds slow clients.
 struct Lobby {
     server: Server,
     readers: Vec<Client>,
-    said: usize,
+    /// The number of messages that were sent.
+    sent: usize,
 }
 
 impl Lobby {
@@ -49,14 +50,14 @@ impl Lobby {
         let server = Server::start(SETTINGS);
         let mut readers: Vec<_> = ["Ann", "Bob", "Cid"].map(|name| server.join(name)).into();
         readers.iter_mut().for_each(|reader| reader.wait_for("user_joined", &json!({"username": "Cid"})));
-        Lobby { server, readers, said: 0 }
+        Lobby { server, readers, sent: 0 }
     }
 
-    /// Ann says something long; each reader gets it as the very next message. Those who left meanwhile are given back,
-    /// as the last reader was told.
+    /// Ann sends a long message. Asserts that it is the next message that each reader gets. Returns the users who left
+    /// before it, from the frames of the last reader.
     fn say(&mut self) -> Vec<String> {
-        let text = format!("{:0>width$}", self.said, width = TEXT_BYTES);
-        self.said += 1;
+        let text = format!("{:0>width$}", self.sent, width = TEXT_BYTES);
+        self.sent += 1;
         self.readers[0].say(&text);
         let mut left = Vec::new();
         for reader in &mut self.readers {
@@ -65,7 +66,7 @@ impl Lobby {
                 let (kind, msg) = reader.event();
                 match kind.as_str() {
                     "chat_message" => {
-                        assert_eq!(msg["text"], text, "a message is missing, or too many");
+                        assert_eq!(msg["text"], text, "a message is missing or duplicated");
                         break;
                     }
                     "user_left" => left.push(msg["username"].as_str().expect("a name").to_owned()),
@@ -77,8 +78,8 @@ impl Lobby {
         left
     }
 
-    fn bytes_said(&self) -> usize {
-        self.said * TEXT_BYTES
+    fn bytes_sent(&self) -> usize {
+        self.sent * TEXT_BYTES
     }
 
     fn metric(&self, name: &str) -> u64 {
@@ -89,17 +90,17 @@ impl Lobby {
 }
 
 #[test]
-fn who_never_reads_is_cut_alone_and_the_others_get_every_message() {
+fn only_the_clients_that_never_read_are_disconnected() {
     let mut lobby = Lobby::new();
     let descriptors = lobby.server.descriptors();
     let slow: Vec<_> =
         (0..10).map(|number| join_and_never_read(lobby.server.address, &format!("Slow {number}"))).collect();
     let memory = lobby.server.proc_status("VmRSS");
     let mut left = Vec::new();
-    while lobby.bytes_said() < BYTES_MAX {
+    while lobby.bytes_sent() < BYTES_MAX {
         left.extend(lobby.say());
     }
-    // They go some seconds after the close frame that they do not read.
+    // They leave some seconds after the close frame, which they do not read.
     for reader in &mut lobby.readers[..1] {
         while left.len() < slow.len() {
             let (kind, msg) = reader.event();
@@ -110,18 +111,18 @@ fn who_never_reads_is_cut_alone_and_the_others_get_every_message() {
     assert!(left.iter().all(|name| name.starts_with("Slow ")), "{left:?}");
     assert_eq!(lobby.metric("ich_sessions_ended_total{reason=\"too_slow\"}"), slow.len() as u64);
     let grown = lobby.server.proc_status("VmRSS").saturating_sub(memory);
-    assert!(grown < 8 * 1024, "{grown} KiB more, and {} KiB were said", lobby.bytes_said() / 1024);
-    harness::wait_for("their descriptors", || (lobby.server.descriptors() <= descriptors).then_some(()));
-    lobby.readers[0].say("still here");
-    lobby.readers[0].wait_for("chat_message", &json!({"from_user": "Ann", "text": "still here"}));
+    assert!(grown < 8 * 1024, "{grown} KiB more, after messages of {} KiB", lobby.bytes_sent() / 1024);
+    harness::wait_for("closed sockets", || (lobby.server.descriptors() <= descriptors).then_some(()));
+    lobby.readers[0].say("after the disconnect");
+    lobby.readers[0].wait_for("chat_message", &json!({"from_user": "Ann", "text": "after the disconnect"}));
     drop(slow);
 }
 
 #[test]
-fn who_reads_again_finds_whole_frames_and_why_it_was_cut() {
+fn a_disconnected_client_can_read_complete_frames_and_the_close_code() {
     let mut lobby = Lobby::new();
     let mut slow = join_and_never_read(lobby.server.address, "Slow");
-    // It is cut when what is delivered is one less for each message.
+    // After the disconnect, each message is delivered to one client less.
     lobby.say();
     loop {
         let before = lobby.metric("ich_deliveries_total");
@@ -130,67 +131,67 @@ fn who_reads_again_finds_whole_frames_and_why_it_was_cut() {
         if delivered <= 35 {
             break;
         }
-        assert!(lobby.bytes_said() < BYTES_MAX, "not cut");
+        assert!(lobby.bytes_sent() < BYTES_MAX, "the slow client was not disconnected");
     }
     let frames = slow.rest();
     assert_eq!(close_codes(&frames), [1013], "{} frames", frames.len());
     assert_eq!(frames.last().map(|last| last.opcode), Some(CLOSE));
     let texts = frames.iter().filter(|frame| frame.opcode == TEXT).map(|frame| frame.json());
-    let said: Vec<usize> = texts
+    let received: Vec<usize> = texts
         .filter(|frame| frame["type"] == "chat_message")
         .map(|frame| frame["msg"]["text"].as_str().and_then(|text| text.parse().ok()).expect("a number"))
         .collect();
-    let expected: Vec<usize> = (0..said.len()).collect();
-    assert_eq!(said, expected, "what it got has no gap");
-    assert!(said.len() < lobby.said);
+    let expected: Vec<usize> = (0..received.len()).collect();
+    assert_eq!(received, expected, "a gap in the messages");
+    assert!(received.len() < lobby.sent);
 }
 
 #[test]
-fn who_reads_slowly_and_is_never_too_far_behind_stays() {
+fn a_client_that_reads_slowly_within_the_limit_stays_connected() {
     let mut lobby = Lobby::new();
     let mut slow = join_and_never_read(lobby.server.address, "Slow");
     for _ in 0..10 {
-        // Less than the bound at once.
-        let first = lobby.said;
-        while (lobby.said - first) * TEXT_BYTES < 200_000 {
+        // Less than the outbox holds.
+        let first = lobby.sent;
+        while (lobby.sent - first) * TEXT_BYTES < 200_000 {
             lobby.say();
         }
-        let last = format!("{:0>width$}", lobby.said - 1, width = TEXT_BYTES);
+        let last = format!("{:0>width$}", lobby.sent - 1, width = TEXT_BYTES);
         while slow.wait_for("chat_message")["text"] != last {}
     }
-    assert!(lobby.bytes_said() >= 2_000_000);
+    assert!(lobby.bytes_sent() >= 2_000_000);
     assert_eq!(lobby.metric("ich_sessions_ended_total{reason=\"too_slow\"}"), 0);
 }
 
 #[test]
-fn who_sends_and_never_reads_does_not_stop_the_lobby() {
+fn a_client_that_sends_and_never_reads_does_not_stop_the_lobby() {
     let mut lobby = Lobby::new();
     let slow = join_and_never_read(lobby.server.address, "Slow");
-    let mistakes = frame(FIN | TEXT, b"not JSON").repeat(100);
-    // Each of these is answered with an error frame that it does not read.
+    let invalid = frame(FIN | TEXT, b"not JSON").repeat(100);
+    // The server answers each message with an error frame, which the client does not read.
     let mut writes = slow.stream.try_clone().expect("a descriptor");
     std::thread::scope(|scope| {
         scope.spawn(move || {
             for _ in 0..500 {
-                if std::io::Write::write_all(&mut writes, &mistakes).is_err() {
+                if std::io::Write::write_all(&mut writes, &invalid).is_err() {
                     return;
                 }
             }
         });
         (0..50).for_each(|_| drop(lobby.say()));
     });
-    // It goes with its unread errors; the lobby stays.
+    // Its unread error frames are dropped with its session.
     drop(slow);
     lobby.say();
 }
 
-/// The least that `ICH_OUTBOX_BYTES` may be.
+/// The minimum of `ICH_OUTBOX_BYTES`.
 const OUTBOX_BYTES_MIN: &str = "65536";
-/// Users and the length of their names: a list of 2 MB, more than the bound and the buffers of both kernels.
+/// Users and the length of their names: a list of 2 MB, more than the outbox and the kernel buffers of both sides.
 const LIST_USERS: u64 = 4_000;
 const LIST_NAME_BYTES: usize = 500;
 
-/// Another instance, of which only its records are there: a roster of many users, and a heartbeat now and then.
+/// A simulated second instance, which only appends records: a roster of many users, and heartbeats.
 struct OtherInstance {
     log: Arc<dyn Appender>,
     seq: u64,
@@ -211,8 +212,8 @@ impl OtherInstance {
         self.append(Body::Roster { part: 0, parts: 1, sessions: (0..LIST_USERS).map(entry).collect() });
     }
 
-    /// Keeps the lease until `done`. It sends fewer heartbeats than the server, whose lease it would end otherwise.
-    fn stay(mut self, done: &AtomicBool) {
+    /// Keeps the lease until `done`, with fewer heartbeats than the server, so that the lease of the server does not expire.
+    fn send_heartbeats(mut self, done: &AtomicBool) {
         for n in 1.. {
             self.append(Body::Heartbeat { n });
             let next = Instant::now() + Duration::from_secs(2);
@@ -226,7 +227,7 @@ impl OtherInstance {
     }
 }
 
-/// Ends a thread of a test, also when the test fails.
+/// Ends the thread of a test, also when the test fails.
 struct SetOnDrop<'a>(&'a AtomicBool);
 
 impl Drop for SetOnDrop<'_> {
@@ -236,7 +237,7 @@ impl Drop for SetOnDrop<'_> {
 }
 
 #[test]
-fn a_list_longer_than_the_bound_reaches_a_slow_client_and_events_follow_it() {
+fn a_slow_client_gets_a_list_longer_than_its_outbox_and_the_events_after_it() {
     let dir = new_dir();
     let values = [
         ("ICH_HOST", "127.0.0.1"),
@@ -257,12 +258,12 @@ fn a_list_longer_than_the_bound_reaches_a_slow_client_and_events_follow_it() {
     other.append_roster();
     let done = AtomicBool::new(false);
     std::thread::scope(|scope| {
-        scope.spawn(|| other.stay(&done));
-        let _ends = SetOnDrop(&done);
+        scope.spawn(|| other.send_heartbeats(&done));
+        let _done = SetOnDrop(&done);
         let mut slow = join_and_never_read(server.address(), "Slow");
         let mut ann = Client::join(server.address(), &harness::server::token("Ann"));
         ann.wait_for("user_joined", &json!({"username": "Ann"}));
-        // The slow client has not read a byte of its list when events follow it.
+        // Events follow the list before the slow client has read a byte of it.
         for number in 0..20 {
             let text = number.to_string();
             ann.say(&text);

@@ -1,4 +1,4 @@
-//! The start: the port is taken first, an error is printed once, and the log says `ready` when `/ready` does.
+//! The start: the listener is opened first, an error is printed once, and the log reports `ready` when `/ready` does.
 
 mod harness;
 
@@ -12,7 +12,7 @@ use harness::postgres::{Server as Postgres, silent_listener};
 use harness::server::{Server, command, new_dir};
 use harness::wait_for;
 
-/// The lines of the log that say that the server became ready.
+/// The number of log lines that report that the server became ready.
 fn ready_lines(log: &str) -> usize {
     log.lines().filter(|line| line.ends_with(": ready")).count()
 }
@@ -20,8 +20,8 @@ fn ready_lines(log: &str) -> usize {
 #[test]
 fn a_port_in_use_is_reported_once_and_nothing_else_is_started() {
     let dir = new_dir();
-    let taken = TcpListener::bind("127.0.0.1:0").expect("a port");
-    let port = taken.local_addr().expect("its address").port().to_string();
+    let occupied = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let port = occupied.local_addr().expect("its address").port().to_string();
     let kafka = TcpListener::bind("127.0.0.1:0").expect("a port");
     let brokers = kafka.local_addr().expect("its address").to_string();
     for settings in [&[("ICH_PORT", port.as_str())][..], &[("ICH_PORT", &port), ("ICH_KAFKA_BROKERS", &brokers)]] {
@@ -40,8 +40,8 @@ fn a_port_in_use_is_reported_once_and_nothing_else_is_started() {
 #[test]
 fn an_error_is_printed_also_without_a_log() {
     let dir = new_dir();
-    let taken = TcpListener::bind("127.0.0.1:0").expect("a port");
-    let port = taken.local_addr().expect("its address").port().to_string();
+    let occupied = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let port = occupied.local_addr().expect("its address").port().to_string();
     let output = command(&dir, &[("ICH_PORT", &port), ("ICH_LOG", "off")]).output().expect("running the program");
     let errors = String::from_utf8(output.stderr).expect("text");
     assert_eq!(output.status.code(), Some(1), "{errors}");
@@ -80,13 +80,12 @@ fn the_log_follows_the_database_as_ready_does() {
 }
 
 #[test]
-fn a_server_that_is_ready_says_so_once() {
+fn a_ready_server_logs_it_once() {
     let dir = new_dir();
     let mut child = command(&dir, &[]).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().expect("starting");
     let mut lines = BufReader::new(child.stderr.take().expect("a pipe")).lines();
-    let said = lines.by_ref().map(|line| line.expect("text")).find(|line| line.ends_with(": ready"));
-    assert!(said.is_some());
-    // By its process id.
+    let line = lines.by_ref().map(|line| line.expect("text")).find(|line| line.ends_with(": ready"));
+    assert!(line.is_some());
     let _ = Command::new("kill").arg(child.id().to_string()).status();
     let rest: Vec<String> = lines.map(|line| line.expect("text")).collect();
     assert_eq!(ready_lines(&rest.join("\n")), 0, "{rest:?}");

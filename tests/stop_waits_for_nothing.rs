@@ -1,5 +1,4 @@
-//! A stop waits for nothing that it does not need: not for the next heartbeat, and not for an event log that never knew
-//! this instance.
+//! A stop does not wait for the next heartbeat, nor for an event log that has no record of this instance.
 
 mod harness;
 
@@ -17,7 +16,7 @@ use ich::config::Config;
 use ich::event_log::{Entry, EventLog, ReadError, Reader, Span, memory};
 use ich::server::{Backends, Server};
 
-/// Counts the polls that waited for their whole time.
+/// Counts the polls that reached their timeout.
 struct CountingReader {
     reader: Box<dyn Reader>,
     waited: Arc<AtomicUsize>,
@@ -54,7 +53,7 @@ fn an_idle_server_does_not_wait_for_the_next_heartbeat() {
     let backends = Backends { store, log, description: String::new() };
     let server = Server::start_on(&config, tokens(Duration::from_secs(3600)), backends).expect("a server");
     wait_for("a ready server", || server.is_ready().then_some(()));
-    // A poll has just waited for the next heartbeat, so the next one is a second away.
+    // Wait until a poll has timed out for a heartbeat: the next heartbeat is then one second away.
     let before = waited.load(Ordering::SeqCst);
     let before = wait_for("a heartbeat", || Some(waited.load(Ordering::SeqCst)).filter(|now| *now > before));
     let stopped_at = Instant::now();
@@ -65,10 +64,10 @@ fn an_idle_server_does_not_wait_for_the_next_heartbeat() {
 }
 
 #[test]
-fn a_server_that_never_reached_kafka_stops_at_once_and_says_nothing_of_others() {
+fn a_server_that_never_reached_kafka_stops_at_once_and_does_not_mention_other_instances() {
     let silent = TcpListener::bind("127.0.0.1:0").expect("a port");
     let brokers = silent.local_addr().expect("its address").to_string();
-    // Nobody answers there; and nobody listens at the other.
+    // The first address accepts connections and does not answer; no process listens on the second.
     for brokers in [brokers.as_str(), "127.0.0.1:1"] {
         let mut server = Program::launch(&[("ICH_KAFKA_BROKERS", brokers), ("ICH_DRAIN_SECONDS", "60")]);
         wait_for("the first attempt", || server.log().contains("not ready: ").then_some(()));

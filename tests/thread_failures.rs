@@ -1,6 +1,6 @@
-//! A defect that ends a thread which the server needs: sessions are closed with 1011, `/health` fails, and the program
-//! ends with exit code 1 and names the thread. The defects are injected through the event log, the store of accounts and
-//! a setting beyond its range.
+//! A defect that ends a supervised thread: the server closes the sessions with 1011, `/health` fails, and the program
+//! logs the name of the thread and ends with exit code 1. The tests inject defects through the event log, the store of
+//! accounts and a setting out of its range.
 
 mod harness;
 
@@ -29,7 +29,7 @@ use tungstenite::protocol::frame::coding::CloseCode;
 /// The text at which the log thread panics.
 const FATAL_TEXT: &str = "the text that ends the log thread";
 
-/// An event log with a defect: it panics on the log thread.
+/// The reader of an event log with a defect: panics on the log thread.
 struct PanickingReader(Box<dyn Reader>);
 
 impl Reader for PanickingReader {
@@ -57,7 +57,7 @@ fn panicking_log() -> EventLog {
     EventLog { reader: Box::new(PanickingReader(log.reader)), ..log }
 }
 
-/// Panics once more when it is dropped, which no `catch_unwind` around a request survives.
+/// Panics again on drop, outside the `catch_unwind` around a request, so that the thread ends.
 struct PanicsOnDrop;
 
 impl Drop for PanicsOnDrop {
@@ -68,7 +68,7 @@ impl Drop for PanicsOnDrop {
     }
 }
 
-/// A store of accounts with a defect: it ends the thread that calls it, once it is armed.
+/// A store of accounts with a defect: `create` ends the calling thread, and so does `is_ready` on a worker once armed.
 #[derive(Default)]
 struct PanickingStore {
     is_armed_for_workers: AtomicBool,
@@ -92,7 +92,7 @@ impl AccountStore for PanickingStore {
     }
 }
 
-/// A server in this process, and its folder.
+/// A server in this process, and its data folder.
 struct Running {
     server: Server,
     dir: PathBuf,
@@ -121,7 +121,8 @@ impl Running {
         client
     }
 
-    /// The thread whose failure is reported. From then on the probes fail.
+    /// Waits for the report of a failure and returns the name of the thread. Checks that `/health` and `/ready` fail
+    /// now.
     fn failed_thread(&self) -> String {
         let failure = self.server.failed().recv_timeout(PATIENCE).expect("a report of the failure");
         let Failure::Panicked { thread, .. } = &failure else { panic!("{failure}") };
@@ -131,7 +132,7 @@ impl Running {
         thread.clone()
     }
 
-    /// Ends the server, and expects that all of these are told.
+    /// Ends the server, and checks that each client gets the close code 1011.
     fn assert_closed(self, clients: Vec<Client>) {
         self.server.close_after_failure();
         for mut client in clients {
@@ -157,12 +158,12 @@ fn the_log_thread() {
 
 #[test]
 fn a_fan_out_thread() {
-    // The moment of the first ping is spread by the session's number. For the fifth one, with this interval, there is no
-    // such moment: the thread panics. No setting allows it.
+    // The time of the first ping depends on the session's number. For the fifth session and this interval the time is
+    // out of range, and the thread panics. No valid setting allows such an interval.
     let running = Running::start(memory::open(), None, |config| {
         config.ping_interval = Duration::from_secs(10_300_000_000_000_000_000)
     });
-    // With up to four fan-out threads some of them share the thread that fails; the others have one that goes on.
+    // With up to four fan-out threads, one of these clients shares the thread that fails; the other threads continue.
     let clients = ["1", "2", "3", "4"].map(|name| running.join(name));
     let _fifth = Client::join(running.server.address(), &token("5"));
     assert!(running.failed_thread().starts_with("ich-fan-out-"));
@@ -181,7 +182,7 @@ fn an_account_thread() {
 
 #[test]
 fn a_worker() {
-    // On a machine with one core it is the only worker: nobody answers `/health` after that.
+    // On a machine with one core it is the only worker, so no thread answers `/health` after the failure.
     if thread::available_parallelism().is_ok_and(|cores| cores.get() < 2) {
         return;
     }
@@ -195,7 +196,7 @@ fn a_worker() {
     running.assert_closed(vec![ann]);
 }
 
-/// Runs as a process of its own, for [`the_program_ends_with_exit_code_1`].
+/// Runs in its own process, for [`the_program_ends_with_exit_code_1`].
 #[test]
 #[ignore = "ends its process"]
 fn a_program_with_a_defect() {
@@ -223,13 +224,16 @@ fn the_program_ends_with_exit_code_1() {
     assert_eq!(errors.matches("ich: the thread ich-log-reader panicked: ").count(), 1, "{errors}");
 }
 
-/// The files that may start threads without the supervisor: it, what it calls, and those that start short-lived ones, for
-/// one connection or for one client of Kafka.
-const STARTS_THREADS: [&str; 5] = [
+/// The files that may start threads without the supervisor: the supervisor and what it calls, and the files that start
+/// threads for one connection or for the clients of Kafka.
+const STARTS_THREADS: [&str; 8] = [
     "src/threads.rs",
     "src/supervisor.rs",
-    "src/http/front_door.rs",
-    "src/event_log/kafka.rs",
+    "src/http/accept_loop.rs",
+    "src/event_log/kafka/consumer.rs",
+    "src/event_log/kafka/drop_within.rs",
+    "src/event_log/kafka/topic.rs",
+    "src/event_log/kafka/topic_watch.rs",
     "src/event_log/kafka/writer.rs",
 ];
 

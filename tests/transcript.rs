@@ -27,7 +27,7 @@ fn a_user_registers_logs_in_joins_and_sends_a_message() {
     assert_eq!(igor.event(), ("chat_message".into(), json!({"from_user": "Igor", "text": "Hello!"})));
     igor.leave();
 
-    assert!(get(server.address, "/metrics").body.contains("ich_messages_taken_total 1"));
+    assert!(get(server.address, "/metrics").body.contains("ich_messages_accepted_total 1"));
     assert!(server.stop().success());
 }
 

@@ -3,8 +3,7 @@
 
 use std::time::Duration;
 
-use ich::event_log::kafka;
-use ich::event_log::kafka_settings::KafkaSettings;
+use ich::event_log::kafka::{self, KafkaSettings};
 use rdkafka::config::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::message::Message;

@@ -2,13 +2,13 @@
 
 use std::time::{Duration, Instant};
 
-use ich::event_log::kafka;
-use ich::event_log::kafka_settings::KafkaSettings;
-use ich::event_log::{AppendError, Appender};
+use ich::event_log::kafka::{self, KafkaSettings};
+use ich::event_log::{AppendError, Appender, Entry, EventLog};
 use ich::lobby::{Body, InstanceId, Record, SessionId};
 
 const TIMEOUT: Duration = Duration::from_secs(10);
-const FLUSH_TIMEOUT: Duration = Duration::from_secs(60);
+const WRITE_TIMEOUT: Duration = Duration::from_secs(60);
+const POLL_TIMEOUT: Duration = Duration::from_millis(200);
 /// The earlier instance wrote a heartbeat and a roster once per this many records.
 const RECORDS_PER_HEARTBEAT: u64 = 50;
 const RECORDS_PER_ROSTER: u64 = 500;
@@ -29,11 +29,26 @@ pub fn write(brokers: &str, topic: &str, records: u64) -> Result<(), String> {
             eprintln!("wrote {seq} of {records} records of the history");
         }
     }
-    log.appender.flush(Instant::now() + FLUSH_TIMEOUT);
-    match log.undelivered.try_iter().count() {
-        0 => Ok(()),
-        lost => Err(format!("Kafka did not accept {lost} of {records} records")),
+    wait_until_written(&mut log, records)
+}
+
+/// Waits until the last of `records` records is in the topic.
+fn wait_until_written(log: &mut EventLog, records: u64) -> Result<(), String> {
+    let deadline = Instant::now() + WRITE_TIMEOUT;
+    let mut entries = Vec::new();
+    while entries.last().is_none_or(|last: &Entry| last.record.seq < records) {
+        if !log.undelivered.is_empty() {
+            return Err(format!("Kafka did not accept {} of {records} records", log.undelivered.len()));
+        }
+        if Instant::now() > deadline {
+            return Err(format!("Kafka did not accept all of {records} records in {} s", WRITE_TIMEOUT.as_secs()));
+        }
+        // A rewind by one record skips all records before it.
+        log.reader.rewind(1).map_err(|error| error.to_string())?;
+        entries.clear();
+        log.reader.poll(POLL_TIMEOUT, 1, &mut entries).map_err(|error| error.to_string())?;
     }
+    Ok(())
 }
 
 fn record(seq: u64) -> Record {

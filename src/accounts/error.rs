@@ -1,14 +1,14 @@
-//! [`AccountError`]: why somebody was not registered or not let in.
+//! [`AccountError`]: why a registration or a login failed.
 
 use thiserror::Error;
 
-/// Why somebody was not registered or not let in. The texts may be shown to clients: they say what to do.
+/// Why a registration or a login failed. The texts may be sent to clients; they say what the user can do.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum AccountError {
     /// A field breaks a rule of [`super::rules`].
     #[error("{message}")]
     InvalidField {
-        /// Its name in the request.
+        /// The name of the field in the request.
         field: &'static str,
         /// The rule.
         message: String,
@@ -19,34 +19,35 @@ pub enum AccountError {
     /// Another account has this username.
     #[error("this username is taken: choose another one")]
     UsernameTaken,
-    /// No account with this email, or another password: which of them is not told.
+    /// No account has this email, or the password is wrong. Both look the same, so that nobody can find out which emails
+    /// have an account.
     #[error("email or password is wrong: check both and try again")]
     WrongCredentials,
-    /// Too many logins of this address, or of this account, whether or not it exists.
+    /// Too many logins from this address or for this account, whether or not the account exists.
     #[error("too many logins: try again in {retry_after_seconds} seconds")]
     TooManyLogins {
-        /// After how long it makes sense to try again.
+        /// When the next login may be accepted, at least 1.
         retry_after_seconds: u64,
     },
-    /// Too many registrations of this address.
+    /// Too many registrations from this address.
     #[error("too many registrations: try again in {retry_after_seconds} seconds")]
     TooManyRegistrations {
-        /// After how long it makes sense to try again.
+        /// When the next registration may be accepted, at least 1.
         retry_after_seconds: u64,
     },
-    /// More requests than can be worked off.
-    #[error("too many people are logging in: try again in {retry_after_seconds} seconds")]
+    /// The queue is full, or the request waited in it for too long.
+    #[error("too many users are logging in: try again in {retry_after_seconds} seconds")]
     Busy {
-        /// After how long it makes sense to try again.
+        /// When the queue is probably shorter.
         retry_after_seconds: u64,
     },
-    /// The store does not answer. After a registration the account may exist all the same.
+    /// The store does not answer. A registration may have created the account nevertheless.
     #[error("accounts cannot be reached: try again in {retry_after_seconds} seconds")]
     Unavailable {
-        /// After how long it makes sense to try again.
+        /// When the store is probably available again.
         retry_after_seconds: u64,
     },
-    /// A fault of this server; its log has the reason.
-    #[error("the server failed: try again later, and tell its operator if it happens again")]
+    /// An error of this server. Its log has the reason.
+    #[error("the server failed: try again later, and contact its operator if it happens again")]
     Internal,
 }

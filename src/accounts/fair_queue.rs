@@ -5,8 +5,8 @@
 use std::collections::{HashMap, VecDeque};
 use std::hash::Hash;
 
-/// Keys take turns: each [`pop`](FairQueue::pop) takes the oldest item of the next key. So an item waits for at most one
-/// item of every other key for each item of its own key that is ahead of it.
+/// Keys take turns: each [`pop`](FairQueue::pop) takes the oldest item of the next key. So between two items of one
+/// key, at most one item of each other key is taken.
 ///
 /// Bounded in total and per key. When it is full, a key with few items displaces the newest item of the key with most, so
 /// a few keys cannot keep the others out.
@@ -16,18 +16,18 @@ pub(super) struct FairQueue<K, T> {
     items: usize,
     /// The keys with items, in the order of their turns.
     turns: VecDeque<K>,
-    /// The items of each key in `turns`, oldest first; never empty.
+    /// The items of each key in `turns`, oldest first. No list is empty.
     waiting: HashMap<K, VecDeque<T>>,
 }
 
-/// What became of an item.
+/// The result of adding an item.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Push<T> {
-    /// It waits.
+    /// The item is in the queue.
     Queued,
-    /// It waits, in the place of this item of another key.
+    /// The item is in the queue, and this item of another key was removed.
     Displaced(T),
-    /// There is no room for it.
+    /// The queue is full; this is the item.
     Refused(T),
 }
 
@@ -43,7 +43,6 @@ impl<K: Eq + Hash + Copy, T> FairQueue<K, T> {
         }
     }
 
-    /// Adds an item of this key.
     pub(super) fn push(&mut self, key: K, item: T) -> Push<T> {
         let own = self.waiting.get(&key).map_or(0, VecDeque::len);
         if own >= self.items_per_key_max {
@@ -76,12 +75,12 @@ impl<K: Eq + Hash + Copy, T> FairQueue<K, T> {
         Some(item)
     }
 
-    /// Removes the newest item of the key with most items, if a key with `own` items still has no more than that key
-    /// when it gets the room.
+    /// Removes the newest item of the key with most items, if a key with `own` items still has no more items
+    /// than that key after adding one.
     fn displace(&mut self, own: usize) -> Option<T> {
         let key = *self.turns.iter().max_by_key(|key| self.waiting.get(key).map_or(0, VecDeque::len))?;
         let longest = self.waiting.get_mut(&key)?;
-        // At least 2 are there, so one stays and the key keeps its turn.
+        // The key has at least 2 items, so one stays, and the key keeps its turn.
         if longest.len() < own + 2 {
             return None;
         }
@@ -109,7 +108,7 @@ mod tests {
     }
 
     #[test]
-    fn one_key_has_a_bound_and_a_full_queue_makes_room_for_others() {
+    fn each_key_has_a_bound_and_a_full_queue_makes_room_for_others() {
         let mut queue = FairQueue::new(4, 3);
         for item in 0..3 {
             assert_eq!(queue.push('a', item), Push::Queued);
@@ -118,7 +117,7 @@ mod tests {
         assert_eq!(queue.push('b', 10), Push::Queued);
         assert_eq!(queue.push('b', 11), Push::Displaced(2), "a has three and b one");
         assert_eq!(queue.push('b', 12), Push::Refused(12), "both have two");
-        // Which of two keys with as many items gives way is not part of the contract.
+        // If two keys have equally many items, either may lose one.
         assert!(matches!(queue.push('c', 20), Push::Displaced(1 | 11)));
         assert!(matches!(queue.push('d', 30), Push::Displaced(1 | 11)));
         assert_eq!(queue.push('e', 40), Push::Refused(40), "each has one");
@@ -149,7 +148,7 @@ mod tests {
                             Push::Displaced(item) => {
                                 prop_assert_eq!(inside.len(), items_max);
                                 prop_assert!(item.0 != key);
-                                let at = inside.iter().position(|it| *it == item).expect("an item that waits");
+                                let at = inside.iter().position(|it| *it == item).expect("an item in the queue");
                                 inside.remove(at);
                                 inside.push((key, number));
                             }
@@ -182,9 +181,8 @@ mod tests {
             prop_assert!(queue.turns.is_empty() && queue.waiting.is_empty() && queue.items == 0);
         }
 
-        /// A key that comes to a queue of any length waits for one item of each other key.
         #[test]
-        fn a_newcomer_waits_for_one_item_of_each_other_key(steps in steps()) {
+        fn a_new_key_waits_for_one_item_of_each_other_key(steps in steps()) {
             let mut queue = FairQueue::new(40, 20);
             for step in steps {
                 match step {

@@ -1,7 +1,7 @@
-//! [`Jobs`]: what waits for the account threads. Logins go before registrations, and within both the addresses take
+//! [`Jobs`]: the queues of the account threads. Logins have priority over registrations. In each queue, the addresses take
 //! turns.
 //!
-//! Shared by connection threads, which push and never wait here, and the account threads, which wait for jobs.
+//! Connection threads push and never block here; the account threads wait here for jobs.
 
 use std::net::IpAddr;
 use std::sync::{Condvar, Mutex, PoisonError};
@@ -10,26 +10,26 @@ use super::fair_queue::{FairQueue, Push};
 use crate::net::address_key;
 use crate::threads::lock;
 
-/// Logins that wait for each thread: what it works off in about two seconds (a hash takes 30 to 40 ms).
+/// The most logins in the queue, per thread: the work of about two seconds (a hash takes 30 to 40 ms).
 const LOGINS_PER_THREAD: usize = 48;
-/// Registrations that wait for each thread.
+/// The most registrations in the queue, per thread.
 const REGISTRATIONS_PER_THREAD: usize = 24;
-/// One address has at most this share of either queue.
+/// An address may use at most 1/N of each queue.
 const ADDRESS_SHARE: usize = 2;
 
-/// Which queue a job waits in.
+/// Selects the queue of a job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
-    /// Goes first.
+    /// Has priority.
     Login,
-    /// Goes when no login waits.
+    /// Runs when no login waits.
     Registration,
 }
 
-/// Two bounded queues, and the threads that wait for them.
+/// Two bounded queues and the means to wait for a job.
 pub(super) struct Jobs<T> {
     state: Mutex<State<T>>,
-    /// Signalled for each job, and when no more will come.
+    /// Signalled for each job, and by `close`.
     changed: Condvar,
 }
 
@@ -40,7 +40,7 @@ struct State<T> {
 }
 
 impl<T> Jobs<T> {
-    /// Empty queues for so many threads.
+    /// `threads` determines the size of the queues.
     pub(super) fn new(threads: usize) -> Self {
         let queue = |per_thread: usize| FairQueue::new(per_thread * threads, per_thread * threads / ADDRESS_SHARE);
         let state =
@@ -48,7 +48,7 @@ impl<T> Jobs<T> {
         Jobs { state: Mutex::new(state), changed: Condvar::new() }
     }
 
-    /// Adds a job. The result has a job that will not be done: this one, or one of another address.
+    /// Adds a job. Returns the job that is rejected, if any: this one, or one of another address.
     pub(super) fn push(&self, kind: Kind, address: IpAddr, job: T) -> Option<T> {
         let mut state = lock(&self.state);
         let queue = match kind {
@@ -61,13 +61,13 @@ impl<T> Jobs<T> {
                 self.changed.notify_one();
                 None
             }
-            // As many jobs as before, so no more threads are needed.
+            // The number of jobs is the same as before: no thread has to wake up.
             Push::Displaced(other) => Some(other),
             Push::Refused(job) => Some(job),
         }
     }
 
-    /// Waits for the next job. None: all are done, and no more will come.
+    /// Blocks until there is a job. Returns `None` after `close`, when the queues are empty.
     pub(super) fn next(&self) -> Option<T> {
         let mut state = lock(&self.state);
         loop {
@@ -81,7 +81,7 @@ impl<T> Jobs<T> {
         }
     }
 
-    /// No more jobs will come: threads end when all are done.
+    /// Makes the threads end when the queues are empty.
     pub(super) fn close(&self) {
         lock(&self.state).closed = true;
         self.changed.notify_all();
@@ -97,7 +97,7 @@ mod tests {
     }
 
     #[test]
-    fn logins_go_before_registrations_and_addresses_take_turns() {
+    fn logins_have_priority_and_addresses_take_turns() {
         let jobs = Jobs::new(1);
         for number in 0..3 {
             assert_eq!(jobs.push(Kind::Registration, address(1), ("registration", number)), None);
@@ -113,13 +113,13 @@ mod tests {
     }
 
     #[test]
-    fn a_full_queue_refuses_and_registrations_take_no_room_from_logins() {
+    fn a_full_queue_rejects_and_registrations_use_no_places_of_logins() {
         let jobs = Jobs::new(1);
         let refused = |kind, last| (0..100).filter(|_| jobs.push(kind, address(last), ()).is_some()).count();
         assert_eq!(refused(Kind::Registration, 1), 100 - REGISTRATIONS_PER_THREAD / 2);
         assert_eq!(refused(Kind::Login, 1), 100 - LOGINS_PER_THREAD / 2);
         assert_eq!(refused(Kind::Login, 2), 100 - LOGINS_PER_THREAD / 2);
-        assert_eq!(jobs.push(Kind::Login, address(3), ()), Some(()), "one of another address is displaced");
+        assert_eq!(jobs.push(Kind::Login, address(3), ()), Some(()), "a job of another address is displaced");
         jobs.close();
         let waiting = std::iter::from_fn(|| jobs.next()).count();
         assert_eq!(waiting, REGISTRATIONS_PER_THREAD / 2 + LOGINS_PER_THREAD);

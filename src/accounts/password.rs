@@ -1,8 +1,9 @@
-//! Password hashing: argon2id with the parameters OWASP recommends (19 MiB, 2 passes, 1 lane), kept as PHC strings.
+//! Password hashing: argon2id with the parameters that OWASP recommends (19 MiB, 2 passes, 1 lane), stored as PHC strings.
 //!
-//! A [`Hasher`] belongs to one thread of [`Accounts`](super::Accounts) and keeps its 19 MiB from one hash to the next:
-//! so the memory of all hashing is bounded by the number of these threads.
+//! A [`Hasher`] belongs to one thread of [`Accounts`](super::Accounts) and reuses its 19 MiB for each hash. So the number
+//! of these threads bounds the memory of all hashing.
 
+use std::collections::TryReserveError;
 use std::io;
 
 use argon2::password_hash::phc::{Output, ParamsString, PasswordHash, Salt};
@@ -10,48 +11,52 @@ use argon2::{ARGON2ID_IDENT, Algorithm, Argon2, Block, Params, Version};
 
 use crate::random;
 
-/// What is asked of a new hash: KiB of memory, passes, lanes.
-const COST: (u32, u32, u32) = (19 * 1024, 2, 1);
-/// What a stored hash may ask for at most, in the same units. One that asks for more was not written by this server.
-const COST_LIMIT: (u32, u32, u32) = (64 * 1024, 10, 4);
 const SALT_BYTES: usize = 16;
 const HASH_BYTES: usize = 32;
+/// The parameters of a new hash: KiB of memory, passes, lanes.
+const PARAMS: Params = match Params::new(19 * 1024, 2, 1, Some(HASH_BYTES)) {
+    Ok(params) => params,
+    Err(_) => panic!("invalid parameters"),
+};
+/// The most that a stored hash may require, in the same units. A hash that requires more was not written by this server.
+const COST_MAX: (u32, u32, u32) = (64 * 1024, 10, 4);
 
-/// Why a password was neither hashed nor checked. A wrong password is not an error.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum PasswordError {
-    /// The stored text is not an argon2id PHC string, or asks for more than this server allows.
+/// Why a password could not be hashed or checked. A wrong password is not an error.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum PasswordError {
+    /// The stored text is not an argon2id PHC string, or requires more than this server allows.
     #[error("a stored password hash is not an argon2id hash within the limits of this server")]
     UnusableHash,
-    /// No memory, or no random bytes.
     #[error("cannot hash a password: {0}")]
-    NoResources(String),
+    NoMemory(#[from] TryReserveError),
+    #[error("cannot hash a password: {0}")]
+    NoRandomness(#[from] io::Error),
+    /// The library cannot write the PHC string: a defect of this server.
+    #[error("cannot hash a password: the hash cannot be written as a PHC string")]
+    NotWritten,
 }
 
-/// Hashes on one thread, with memory that it keeps. Nothing is allocated before the first hash.
+/// Hashes passwords on one thread, and reuses its memory. Allocates with the first hash.
 #[derive(Default)]
-pub struct Hasher {
+pub(crate) struct Hasher {
     blocks: Vec<Block>,
 }
 
 impl Hasher {
-    /// The PHC string of a password, with a salt of its own. Takes about 30 ms.
-    ///
-    /// # Errors
-    /// [`PasswordError::NoResources`].
-    pub fn hash(&mut self, password: &str) -> Result<String, PasswordError> {
+    /// The PHC string of a password, with a new salt. Takes about 30 ms.
+    pub(crate) fn hash(&mut self, password: &str) -> Result<String, PasswordError> {
         let mut salt = [0; SALT_BYTES];
-        random::fill(&mut salt).map_err(no_resources)?;
+        random::fill(&mut salt)?;
         let mut hash = [0; HASH_BYTES];
-        self.fill(&own_params()?, Version::V0x13, password, &salt, &mut hash)?;
+        self.fill(&PARAMS, Version::V0x13, password, &salt, &mut hash)?;
         phc(&salt, &hash)
     }
 
-    /// Whether this is the password that the PHC string was made from. Takes as long for a wrong one as for the right.
+    /// Whether the PHC string was made from this password. A wrong password takes as long as the right one.
     ///
     /// # Errors
-    /// [`PasswordError::UnusableHash`] without hashing anything, or [`PasswordError::NoResources`].
-    pub fn verify(&mut self, password: &str, stored: &str) -> Result<bool, PasswordError> {
+    /// [`PasswordError::UnusableHash`], without hashing, or [`PasswordError::NoMemory`].
+    pub(crate) fn verify(&mut self, password: &str, stored: &str) -> Result<bool, PasswordError> {
         let stored = PasswordHash::new(stored).map_err(|_| PasswordError::UnusableHash)?;
         let (Some(salt), Some(expected)) = (stored.salt, stored.hash) else { return Err(PasswordError::UnusableHash) };
         let params = Params::try_from(&stored).map_err(|_| PasswordError::UnusableHash)?;
@@ -59,15 +64,14 @@ impl Hasher {
             None => Version::V0x13,
             Some(version) => Version::try_from(version).map_err(|_| PasswordError::UnusableHash)?,
         };
-        let too_much =
-            params.m_cost() > COST_LIMIT.0 || params.t_cost() > COST_LIMIT.1 || params.p_cost() > COST_LIMIT.2;
+        let too_much = params.m_cost() > COST_MAX.0 || params.t_cost() > COST_MAX.1 || params.p_cost() > COST_MAX.2;
         if stored.algorithm != ARGON2ID_IDENT || too_much {
             return Err(PasswordError::UnusableHash);
         }
         let mut bytes = [0; Output::MAX_LENGTH];
         let bytes = bytes.get_mut(..expected.len()).ok_or(PasswordError::UnusableHash)?;
         self.fill(&params, version, password, &salt, bytes)?;
-        // The comparison of `Output` takes the same time wherever the first difference is.
+        // `Output` compares in constant time.
         Ok(Output::new(bytes).is_ok_and(|actual| actual == expected))
     }
 
@@ -81,9 +85,9 @@ impl Hasher {
     ) -> Result<(), PasswordError> {
         let argon2 = Argon2::new(Algorithm::Argon2id, version, params.clone());
         let needed = params.block_count();
-        let own = own_params()?.block_count();
+        let own = PARAMS.block_count();
         let mut larger = Vec::new();
-        // A stored hash that wants more than ours gets it for this once, so that a thread keeps 19 MiB and no more.
+        // A stored hash that needs more memory gets it only for this call, so that a thread keeps 19 MiB and no more.
         let blocks = if needed > own { &mut larger } else { &mut self.blocks };
         grow(blocks, needed.max(own))?;
         argon2
@@ -92,47 +96,37 @@ impl Hasher {
     }
 }
 
-/// A PHC string with our parameters that no password fits: checking against it takes the time of a real one.
-///
-/// # Errors
-/// [`PasswordError::NoResources`].
-pub fn unmatchable_hash() -> Result<String, PasswordError> {
+/// A PHC string with the usual parameters that matches no password. Checking against it takes as long as against a real
+/// hash.
+pub(crate) fn unmatchable_hash() -> Result<String, PasswordError> {
     let mut salt = [0; SALT_BYTES];
     let mut hash = [0; HASH_BYTES];
-    random::fill(&mut salt).map_err(no_resources)?;
-    random::fill(&mut hash).map_err(no_resources)?;
+    random::fill(&mut salt)?;
+    random::fill(&mut hash)?;
     phc(&salt, &hash)
 }
 
-fn own_params() -> Result<Params, PasswordError> {
-    Params::new(COST.0, COST.1, COST.2, Some(HASH_BYTES)).map_err(|error| PasswordError::NoResources(error.to_string()))
-}
-
-fn grow(blocks: &mut Vec<Block>, wanted: usize) -> Result<(), PasswordError> {
+fn grow(blocks: &mut Vec<Block>, wanted: usize) -> Result<(), TryReserveError> {
     let more = wanted.saturating_sub(blocks.len());
-    blocks.try_reserve_exact(more).map_err(|error| PasswordError::NoResources(error.to_string()))?;
+    blocks.try_reserve_exact(more)?;
     blocks.resize(blocks.len() + more, Block::new());
     Ok(())
 }
 
 fn phc(salt: &[u8], hash: &[u8]) -> Result<String, PasswordError> {
-    let made = || -> Option<String> {
+    let text = || -> Option<String> {
         Some(
             PasswordHash {
                 algorithm: ARGON2ID_IDENT,
                 version: Some(Version::V0x13.into()),
-                params: ParamsString::try_from(&own_params().ok()?).ok()?,
+                params: ParamsString::try_from(&PARAMS).ok()?,
                 salt: Some(Salt::new(salt).ok()?),
                 hash: Some(Output::new(hash).ok()?),
             }
             .to_string(),
         )
     };
-    made().ok_or_else(|| PasswordError::NoResources("the hash cannot be written down".to_owned()))
-}
-
-fn no_resources(error: io::Error) -> PasswordError {
-    PasswordError::NoResources(error.to_string())
+    text().ok_or(PasswordError::NotWritten)
 }
 
 #[cfg(test)]
@@ -140,22 +134,22 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_password_fits_its_hash_and_no_other() {
+    fn a_password_matches_its_hash_and_no_other() {
         let mut hasher = Hasher::default();
         let stored = hasher.hash("correct horse").unwrap();
         assert!(stored.starts_with("$argon2id$v=19$m=19456,t=2,p=1$"), "{stored}");
-        assert_eq!(hasher.verify("correct horse", &stored), Ok(true));
-        assert_eq!(hasher.verify("correct horsf", &stored), Ok(false));
-        assert_ne!(stored, hasher.hash("correct horse").unwrap(), "each hash has a salt of its own");
-        assert_eq!(hasher.verify("correct horse", &unmatchable_hash().unwrap()), Ok(false));
+        assert!(hasher.verify("correct horse", &stored).unwrap());
+        assert!(!hasher.verify("correct horsf", &stored).unwrap());
+        assert_ne!(stored, hasher.hash("correct horse").unwrap(), "each hash has its own salt");
+        assert!(!hasher.verify("correct horse", &unmatchable_hash().unwrap()).unwrap());
         assert_eq!(hasher.blocks.len(), 19 * 1024);
     }
 
     #[test]
-    fn hashes_of_other_programs_are_read() {
+    fn a_hash_of_another_program_is_accepted() {
         let mut hasher = Hasher::default();
         let smaller = "$argon2id$v=19$m=64,t=1,p=2$c29tZXNhbHRzb21lc2FsdA";
-        assert_eq!(hasher.verify("password", smaller), Err(PasswordError::UnusableHash), "without a hash");
+        assert!(matches!(hasher.verify("password", smaller), Err(PasswordError::UnusableHash)), "without a hash");
         let params = Params::new(64, 1, 2, Some(HASH_BYTES)).unwrap();
         let mut bytes = [0; HASH_BYTES];
         Argon2::new(Algorithm::Argon2id, Version::V0x13, params.clone())
@@ -168,11 +162,11 @@ mod tests {
             salt: Some(Salt::new(b"somesaltsomesalt").unwrap()),
             hash: Some(Output::new(&bytes).unwrap()),
         };
-        assert_eq!(hasher.verify("password", &stored.to_string()), Ok(true));
+        assert!(hasher.verify("password", &stored.to_string()).unwrap());
     }
 
     #[test]
-    fn a_stored_hash_cannot_ask_for_more_than_the_limits() {
+    fn a_stored_hash_cannot_require_more_than_the_limits() {
         let mut hasher = Hasher::default();
         let stored = hasher.hash("correct horse").unwrap();
         for (from, to) in [
@@ -185,10 +179,10 @@ mod tests {
             ("v=19", "v=99"),
         ] {
             let changed = stored.replacen(from, to, 1);
-            assert_eq!(hasher.verify("correct horse", &changed), Err(PasswordError::UnusableHash), "{changed}");
+            assert!(matches!(hasher.verify("correct horse", &changed), Err(PasswordError::UnusableHash)), "{changed}");
         }
         for garbage in ["", "$", "plain", "$argon2id$v=19$m=19456,t=2,p=1$$"] {
-            assert_eq!(hasher.verify("correct horse", garbage), Err(PasswordError::UnusableHash));
+            assert!(matches!(hasher.verify("correct horse", garbage), Err(PasswordError::UnusableHash)));
         }
     }
 }

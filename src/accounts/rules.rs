@@ -1,4 +1,6 @@
-//! What an email, a username and a password may be, and when two of them are the same. Pure: no I/O, any thread.
+//! The rules for emails, usernames and passwords, and when two emails or usernames count as equal. Pure.
+
+use unicode_properties::{GeneralCategory, UnicodeGeneralCategory};
 
 use super::error::AccountError;
 
@@ -9,12 +11,12 @@ const USERNAME_CHARS: std::ops::RangeInclusive<usize> = 1..=64;
 /// Characters of a password.
 const PASSWORD_CHARS: std::ops::RangeInclusive<usize> = 8..=128;
 
-/// Checks an email: 3 to 254 characters, exactly one `@` with something on both sides, no whitespace, no control or
-/// invisible characters. Nothing is trimmed, and whether anybody reads mail there is not asked.
+/// Checks an email: 3 to 254 characters, exactly one `@` with text on both sides, no whitespace, no control or invisible
+/// characters. Trims nothing, and does not check that the address exists.
 ///
 /// # Errors
-/// [`AccountError::InvalidField`] that says which rule is broken.
-pub fn check_email(email: &str) -> Result<(), AccountError> {
+/// [`AccountError::InvalidField`] with the broken rule.
+pub(crate) fn check_email(email: &str) -> Result<(), AccountError> {
     if !EMAIL_CHARS.contains(&email.chars().count()) {
         return Err(invalid("email", "email must have 3 to 254 characters"));
     }
@@ -27,12 +29,12 @@ pub fn check_email(email: &str) -> Result<(), AccountError> {
     }
 }
 
-/// Checks a username: 1 to 64 characters, no control characters, none that are invisible or change the direction of
-/// text, no whitespace at either end.
+/// Checks a username: 1 to 64 characters, no control characters, no characters that are invisible or change the direction
+/// of text, no whitespace at either end.
 ///
 /// # Errors
-/// [`AccountError::InvalidField`] that says which rule is broken.
-pub fn check_username(username: &str) -> Result<(), AccountError> {
+/// [`AccountError::InvalidField`] with the broken rule.
+pub(crate) fn check_username(username: &str) -> Result<(), AccountError> {
     if !USERNAME_CHARS.contains(&username.chars().count()) {
         return Err(invalid("username", "username must have 1 to 64 characters"));
     }
@@ -51,9 +53,9 @@ pub fn check_username(username: &str) -> Result<(), AccountError> {
 /// Checks a password: 8 to 128 characters, no NUL.
 ///
 /// # Errors
-/// [`AccountError::InvalidField`] that says which rule is broken, never with the password in it.
-pub fn check_password(password: &str) -> Result<(), AccountError> {
-    // Counting stops early: this may be as long as a request body.
+/// [`AccountError::InvalidField`] with the broken rule; never contains the password.
+pub(crate) fn check_password(password: &str) -> Result<(), AccountError> {
+    // Counting stops early, because the text may be as long as a request body.
     if !PASSWORD_CHARS.contains(&password.chars().take(PASSWORD_CHARS.end() + 1).count()) {
         return Err(invalid("password", "password must have 8 to 128 characters"));
     }
@@ -63,20 +65,20 @@ pub fn check_password(password: &str) -> Result<(), AccountError> {
     Ok(())
 }
 
-/// What two emails have in common when they differ in case only.
+/// Two emails that differ only in case have the same key.
 #[must_use]
 pub fn email_key(email: &str) -> String {
     fold_case(email)
 }
 
-/// What two usernames have in common when they differ in case, or in the kind and number of spaces, only.
+/// Two usernames that differ only in case, or in the kind and number of spaces, have the same key.
 #[must_use]
 pub fn username_key(username: &str) -> String {
     fold_case(&username.split_whitespace().collect::<Vec<_>>().join(" "))
 }
 
-/// Upper case first, then lower: plain lower case keeps apart what reads the same (a final and an inner sigma, `ß` and
-/// `ss`, a dotless and a dotted `i`).
+/// First to upper case, then to lower case. Lower case alone would keep letters apart that read the same: a final and an
+/// inner sigma, `ß` and `ss`, a dotless and a dotted `i`.
 fn fold_case(text: &str) -> String {
     text.chars().flat_map(char::to_uppercase).flat_map(char::to_lowercase).collect()
 }
@@ -85,17 +87,19 @@ fn invalid(field: &'static str, message: &str) -> AccountError {
     AccountError::InvalidField { field, message: message.to_owned() }
 }
 
-/// Characters that show nothing or change how their neighbours are shown: Unicode's format characters, its default
-/// ignorable ones (zero widths, fillers, variation selectors, tags), the bidirectional controls, the line and
-/// paragraph separators, and the blank braille pattern.
+/// Whether a character is invisible, or changes how its neighbours are shown: the categories of format characters (with
+/// the bidirectional controls), line separators and paragraph separators, and the characters of [`is_blank`].
 fn is_invisible(c: char) -> bool {
+    use GeneralCategory::{Format, LineSeparator, ParagraphSeparator};
+    matches!(c.general_category(), Format | LineSeparator | ParagraphSeparator) || is_blank(c)
+}
+
+/// The characters with Unicode's property `Default_Ignorable_Code_Point` that are not format characters (joiners, fillers,
+/// variation selectors, unassigned ones), and the blank braille pattern.
+fn is_blank(c: char) -> bool {
     matches!(c,
-        '\u{00AD}' | '\u{034F}' | '\u{0600}'..='\u{0605}' | '\u{061C}' | '\u{06DD}' | '\u{070F}'
-        | '\u{0890}'..='\u{0891}' | '\u{08E2}' | '\u{115F}'..='\u{1160}' | '\u{17B4}'..='\u{17B5}'
-        | '\u{180B}'..='\u{180F}' | '\u{200B}'..='\u{200F}' | '\u{2028}'..='\u{202E}' | '\u{2060}'..='\u{206F}'
-        | '\u{2800}' | '\u{3164}' | '\u{FE00}'..='\u{FE0F}' | '\u{FEFF}' | '\u{FFA0}' | '\u{FFF0}'..='\u{FFFB}'
-        | '\u{110BD}' | '\u{110CD}' | '\u{13430}'..='\u{1343F}' | '\u{1BCA0}'..='\u{1BCA3}'
-        | '\u{1D173}'..='\u{1D17A}' | '\u{E0000}'..='\u{E0FFF}')
+        '\u{034F}' | '\u{115F}'..='\u{1160}' | '\u{17B4}'..='\u{17B5}' | '\u{180B}'..='\u{180D}' | '\u{180F}' | '\u{2065}'
+        | '\u{2800}' | '\u{3164}' | '\u{FE00}'..='\u{FE0F}' | '\u{FFA0}' | '\u{FFF0}'..='\u{FFF8}' | '\u{E0000}'..='\u{E0FFF}')
 }
 
 #[cfg(test)]
@@ -158,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn passwords_are_counted_in_characters_and_never_shown() {
+    fn the_length_of_a_password_is_counted_in_characters_and_it_is_never_shown() {
         for good in ["12345678", "        ", &"ß".repeat(128), "pass\tword"] {
             assert_eq!(check_password(good), Ok(()));
         }
@@ -170,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn the_same_but_for_case_is_the_same() {
+    fn texts_that_differ_only_in_case_are_equal() {
         for (one, other) in
             [("Bob", "bOB"), ("ΟΔΥΣΣΕΥΣ", "οδυσσευς"), ("STRASSE", "straße"), ("K", "\u{212A}"), ("Éva", "éVA")]
         {
@@ -184,7 +188,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_text_breaks_the_rules_and_keys_do_not_depend_on_case(text in "\\PC{0,80}") {
+        fn any_text_can_be_checked_and_keys_do_not_depend_on_case(text in "\\PC{0,80}") {
             let _ = check_email(&text);
             let _ = check_password(&text);
             if check_username(&text).is_ok() {

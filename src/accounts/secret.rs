@@ -1,4 +1,4 @@
-//! The token secret of a server that is given none: drawn at its first start and kept in the data folder.
+//! The token secret of a server without `ICH_JWT_SECRET`: generated at the first start and kept in the data folder.
 //!
 //! Called once, at start.
 
@@ -7,27 +7,27 @@ use std::io::{self, Read, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::Path;
 
+use super::token::SECRET_BYTES_MIN;
 use crate::random;
 
-/// What is drawn.
-const SECRET_BYTES: usize = 48;
-/// What a file must have at least.
-const MIN_SECRET_BYTES: usize = 32;
-/// What is read at most: a wrong path must not fill the memory.
-const MAX_SECRET_BYTES: u64 = 4096;
+/// The length of a generated secret.
+const GENERATED_BYTES: usize = 48;
+/// How much of the file is read, because a wrong path may lead to a huge file.
+const FILE_BYTES_MAX: u64 = 4096;
 
-/// The secret in this file; when there is none, draws one and keeps it there (mode 0600), on the disk before it is
-/// used. Processes that start at once get the same one. The folder must exist.
+/// The secret in this file. If the file is missing, generates a secret and writes it to the file (mode 0600), synced to the
+/// disk before it is used. Processes that start at the same time get the same secret. The folder must exist.
 ///
 /// # Errors
-/// When the file cannot be read or made, or has fewer than 32 bytes. The texts name the path, never the secret.
-pub fn load_or_draw(path: &Path) -> io::Result<Vec<u8>> {
+/// The file cannot be read or created, or has fewer than [`SECRET_BYTES_MIN`] bytes. The texts contain the path, never
+/// the secret.
+pub(crate) fn load_or_generate(path: &Path) -> io::Result<Vec<u8>> {
     match load(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
         loaded => return loaded,
     }
-    draw(path).map_err(|error| in_file(path, &error))?;
-    // Whoever came first has it: read back, not remembered.
+    generate(path).map_err(|error| in_file(path, &error))?;
+    // Reads it back: another process may have been faster.
     load(path)
 }
 
@@ -38,13 +38,13 @@ fn load(path: &Path) -> io::Result<Vec<u8>> {
         log::warn!("{} can be read by others (mode {:o}): chmod 600 it", path.display(), mode & 0o777);
     }
     let mut secret = Vec::new();
-    file.take(MAX_SECRET_BYTES).read_to_end(&mut secret).map_err(|error| in_file(path, &error))?;
-    if secret.len() < MIN_SECRET_BYTES {
+    file.take(FILE_BYTES_MAX).read_to_end(&mut secret).map_err(|error| in_file(path, &error))?;
+    if secret.len() < SECRET_BYTES_MIN {
         return Err(io::Error::new(
             io::ErrorKind::InvalidData,
             format!(
-                "the token secret in {} has {} bytes, fewer than {MIN_SECRET_BYTES}: restore the file, or remove it and \
-                 all must log in again",
+                "the token secret in {} has {} bytes, fewer than {SECRET_BYTES_MIN}: restore the file, or remove it; \
+                 then all users must log in again",
                 path.display(),
                 secret.len()
             ),
@@ -53,22 +53,22 @@ fn load(path: &Path) -> io::Result<Vec<u8>> {
     Ok(secret)
 }
 
-/// Written under another name and then linked, which fails when the name is taken: so the file is whole or not there,
-/// and the first one stays.
-fn draw(path: &Path) -> io::Result<()> {
-    let mut secret = [0; SECRET_BYTES];
+/// Writes a temporary file and then links it to its name, which fails if the name exists. So the file is complete or
+/// missing, and the first one is kept.
+fn generate(path: &Path) -> io::Result<()> {
+    let mut secret = [0; GENERATED_BYTES];
     random::fill(&mut secret)?;
-    let mut draft = path.as_os_str().to_owned();
-    draft.push(format!(".{:016x}", random::u64()?));
-    let draft = Path::new(&draft);
-    let linked = write_new(draft, &secret).and_then(|()| fs::hard_link(draft, path));
-    let removed = fs::remove_file(draft);
+    let mut temporary = path.as_os_str().to_owned();
+    temporary.push(format!(".{:016x}", random::u64()?));
+    let temporary = Path::new(&temporary);
+    let linked = write_new(temporary, &secret).and_then(|()| fs::hard_link(temporary, path));
+    let removed = fs::remove_file(temporary);
     match linked {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
         linked => linked?,
     }
     removed?;
-    // The name is in the folder; the folder must be on the disk too.
+    // The name is stored in the folder, so the folder has to be synced, too.
     match path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
         Some(folder) => fs::File::open(folder)?.sync_all(),
         None => Ok(()),
@@ -95,19 +95,19 @@ mod tests {
     }
 
     #[test]
-    fn it_is_drawn_once_and_for_the_owner_only() {
+    fn it_is_generated_once_and_only_its_owner_can_read_it() {
         let folder = folder("once");
         let path = folder.0.join("secret");
-        let secret = load_or_draw(&path).unwrap();
-        assert_eq!(secret.len(), SECRET_BYTES);
+        let secret = load_or_generate(&path).unwrap();
+        assert_eq!(secret.len(), GENERATED_BYTES);
         assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777, 0o600);
-        assert_eq!(load_or_draw(&path).unwrap(), secret);
-        assert_eq!(fs::read_dir(&folder.0).unwrap().count(), 1, "no draft is left");
-        assert_ne!(load_or_draw(&folder.0.join("other")).unwrap(), secret);
+        assert_eq!(load_or_generate(&path).unwrap(), secret);
+        assert_eq!(fs::read_dir(&folder.0).unwrap().count(), 1, "no temporary file is left");
+        assert_ne!(load_or_generate(&folder.0.join("other")).unwrap(), secret);
     }
 
     #[test]
-    fn all_that_start_at_once_have_the_same() {
+    fn processes_that_start_at_the_same_time_get_the_same_secret() {
         let folder = folder("race");
         let path = folder.0.join("secret");
         let barrier = std::sync::Barrier::new(8);
@@ -116,7 +116,7 @@ mod tests {
                 .map(|_| {
                     scope.spawn(|| {
                         barrier.wait();
-                        load_or_draw(&path).unwrap()
+                        load_or_generate(&path).unwrap()
                     })
                 })
                 .collect();
@@ -127,14 +127,14 @@ mod tests {
     }
 
     #[test]
-    fn a_short_or_unreadable_file_is_told_and_left_alone() {
+    fn a_short_or_unreadable_file_is_an_error_and_stays_unchanged() {
         let folder = folder("short");
         let path = folder.0.join("secret");
         fs::write(&path, "0123456789012345678901234567890").unwrap();
-        let error = load_or_draw(&path).unwrap_err().to_string();
+        let error = load_or_generate(&path).unwrap_err().to_string();
         assert!(error.contains("31 bytes") && !error.contains("0123"), "{error}");
         assert_eq!(fs::read(&path).unwrap().len(), 31);
-        assert!(load_or_draw(&folder.0).is_err(), "a folder is no secret");
-        assert!(load_or_draw(&folder.0.join("missing").join("secret")).is_err());
+        assert!(load_or_generate(&folder.0).is_err(), "a folder is no secret");
+        assert!(load_or_generate(&folder.0.join("missing").join("secret")).is_err());
     }
 }

@@ -1,13 +1,12 @@
 //! [`Accounts`]: registration and login on a fixed number of threads.
 //!
-//! Called by connection threads, whose stacks are small: everything but waiting for the answer happens on the threads
-//! here (`ich-account-N`), but the check of the limits and of the rules for a registration. Each thread owns one
-//! [`Hasher`], so all hashing together takes 19 MiB per thread, whatever is asked. A full queue is an answer
-//! ([`AccountError::Busy`]), not a wait.
+//! Called by connection threads, whose stacks are small. They check the limits and the rules of a registration, and wait
+//! for the answer. All other work runs on the threads of this module (`ich-account-N`). Each owns one [`Hasher`], so hashing
+//! takes 19 MiB per thread and no more. If the queue is full, the request is refused at once ([`AccountError::Busy`]).
 
 use std::net::IpAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 use std::{fmt, io};
@@ -20,19 +19,18 @@ use super::limits::AccountLimits;
 use super::password::{self, Hasher, PasswordError};
 use super::rules;
 use super::store::{Account, AccountStore, CreateError, NewAccount, StoreError};
+use crate::log_throttle::LogThrottle;
 use crate::supervisor::Supervisor;
-use crate::threads::{Stack, lock};
+use crate::threads::Stack;
 
-/// How long a caller waits for queue, store and hash together.
+/// How long a caller waits for the queue, the store and the hash together.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
-/// The answer when the queue is full, or the time is over.
+/// The answer if the queue is full or the time is over.
 const BUSY: AccountError = AccountError::Busy { retry_after_seconds: 2 };
-/// What a caller is told to wait when the store does not answer.
+/// How long a client should wait if the store does not answer.
 const UNAVAILABLE_RETRY_SECONDS: u64 = 5;
-/// A failing store is logged this often at most, however many ask.
-const STORE_LOG_INTERVAL: Duration = Duration::from_secs(10);
 
-/// What a registration gives.
+/// The fields of a registration.
 #[derive(Clone)]
 pub struct NewUser {
     /// See [`rules::check_email`].
@@ -49,9 +47,9 @@ impl fmt::Debug for NewUser {
     }
 }
 
-/// Registers people and lets them in. Shared by all connection threads, in an `Arc`.
+/// Registers users and checks their logins. Shared by all connection threads.
 ///
-/// Dropping it ends its threads and waits for them: each is done with what it does within about 2 seconds.
+/// Dropping it ends its threads and waits for them; a thread finishes its request within about 2 seconds.
 pub struct Accounts {
     jobs: Arc<Jobs<Job>>,
     limits: AccountLimits,
@@ -61,7 +59,7 @@ pub struct Accounts {
 
 struct Job {
     request: Request,
-    /// Nobody waits for the answer any more after this.
+    /// The caller waits no longer than this.
     deadline: Instant,
     answer: Sender<Result<Account, AccountError>>,
 }
@@ -72,11 +70,11 @@ enum Request {
 }
 
 impl Accounts {
-    /// Starts `hash_threads` threads (at least one). Each calls `on_thread_start` first: the place to lower its
-    /// priority, so that hashing does not delay the chat.
+    /// Starts `hash_threads` threads (at least one). Each calls `on_thread_start` first, to lower its priority so that
+    /// hashing does not delay the chat.
     ///
     /// # Errors
-    /// When the system gives no thread or no random bytes.
+    /// The system has no thread or no random bytes.
     pub fn new(
         store: Arc<dyn AccountStore>,
         limits: AccountLimits,
@@ -86,7 +84,7 @@ impl Accounts {
     ) -> io::Result<Self> {
         let hash_threads = hash_threads.max(1);
         let unmatchable: Arc<str> = password::unmatchable_hash().map_err(io::Error::other)?.into();
-        let last_store_log = Arc::new(Mutex::new(None));
+        let store_errors = Arc::new(LogThrottle::default());
         let jobs = Arc::new(Jobs::new(hash_threads));
         let mut accounts = Accounts { jobs: Arc::clone(&jobs), limits, threads: Vec::new(), store: Arc::clone(&store) };
         for number in 0..hash_threads {
@@ -95,7 +93,7 @@ impl Accounts {
                 store: Arc::clone(&store),
                 hasher: Hasher::default(),
                 unmatchable: Arc::clone(&unmatchable),
-                last_store_log: Arc::clone(&last_store_log),
+                store_errors: Arc::clone(&store_errors),
             };
             let thread = supervisor.spawn(&format!("account-{number}"), Stack::Normal, move || {
                 on_thread_start();
@@ -107,45 +105,45 @@ impl Accounts {
         Ok(accounts)
     }
 
-    /// Registers a user for a client at `address`. Blocks for at most 5 seconds. The email is checked first, then the
-    /// username, then the password; what breaks a rule is not counted as a registration.
+    /// Registers a user for a client at `address`. Blocks for at most 5 seconds. Checks the email first, then the username,
+    /// then the password. A registration that breaks a rule does not count towards the limit.
     ///
     /// # Errors
-    /// Any [`AccountError`] but `WrongCredentials` and `TooManyLogins`.
+    /// Any [`AccountError`] except `WrongCredentials` and `TooManyLogins`.
     pub fn create_user(&self, address: IpAddr, user: NewUser) -> Result<Account, AccountError> {
         rules::check_email(&user.email)?;
         rules::check_username(&user.username)?;
         rules::check_password(&user.password)?;
         self.limits.begin_registration(address, Instant::now())?;
-        self.ask(Kind::Registration, address, Request::Create(user))
+        self.submit(Kind::Registration, address, Request::Create(user))
     }
 
-    /// The account with this email and password, for a client at `address`. Blocks for at most 5 seconds; an unknown
-    /// email takes as long as a wrong password.
+    /// The account with this email and password, for a client at `address`. Blocks for at most 5 seconds. An unknown email
+    /// takes as long as a wrong password.
     ///
     /// # Errors
     /// `WrongCredentials`, `TooManyLogins`, `Busy`, `Unavailable` or `Internal`.
     pub fn log_in(&self, address: IpAddr, email: &str, password: &str) -> Result<Account, AccountError> {
         self.limits.begin_login(address, &rules::email_key(email), Instant::now())?;
         let request = Request::LogIn { email: email.to_owned(), password: password.to_owned() };
-        let result = self.ask(Kind::Login, address, request);
+        let result = self.submit(Kind::Login, address, request);
         if result == Err(AccountError::WrongCredentials) {
             self.limits.login_failed(address, Instant::now());
         }
         result
     }
 
-    /// Whether the store is ready: see [`AccountStore::is_ready`].
+    /// See [`AccountStore::is_ready`].
     #[must_use]
-    pub fn is_ready(&self) -> bool {
+    pub(crate) fn is_ready(&self) -> bool {
         self.store.is_ready()
     }
 
-    fn ask(&self, kind: Kind, address: IpAddr, request: Request) -> Result<Account, AccountError> {
+    fn submit(&self, kind: Kind, address: IpAddr, request: Request) -> Result<Account, AccountError> {
         let deadline = Instant::now() + ANSWER_TIMEOUT;
         let (answer, answers) = bounded(1);
-        if let Some(refused) = self.jobs.push(kind, address, Job { request, deadline, answer }) {
-            refused.refuse();
+        if let Some(rejected) = self.jobs.push(kind, address, Job { request, deadline, answer }) {
+            rejected.reject();
         }
         match answers.recv_deadline(deadline) {
             Ok(answer) => answer,
@@ -156,8 +154,8 @@ impl Accounts {
 }
 
 impl Job {
-    /// Answers that there is no room or no time for it. The caller may not wait any more.
-    fn refuse(self) {
+    /// Answers that the server is busy. The caller may have stopped waiting.
+    fn reject(self) {
         let _ = self.answer.try_send(Err(BUSY));
     }
 }
@@ -166,7 +164,7 @@ impl Drop for Accounts {
     fn drop(&mut self) {
         self.jobs.close();
         for thread in self.threads.drain(..) {
-            // A panic is caught and logged where it happens.
+            // The supervisor has reported a panic.
             let _ = thread.join();
         }
     }
@@ -177,27 +175,27 @@ struct Worker {
     store: Arc<dyn AccountStore>,
     hasher: Hasher,
     unmatchable: Arc<str>,
-    last_store_log: Arc<Mutex<Option<Instant>>>,
+    store_errors: Arc<LogThrottle>,
 }
 
 impl Worker {
     fn run(mut self) {
         while let Some(job) = self.jobs.next() {
             if Instant::now() >= job.deadline {
-                job.refuse();
+                job.reject();
                 continue;
             }
             let Job { request, answer, .. } = job;
-            // What a panic leaves behind is the hasher's memory, which each hash overwrites.
+            // A panic may leave only the memory of the hasher half-changed, and each hash overwrites it.
             let result = catch_unwind(AssertUnwindSafe(|| match request {
                 Request::Create(user) => self.create(user),
                 Request::LogIn { email, password } => self.log_in(&email, &password),
             }));
             let result = result.unwrap_or_else(|_| {
-                log::error!("accounts: a request panicked; the thread goes on");
+                log::error!("accounts: a request panicked; the thread continues");
                 Err(AccountError::Internal)
             });
-            // The caller may have gone.
+            // It fails only if the caller waits no longer.
             let _ = answer.try_send(result);
         }
     }
@@ -220,24 +218,25 @@ impl Worker {
         }
     }
 
-    /// What cannot be an email or a password of an account is hashed as well, against nothing: one answer, one time.
+    /// Also hashes if the email or password is invalid or the email unknown, so that all failures take the same time and
+    /// get the same answer.
     fn log_in(&mut self, email: &str, password: &str) -> Result<Account, AccountError> {
         self.require_ready_store()?;
-        let possible = rules::check_email(email).is_ok() && rules::check_password(password).is_ok();
-        let found = if possible {
+        let is_valid = rules::check_email(email).is_ok() && rules::check_password(password).is_ok();
+        let found = if is_valid {
             self.store.find_by_email_key(&rules::email_key(email)).map_err(|error| self.store_failed(&error))?
         } else {
             None
         };
         let stored = found.as_ref().map_or(&*self.unmatchable, |found| found.password_hash.as_str());
-        let fits = self.hasher.verify(password, stored).map_err(internal)?;
+        let matches = self.hasher.verify(password, stored).map_err(internal)?;
         match found {
-            Some(found) if fits => Ok(found.account),
+            Some(found) if matches => Ok(found.account),
             _ => Err(AccountError::WrongCredentials),
         }
     }
 
-    /// A store that is known to be down must not cost a hash per request.
+    /// While the store is known to be down, no request is hashed.
     fn require_ready_store(&self) -> Result<(), AccountError> {
         if self.store.is_ready() {
             return Ok(());
@@ -246,10 +245,9 @@ impl Worker {
     }
 
     fn store_failed(&self, error: &StoreError) -> AccountError {
-        let mut last = lock(&self.last_store_log);
-        if last.is_none_or(|last| last.elapsed() >= STORE_LOG_INTERVAL) {
-            *last = Some(Instant::now());
-            log::error!("accounts: the store failed: {error}");
+        let error_text = error.to_string();
+        if let Some(suppressed) = self.store_errors.may_log(&error_text, Instant::now()) {
+            log::error!("accounts: the store failed: {error_text}{suppressed}");
         }
         match error {
             StoreError::Unavailable(_) => AccountError::Unavailable { retry_after_seconds: UNAVAILABLE_RETRY_SECONDS },

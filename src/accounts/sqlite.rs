@@ -1,7 +1,7 @@
-//! Accounts in one SQLite file in the data folder: the store of a server that stands alone.
+//! [`SqliteStore`]: accounts in a SQLite file in the data folder, the store of a single instance.
 //!
-//! Called on the threads of [`Accounts`](super::Accounts). Two connections: one writes, one reads, so that a login
-//! never waits for a registration's `fsync`. Each is lent to one thread at a time. Other processes may have the same
+//! Called on the threads of [`Accounts`](super::Accounts). One connection writes and another one reads, so that a login does
+//! not wait for the `fsync` of a registration. One thread at a time uses a connection. Other processes may have the same
 //! file open.
 
 use std::fs;
@@ -18,42 +18,42 @@ use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension, TransactionB
 use super::store::{Account, AccountStore, CreateError, NewAccount, StoreError, StoredAccount};
 use crate::threads::lock;
 
-/// The file's name in the data folder. SQLite puts `-wal` and `-shm` beside it, with the same mode.
-pub const FILE_NAME: &str = "accounts.sqlite3";
+/// In the data folder. SQLite creates `-wal` and `-shm` beside it, with the same mode.
+const FILE_NAME: &str = "accounts.sqlite3";
 
-/// Version N of the schema is what the first N of these made; the file says its own in `user_version`.
+/// The first N of these make version N of the schema. The file has its version in `user_version`.
 const MIGRATIONS: &[&str] = &[include_str!("../../sql/sqlite/0001_accounts.sql")];
 
-/// Waiting for a connection and then for the lock of another process: together within
+/// How long a call waits for the connection, and then for the lock of another process. Together less than
 /// [`CALL_TIMEOUT`](super::store::CALL_TIMEOUT).
 const CONNECTION_TIMEOUT: Duration = Duration::from_millis(900);
 const LOCK_TIMEOUT: Duration = Duration::from_millis(900);
-/// How long opening goes on trying while other processes open the same file.
+/// How long opening is retried while other processes open the same file.
 const OPEN_TIMEOUT: Duration = Duration::from_secs(10);
 const OPEN_RETRY: Duration = Duration::from_millis(20);
 
-/// Accounts in a file. Dropping it writes everything into the main file and closes it.
+/// See the module. Dropping it merges the write-ahead log into the file and closes the file.
 pub struct SqliteStore {
-    writer: Lent,
-    reader: Lent,
+    writer: ExclusiveConnection,
+    reader: ExclusiveConnection,
 }
 
-/// Opens the accounts in this folder; makes both when they are missing (mode 0700 and 0600), and brings the file's
-/// schema up to date.
+/// Opens the store in this folder, and migrates the schema. Creates the folder (mode 0700) and the file (mode 0600) if they
+/// are missing. Blocks for at most 10 seconds.
 ///
 /// # Errors
-/// [`StoreError::Unusable`] when the folder cannot be written, the file is not a database or is from a later version of
-/// this server; [`StoreError::Unavailable`] when another process keeps it locked. Both name the file.
+/// [`StoreError::Unusable`] if the folder cannot be written, or the file is not a database or is from a later version of
+/// this server. [`StoreError::Unavailable`] if another process keeps the file locked. The texts name the file.
 pub fn open(data_dir: &Path) -> Result<SqliteStore, StoreError> {
     let path = data_dir.join(FILE_NAME);
-    make_file(data_dir, &path).map_err(|error| {
+    create_file(data_dir, &path).map_err(|error| {
         StoreError::Unusable(format!("cannot write {}: {error}: make the data folder writable", path.display()))
     })?;
     let deadline = Instant::now() + OPEN_TIMEOUT;
     loop {
         match open_file(&path) {
-            // Turning on WAL and recovering a crash want the file alone for a moment, and then do not wait by
-            // themselves.
+            // To turn on WAL, or to recover after a crash, SQLite needs the file exclusively for a moment; if it is
+            // locked, SQLite fails at once.
             Err(OpenError::Sqlite(error)) if is_locked(&error) && Instant::now() < deadline => {
                 thread::sleep(OPEN_RETRY);
             }
@@ -63,7 +63,7 @@ pub fn open(data_dir: &Path) -> Result<SqliteStore, StoreError> {
     }
 }
 
-fn make_file(data_dir: &Path, path: &Path) -> io::Result<()> {
+fn create_file(data_dir: &Path, path: &Path) -> io::Result<()> {
     fs::DirBuilder::new().recursive(true).mode(0o700).create(data_dir)?;
     fs::OpenOptions::new().create(true).append(true).mode(0o600).open(path)?;
     Ok(())
@@ -109,11 +109,11 @@ fn open_file(path: &Path) -> Result<SqliteStore, OpenError> {
     migrate(&mut writer)?;
     let reader = connect(path)?;
     reader.pragma_update(None, "query_only", true)?;
-    Ok(SqliteStore { writer: Lent::new(writer), reader: Lent::new(reader) })
+    Ok(SqliteStore { writer: ExclusiveConnection::new(writer), reader: ExclusiveConnection::new(reader) })
 }
 
 fn connect(path: &Path) -> Result<Connection, OpenError> {
-    // Without SQLITE_OPEN_CREATE: a file that somebody takes away meanwhile is not made again with another mode.
+    // Without SQLITE_OPEN_CREATE: if the file is removed meanwhile, SQLite must not create it with another mode.
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = Connection::open_with_flags(path, flags)?;
     connection.busy_timeout(LOCK_TIMEOUT)?;
@@ -128,8 +128,8 @@ fn connect(path: &Path) -> Result<Connection, OpenError> {
     Ok(connection)
 }
 
-/// Runs the migrations that the file lacks, each at once with the version it leads to. The lock that writing takes
-/// keeps other processes from doing the same.
+/// Runs the missing migrations and sets the version, in one transaction. It takes the write lock first, so that no other
+/// process migrates at the same time.
 fn migrate(connection: &mut Connection) -> Result<(), OpenError> {
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
     let version: i64 = transaction.pragma_query_value(None, "user_version", |row| row.get(0))?;
@@ -157,7 +157,7 @@ impl AccountStore for SqliteStore {
     }
 }
 
-/// Who violates a constraint is asked while the write lock is held: nobody can come between.
+/// Finds out the violated constraint while the transaction holds the write lock, so that no other write comes between.
 fn insert(connection: &mut Connection, account: &NewAccount) -> rusqlite::Result<Result<i64, CreateError>> {
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
     let inserted = transaction
@@ -194,7 +194,7 @@ fn find(connection: &Connection, email_key: &str) -> rusqlite::Result<Option<Sto
         .optional()
 }
 
-/// Nearly all can pass (disk full, locked, I/O). SQLite's texts name tables and columns, never values.
+/// Most errors are temporary (disk full, locked, I/O). The texts of SQLite contain tables and columns, never values.
 fn store_error(error: rusqlite::Error) -> StoreError {
     match error.sqlite_error_code() {
         Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => {
@@ -208,20 +208,21 @@ fn is_locked(error: &rusqlite::Error) -> bool {
     matches!(error.sqlite_error_code(), Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked))
 }
 
-/// A connection that one thread at a time may have. Waiting for it has a deadline, which a mutex alone does not give:
-/// whoever holds the permit finds the mutex free.
-struct Lent {
+/// A connection that one thread at a time may use. A thread waits for the permit, with a deadline; then the mutex is free.
+/// A mutex alone has no deadline.
+struct ExclusiveConnection {
     connection: Mutex<Connection>,
+    /// The permit is the one message that this channel can hold.
     permit: Sender<()>,
     permits: Receiver<()>,
 }
 
-impl Lent {
+impl ExclusiveConnection {
     fn new(connection: Connection) -> Self {
         let (permit, permits) = bounded(1);
-        // There is room for one, and this is the one.
+        // Cannot fail: the channel is empty.
         let _ = permit.try_send(());
-        Lent { connection: Mutex::new(connection), permit, permits }
+        ExclusiveConnection { connection: Mutex::new(connection), permit, permits }
     }
 
     fn with<R>(&self, run: impl FnOnce(&mut Connection) -> R) -> Result<R, StoreError> {
@@ -229,13 +230,13 @@ impl Lent {
             .recv_timeout(CONNECTION_TIMEOUT)
             .map_err(|_| StoreError::Unavailable(format!("{FILE_NAME}: the disk is too slow")))?;
         let _permit = Permit(&self.permit);
-        // After a panic the connection is as good as before: its transaction was rolled back when it was dropped.
+        // After a panic the connection can still be used: the transaction was rolled back when it was dropped.
         let mut connection = lock(&self.connection);
         Ok(run(&mut connection))
     }
 }
 
-/// Gives itself back when it is dropped, also by a panic.
+/// Is released on drop, also after a panic.
 struct Permit<'a>(&'a Sender<()>);
 
 impl Drop for Permit<'_> {

@@ -1,65 +1,64 @@
-//! The contract of an account store, and what goes over it. `tests/account_stores.rs` holds every store to it.
+//! The contract of an account store. `tests/account_stores.rs` tests it on every store.
 //!
-//! Called on the threads of [`Accounts`](super::Accounts) only. Every call ends within [`CALL_TIMEOUT`], whatever the
-//! disk or the database does.
+//! Called only on the threads of [`Accounts`](super::Accounts), except [`AccountStore::is_ready`]. Every call returns
+//! within [`CALL_TIMEOUT`], also while the disk or the database hangs.
 
 use std::fmt;
 use std::time::Duration;
 
-/// How long a call to a store takes at most.
-pub const CALL_TIMEOUT: Duration = Duration::from_secs(2);
+/// The most time of a call to a store.
+pub(crate) const CALL_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Where accounts are kept.
+/// Stores accounts.
 pub trait AccountStore: Send + Sync {
-    /// Adds an account and returns its id, which is never given again.
-    ///
-    /// When both the email and the username are taken, the email is reported.
+    /// Adds an account and returns its id. An id is never used again.
     ///
     /// # Errors
-    /// [`CreateError::EmailTaken`] and [`CreateError::UsernameTaken`] are reliable when many register at once. After
-    /// [`CreateError::Store`] the account may exist all the same: the answer was lost, not necessarily the request.
+    /// [`CreateError::EmailTaken`] also if the username is taken, too. Of several concurrent calls with the same email or
+    /// username, exactly one succeeds. After [`CreateError::Store`] the account may exist nevertheless: perhaps only the
+    /// answer was lost.
     fn create(&self, account: &NewAccount) -> Result<i64, CreateError>;
 
-    /// The account with this email key (see [`rules::email_key`](super::rules::email_key)), if there is one.
+    /// The account with this email key (see [`rules::email_key`](super::rules::email_key)), if it exists.
     ///
     /// # Errors
-    /// When the store cannot answer now.
+    /// The store does not answer.
     fn find_by_email_key(&self, email_key: &str) -> Result<Option<StoredAccount>, StoreError>;
 
-    /// Whether calls are likely to be answered now: the readiness of the whole server depends on it.
+    /// Whether calls are likely to succeed now. The readiness of the server depends on it. Any thread; never blocks.
     fn is_ready(&self) -> bool;
 }
 
-/// A person's account, as it may be shown to him.
+/// An account, as it may be shown to its user.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Account {
-    /// The row's id in decimal.
+    /// The id of the row, in decimal.
     pub id: String,
-    /// As it was given at registration.
+    /// As given at registration.
     pub email: String,
-    /// As it was given at registration.
+    /// As given at registration.
     pub username: String,
 }
 
-/// What [`AccountStore::create`] keeps.
+/// An account for [`AccountStore::create`].
 #[derive(Clone, PartialEq, Eq)]
 pub struct NewAccount {
-    /// As it was given.
+    /// As given at registration.
     pub email: String,
-    /// The email with case folded: unique.
+    /// See [`rules::email_key`](super::rules::email_key). Unique.
     pub email_key: String,
-    /// As it was given.
+    /// As given at registration.
     pub username: String,
-    /// The username with case folded: unique.
+    /// See [`rules::username_key`](super::rules::username_key). Unique.
     pub username_key: String,
     /// A PHC string.
     pub password_hash: String,
 }
 
-/// What [`AccountStore::find_by_email_key`] finds.
+/// An account with the hash of its password.
 #[derive(Clone, PartialEq, Eq)]
 pub struct StoredAccount {
-    /// Whose it is.
+    /// Without the hash.
     pub account: Account,
     /// A PHC string.
     pub password_hash: String,
@@ -77,13 +76,14 @@ impl fmt::Debug for StoredAccount {
     }
 }
 
-/// Why a store did not do what it was asked. The texts are for the operator's log, not for clients.
+/// Why a call to a store failed. The texts are for the operator's log, not for clients. They replace the error of the
+/// database as a source, because that error may quote stored values.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum StoreError {
-    /// It may work later: the database is down, busy, or the disk is full.
+    /// The call may succeed later: the database is down or busy, or the disk is full.
     #[error("{0}")]
     Unavailable(String),
-    /// It will not work until somebody changes something: a wrong setting, a file that is no database.
+    /// Calls fail until the operator changes something: a wrong setting, a file that is not a database.
     #[error("{0}")]
     Unusable(String),
 }
@@ -97,7 +97,7 @@ pub enum CreateError {
     /// Another account has this username.
     #[error("the username is taken")]
     UsernameTaken,
-    /// The store failed; whether the account was created is not known.
+    /// The store failed. It is unknown whether the account was created.
     #[error(transparent)]
     Store(#[from] StoreError),
 }

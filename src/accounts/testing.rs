@@ -1,15 +1,15 @@
-//! What the unit tests of the accounts share.
+//! Shared by the unit tests of the accounts.
 
 use std::fs;
 use std::path::PathBuf;
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// A folder that goes away with the test.
+/// A temporary folder, removed on drop.
 pub(super) struct Folder(pub(super) PathBuf);
 
 impl Folder {
-    /// An empty one. `name`: of which no other test makes one.
+    /// An empty folder. `name` must differ from the names in other tests.
     pub(super) fn new(name: &str) -> Self {
         let path = std::env::temp_dir().join(format!("ich-{name}-{}", std::process::id()));
         let _ = fs::remove_dir_all(&path);
@@ -28,7 +28,7 @@ impl Drop for Folder {
 pub(super) fn until(condition: impl Fn() -> bool) {
     let deadline = Instant::now() + Duration::from_secs(10);
     while !condition() {
-        assert!(Instant::now() < deadline, "it did not happen");
+        assert!(Instant::now() < deadline, "the condition never became true");
         thread::sleep(Duration::from_millis(2));
     }
 }

@@ -1,7 +1,7 @@
-//! Tokens: what a login gives, and what lets somebody in at `/join`. A valid one is enough; the store is not asked.
+//! [`Tokens`]: issues the token of a login, and checks the token of a join. A join does not use the store.
 //!
-//! Either this server's own (HS256, one secret that all instances share) or those of an outside issuer, by its public
-//! key. Which algorithm is allowed follows from the key, never from the token. Any thread; no I/O.
+//! Tokens are issued by this server (HS256, with a secret that all instances share) or by an outside issuer (checked with
+//! its public key). The key determines the algorithm; the token does not. Any thread; no I/O.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use std::{fmt, str};
@@ -13,39 +13,39 @@ use serde::{Deserialize, Serialize};
 use super::rules;
 use super::store::Account;
 
-/// Longer ones are refused before anything is decoded. Ours have about 250 bytes.
-const MAX_TOKEN_BYTES: usize = 4096;
-/// How far the clocks of issuer and server may differ.
+/// A longer token is refused before it is decoded. Tokens of this server have about 250 bytes.
+const TOKEN_BYTES_MAX: usize = 4096;
+/// By how much the clocks of issuer and server may differ.
 const LEEWAY_SECONDS: u64 = 5;
-/// A secret of HS256 must be as long as its hash.
-const MIN_SECRET_BYTES: usize = 32;
-/// The public key (PKCS#1, DER) of RSA with 2048 bits has 270 bytes; shorter keys are never accepted.
-const MIN_RSA_KEY_BYTES: usize = 260;
-/// An uncompressed point of P-256, the curve of ES256.
+/// The shortest secret: RFC 7518, 3.2 requires the length of the hash for HS256.
+pub(crate) const SECRET_BYTES_MIN: usize = 32;
+/// An RSA public key of 2048 bits (PKCS#1, DER) has 270 bytes; a key with fewer bits has fewer bytes than this.
+const RSA_KEY_BYTES_MIN: usize = 260;
+/// The length of an uncompressed point of P-256, the curve of ES256.
 const P256_POINT_BYTES: usize = 65;
-/// Characters of the claim `id`.
-const MAX_ID_CHARS: usize = 128;
-/// The end of the year 9999: later times in a token are cut to it, so that counting with them cannot overflow.
+/// The most characters of the claim `id`.
+const ID_CHARS_MAX: usize = 128;
+/// The end of the year 9999. A later time in a token is replaced by this one, so that no calculation overflows.
 const LATEST_UNIX_SECONDS: u64 = 253_402_300_799;
 
-/// What tokens are made or checked with.
+/// How tokens are issued and checked.
 #[derive(Clone)]
 pub struct TokenSettings {
-    /// Ours or an outside issuer's.
+    /// Of this server or of an outside issuer.
     pub key: TokenKey,
-    /// The claim `iss`: put into ours, and required in all.
+    /// The claim `iss`: in issued tokens, and required in all tokens.
     pub issuer: String,
-    /// How long ours are valid.
+    /// How long an issued token is valid.
     pub ttl: Duration,
 }
 
-/// Who makes the tokens.
+/// The key that determines who issues tokens.
 #[derive(Clone)]
 pub enum TokenKey {
-    /// This server, and others with the same secret: HS256. At least 32 bytes.
+    /// This server, and others with the same secret, by HS256. At least [`SECRET_BYTES_MIN`] bytes.
     Secret(Vec<u8>),
-    /// Somebody else, whose public key this is, as PEM text: RSA (RS256, 2048 bits or more), P-256 (ES256) or Ed25519
-    /// (EdDSA). This server then makes none, and HS256 is off.
+    /// An outside issuer with this public key, as PEM text: RSA (RS256, 2048 bits or more), P-256 (ES256) or Ed25519
+    /// (EdDSA). This server then issues no tokens, and refuses HS256.
     PublicKeyPem(String),
 }
 
@@ -69,41 +69,41 @@ impl fmt::Debug for TokenSettings {
     }
 }
 
-/// Whom a valid token names.
+/// The claims of a valid token.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Claims {
-    /// The account's id; 1 to 128 characters without control characters.
-    pub user_id: String,
-    /// Keeps the rules of [`rules::check_username`], whoever made the token.
-    pub username: String,
-    /// When the token ends, at most at the end of the year 9999.
-    pub expires_at_unix_seconds: u64,
+pub(crate) struct Claims {
+    /// The claim `id`; 1 to 128 characters without control characters.
+    pub(crate) user_id: String,
+    /// Valid by [`rules::check_username`], also in a token of an outside issuer.
+    pub(crate) username: String,
+    /// At most the end of the year 9999.
+    pub(crate) expires_at_unix_seconds: u64,
 }
 
-/// Why a key or a token is not accepted. Never contains any of them.
+/// Why a key or a token is not accepted. Never contains a key or a token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum TokenError {
-    /// The secret has fewer than 32 bytes.
-    #[error("the token secret is shorter than 32 bytes: make one with `openssl rand -base64 48`")]
+    /// The secret has fewer than [`SECRET_BYTES_MIN`] bytes.
+    #[error("the token secret is shorter than {SECRET_BYTES_MIN} bytes: make one with `openssl rand -base64 48`")]
     ShortSecret,
-    /// Not a public key that can be used.
+    /// The public key cannot be used.
     #[error("the issuer's key must be a PEM public key: RSA of 2048 bits or more, P-256 or Ed25519")]
     UnusableKey,
-    /// An outside issuer makes the tokens.
-    #[error("tokens come from an outside issuer: ask there for one")]
+    /// An outside issuer issues the tokens.
+    #[error("tokens are issued by an outside issuer: get one there")]
     OutsideIssuer,
-    /// The token cannot be written: a fault of this server.
-    #[error("a token cannot be made")]
+    /// The token cannot be encoded: an error of this server.
+    #[error("a token cannot be issued")]
     NotIssued,
-    /// No token, or one that was tampered with, is not from our issuer, or names nobody.
+    /// The token is malformed, was changed, is from another issuer, or has invalid claims.
     #[error("the token is not valid: log in for a new one")]
     Invalid,
-    /// It was valid once.
+    /// The token was valid before.
     #[error("the token has expired: log in for a new one")]
     Expired,
 }
 
-/// Makes and checks tokens. Shared by all threads, in an `Arc`.
+/// Issues and checks tokens. Any thread.
 pub struct Tokens {
     /// `None` with an outside issuer.
     encoding_key: Option<EncodingKey>,
@@ -132,21 +132,21 @@ struct IssuedClaims<'a> {
 struct ReadClaims {
     id: String,
     username: String,
-    /// The library takes a list as well; who made the token must be one.
+    /// The library also accepts an array in `iss`; we require one string.
     iss: String,
-    /// Seconds, possibly with a fraction.
+    /// Unix time in seconds, possibly with a fraction.
     exp: f64,
 }
 
 impl Tokens {
-    /// Takes the key in use.
+    /// Parses the key.
     ///
     /// # Errors
     /// [`TokenError::ShortSecret`] or [`TokenError::UnusableKey`].
     pub fn new(settings: TokenSettings) -> Result<Self, TokenError> {
         let TokenSettings { key, issuer, ttl } = settings;
         let (encoding_key, decoding_key, algorithm) = match key {
-            TokenKey::Secret(secret) if secret.len() < MIN_SECRET_BYTES => return Err(TokenError::ShortSecret),
+            TokenKey::Secret(secret) if secret.len() < SECRET_BYTES_MIN => return Err(TokenError::ShortSecret),
             TokenKey::Secret(secret) => {
                 (Some(EncodingKey::from_secret(&secret)), DecodingKey::from_secret(&secret), Algorithm::HS256)
             }
@@ -163,7 +163,7 @@ impl Tokens {
         Ok(Tokens { encoding_key, decoding_key, validation, issuer, ttl })
     }
 
-    /// A token for this account, valid from now on for the time in the settings.
+    /// A token for this account that is valid from now on for `ttl`.
     ///
     /// # Errors
     /// [`TokenError::OutsideIssuer`] or [`TokenError::NotIssued`].
@@ -175,12 +175,12 @@ impl Tokens {
         encode(&Header::new(Algorithm::HS256), &claims, key).map_err(|_| TokenError::NotIssued)
     }
 
-    /// Whom this token names, if it is valid now.
+    /// The claims of this token, if it is valid now.
     ///
     /// # Errors
     /// [`TokenError::Expired`] or [`TokenError::Invalid`].
-    pub fn verify(&self, token: &str) -> Result<Claims, TokenError> {
-        if token.len() > MAX_TOKEN_BYTES {
+    pub(crate) fn verify(&self, token: &str) -> Result<Claims, TokenError> {
+        if token.len() > TOKEN_BYTES_MAX {
             return Err(TokenError::Invalid);
         }
         let data =
@@ -188,33 +188,33 @@ impl Tokens {
                 ErrorKind::ExpiredSignature => TokenError::Expired,
                 _ => TokenError::Invalid,
             })?;
-        // `crit` names extensions that must be understood; none is.
+        // `crit` lists extensions that the reader must understand; this server knows none.
         if data.header.crit.is_some() {
             return Err(TokenError::Invalid);
         }
         let ReadClaims { id, username, iss, exp } = data.claims;
-        let id_chars = id.chars().take(MAX_ID_CHARS + 1).count();
-        let id_is_fine = (1..=MAX_ID_CHARS).contains(&id_chars) && !id.chars().any(char::is_control);
-        if iss != self.issuer || !id_is_fine || rules::check_username(&username).is_err() {
+        let id_chars = id.chars().take(ID_CHARS_MAX + 1).count();
+        let id_is_valid = (1..=ID_CHARS_MAX).contains(&id_chars) && !id.chars().any(char::is_control);
+        if iss != self.issuer || !id_is_valid || rules::check_username(&username).is_err() {
             return Err(TokenError::Invalid);
         }
-        // `as` saturates, and the library has refused what is negative or not finite.
+        // `as` saturates. The library has refused negative and infinite values.
         let expires_at_unix_seconds = (exp as u64).min(LATEST_UNIX_SECONDS);
         Ok(Claims { user_id: id, username, expires_at_unix_seconds })
     }
 }
 
-/// Finds out whether this PEM text is a public key that [`Tokens::new`] takes.
+/// Checks whether [`Tokens::new`] accepts this PEM text as a public key.
 ///
 /// # Errors
 /// [`TokenError::UnusableKey`].
-pub fn check_public_key(pem: &str) -> Result<(), TokenError> {
+pub(crate) fn check_public_key(pem: &str) -> Result<(), TokenError> {
     public_key(pem).map(drop).ok_or(TokenError::UnusableKey)
 }
 
-/// The key, and the one algorithm that goes with its type.
+/// The key and the algorithm of its type.
 fn public_key(pem: &str) -> Option<(DecodingKey, Algorithm)> {
-    // A private key or a certificate would be taken apart as well; neither belongs here.
+    // The library would also accept a private key or a certificate; those are mistakes of the operator.
     let has_public_label = ["-----BEGIN PUBLIC KEY-----", "-----BEGIN RSA PUBLIC KEY-----"]
         .iter()
         .any(|label| pem.trim_start().starts_with(label));
@@ -231,7 +231,7 @@ fn public_key(pem: &str) -> Option<(DecodingKey, Algorithm)> {
         return Some((key, Algorithm::EdDSA));
     }
     let key = DecodingKey::from_rsa_pem(bytes).ok()?;
-    long_enough(&key, |len| len >= MIN_RSA_KEY_BYTES).then_some((key, Algorithm::RS256))
+    long_enough(&key, |len| len >= RSA_KEY_BYTES_MIN).then_some((key, Algorithm::RS256))
 }
 
 #[cfg(test)]

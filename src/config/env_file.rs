@@ -1,34 +1,34 @@
 //! [`parse`]: the format of `.env`. Pure; [`super::Config::load`] reads the file.
 //!
-//! One setting a line, `NAME=value` or `export NAME=value`, in UTF-8, with or without a byte order mark:
+//! One setting per line, `NAME=value` or `export NAME=value`, in UTF-8, with or without a byte order mark:
 //!
-//! - Blank lines are skipped. A `#` begins a comment at the start of a line and after white space; elsewhere it is part
-//!   of the value.
-//! - A value is literal: `$` means nothing. White space around it is not part of it.
-//! - A value with white space, quotes or backslashes is quoted. In single quotes, everything is literal. In double quotes,
-//!   `\\`, `\"` and `\$` are `\`, `"` and `$`. A value ends on its line.
-//! - Of two lines with the same name the later one counts.
+//! - Blank lines are skipped. A `#` begins a comment at the start of a line and after white space. Elsewhere it is part of
+//!   the value.
+//! - A value is literal: `$` has no special meaning. White space around a value is not part of it.
+//! - A value with white space, quotes or backslashes must be quoted. In single quotes, everything is literal. In double
+//!   quotes, `\\`, `\"` and `\$` mean `\`, `"` and `$`. A value ends on its line.
+//! - If two lines have the same name, the later one counts.
 //!
-//! Where programs that read such files differ (a space within a value, quotes in the middle of it), a line is refused
-//! and not guessed: a secret must not silently become another one. No fault repeats any part of a line.
+//! Programs that read such files differ in the treatment of unquoted spaces and of quotes within a value. Such a line is an
+//! error, so that a secret never silently becomes another one. No error repeats any part of a line.
 
-/// What is in the file: the settings, in their order, and what is wrong.
+/// The result of parsing the file.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct EnvFile {
-    /// Names and values.
+    /// Names and values, in the order of the file.
     pub(super) values: Vec<(String, String)>,
-    /// One for each malformed line, with its number.
-    pub(super) faults: Vec<String>,
+    /// One text for each malformed line, with the number of the line.
+    pub(super) errors: Vec<String>,
 }
 
-/// More faults than that are not listed: the file is something else.
-const FAULTS_MAX: usize = 20;
+/// At most this many errors are listed: with more, the file is probably not a `.env` file.
+const ERRORS_MAX: usize = 20;
 
 /// Parses the whole file.
 pub(super) fn parse(bytes: &[u8]) -> EnvFile {
     let mut file = EnvFile::default();
     if bytes.starts_with(&[0xFF, 0xFE]) || bytes.starts_with(&[0xFE, 0xFF]) {
-        file.faults.push(".env is UTF-16: save it as UTF-8".into());
+        file.errors.push(".env is UTF-16: save it as UTF-8".into());
         return file;
     }
     let bytes = bytes.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(bytes);
@@ -36,11 +36,11 @@ pub(super) fn parse(bytes: &[u8]) -> EnvFile {
         let parsed = std::str::from_utf8(line).map_err(|_| "is not UTF-8").and_then(parse_line);
         match parsed {
             Ok(setting) => file.values.extend(setting),
-            Err(_) if file.faults.len() == FAULTS_MAX => {
-                file.faults.push(".env has more malformed lines than are listed here".into());
+            Err(_) if file.errors.len() == ERRORS_MAX => {
+                file.errors.push(".env has more malformed lines; only the first ones are listed".into());
                 break;
             }
-            Err(what) => file.faults.push(format!(".env, line {}: {what}", index + 1)),
+            Err(error) => file.errors.push(format!(".env, line {}: {error}", index + 1)),
         }
     }
     file
@@ -60,14 +60,14 @@ fn parse_line(line: &str) -> Result<Option<(String, String)>, &'static str> {
         Some(rest) if rest.starts_with(char::is_whitespace) => rest.trim_start(),
         _ => name,
     };
-    let starts_well = name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_');
-    if !starts_well || !name.chars().all(|c| c.is_ascii_alphanumeric() || "_.".contains(c)) {
+    let has_valid_start = name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_');
+    if !has_valid_start || !name.chars().all(|c| c.is_ascii_alphanumeric() || "_.".contains(c)) {
         return Err("does not begin with the name of a setting: write NAME=value");
     }
     Ok(Some((name.to_owned(), parse_value(value)?)))
 }
 
-/// The value behind the `=`, at the end of which there is no white space.
+/// Parses the text after the `=`. It has no white space at its end.
 fn parse_value(text: &str) -> Result<String, &'static str> {
     let value = text.trim_start();
     // A comment needs white space before it.
@@ -83,10 +83,10 @@ fn parse_value(text: &str) -> Result<String, &'static str> {
     if comment.is_empty() || (comment.starts_with('#') && comment.len() < rest.len()) {
         return Ok(value);
     }
-    Err("has more text behind the value: put a value with spaces in single quotes")
+    Err("has more text after the value: put a value with spaces in single quotes")
 }
 
-/// The value, and what stands behind the closing quote.
+/// The value, and the text after the closing quote.
 fn single_quoted(text: &str) -> Result<(String, &str), &'static str> {
     let (value, rest) = text.split_once('\'').ok_or("has an opening quote (') and no closing one")?;
     Ok((value.to_owned(), rest))
@@ -124,16 +124,16 @@ mod tests {
     use super::*;
 
     fn value(line: &str) -> Result<String, String> {
-        let EnvFile { mut values, mut faults } = parse(line.as_bytes());
-        match (values.pop(), faults.pop()) {
+        let EnvFile { mut values, mut errors } = parse(line.as_bytes());
+        match (values.pop(), errors.pop()) {
             (Some((name, value)), None) if name == "A" => Ok(value),
-            (None, Some(fault)) => Err(fault),
+            (None, Some(error)) => Err(error),
             other => panic!("{line}: {other:?}"),
         }
     }
 
     #[test]
-    fn values_are_what_people_expect_and_literal() {
+    fn values_are_literal() {
         for (line, expected) in [
             ("A=b", "b"),
             ("A=", ""),
@@ -160,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_malformed_is_refused_by_its_line() {
+    fn a_malformed_line_is_an_error_with_its_number() {
         for line in [
             "secret",
             "=secret",
@@ -181,38 +181,38 @@ mod tests {
             "A=\"secret\"two",
             "A=secret\0",
         ] {
-            let fault = value(line).expect_err(line);
-            assert!(fault.starts_with(".env, line 1: ") && !fault.contains("secret"), "{line}: {fault}");
+            let error = value(line).expect_err(line);
+            assert!(error.starts_with(".env, line 1: ") && !error.contains("secret"), "{line}: {error}");
         }
     }
 
     #[test]
-    fn all_faults_are_reported_with_their_lines() {
+    fn all_errors_are_reported_with_their_line_numbers() {
         let file = parse(b"\xEF\xBB\xBFA=1\r\n\r\n# c\r\nB\r\nC=\xFF\r\nA=2");
         let values: Vec<_> = file.values.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
         assert_eq!(values, [("A", "1"), ("A", "2")]);
-        assert_eq!(file.faults.len(), 2);
-        assert!(file.faults[0].starts_with(".env, line 4: ") && file.faults[1].starts_with(".env, line 5: "));
-        assert_eq!(parse(&b"x\n".repeat(1000)).faults.len(), FAULTS_MAX + 1);
-        assert_eq!(parse(b"\xFF\xFEA\0=\0b\0").faults, [".env is UTF-16: save it as UTF-8"]);
+        assert_eq!(file.errors.len(), 2);
+        assert!(file.errors[0].starts_with(".env, line 4: ") && file.errors[1].starts_with(".env, line 5: "));
+        assert_eq!(parse(&b"x\n".repeat(1000)).errors.len(), ERRORS_MAX + 1);
+        assert_eq!(parse(b"\xFF\xFEA\0=\0b\0").errors, [".env is UTF-16: save it as UTF-8"]);
         assert_eq!(parse(b""), EnvFile::default());
     }
 
     proptest! {
         #[test]
-        fn no_input_panics_and_no_fault_repeats_it(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+        fn no_input_panics(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
             let _ = parse(&bytes);
         }
 
         #[test]
-        fn no_fault_depends_on_the_value(head in "[ -~]{0,12}", tail in "[ -~]{0,12}") {
-            for fault in parse(format!("{head}Zq7Zq7{tail}").as_bytes()).faults {
-                prop_assert!(!fault.contains("Zq7"), "{}", fault);
+        fn no_error_depends_on_the_value(head in "[ -~]{0,12}", tail in "[ -~]{0,12}") {
+            for error in parse(format!("{head}Zq7Zq7{tail}").as_bytes()).errors {
+                prop_assert!(!error.contains("Zq7"), "{}", error);
             }
         }
 
         #[test]
-        fn whatever_is_quoted_comes_back(text in "[^\0\r\n]{0,40}") {
+        fn a_quoted_text_is_the_value(text in "[^\0\r\n]{0,40}") {
             if !text.contains('\'') {
                 prop_assert_eq!(value(&format!("A='{text}' # c")), Ok(text.clone()));
             }
@@ -221,7 +221,7 @@ mod tests {
         }
 
         #[test]
-        fn a_value_without_white_space_and_quotes_needs_none(text in "[!#-&(-\\[\\]-~]{1,40}") {
+        fn a_value_without_white_space_and_quotes_needs_no_quotes(text in "[!#-&(-\\[\\]-~]{1,40}") {
             prop_assert_eq!(value(&format!("A={text}")), Ok(text));
         }
     }

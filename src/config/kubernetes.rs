@@ -1,7 +1,7 @@
-//! Which variables Kubernetes sets for its Services. For a Service named `ich` or `ich-...` they begin with `ICH_`, as
-//! the settings do. Pure.
+//! Recognizes the variables that Kubernetes sets for its Services. For a Service named `ich` or `ich-...` their names begin
+//! with `ICH_`, like the settings. Pure.
 
-/// Whether Kubernetes sets a variable like this one for a Service (`ICH_SERVICE_HOST`, `ICH_SERVICE_PORT_HTTP`,
+/// Whether Kubernetes sets such a variable for a Service (`ICH_SERVICE_HOST`, `ICH_SERVICE_PORT_HTTP`,
 /// `ICH_PORT_8080_TCP_ADDR`, `ICH_KAFKA_PORT=tcp://10.0.0.8:9092`, ...).
 pub(super) fn is_service_variable(name: &str, value: &str) -> bool {
     let is_service = name.ends_with("_SERVICE_HOST")
@@ -11,7 +11,7 @@ pub(super) fn is_service_variable(name: &str, value: &str) -> bool {
     is_service || is_link || (name.ends_with("_PORT") && is_service_address(value))
 }
 
-/// Whether this is the address of a Service, as in `ICH_PORT=tcp://10.0.0.7:8080`.
+/// Whether this is the address of a Service, like in `ICH_PORT=tcp://10.0.0.7:8080`.
 pub(super) fn is_service_address(value: &str) -> bool {
     ["tcp://", "udp://", "sctp://"].iter().any(|scheme| value.starts_with(scheme))
 }
@@ -31,7 +31,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn variables_of_services_are_told_from_misspelt_settings() {
+    fn variables_of_services_and_misspelt_settings_are_distinguished() {
         for (name, value) in [
             ("ICH_SERVICE_HOST", "10.0.0.7"),
             ("ICH_SERVICE_PORT", "8080"),

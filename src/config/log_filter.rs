@@ -1,15 +1,15 @@
-//! [`LogFilter`]: what `ICH_LOG` says, parsed once, for `ich check` and for the logger. Pure.
+//! [`LogFilter`]: the parsed `ICH_LOG`. Pure.
 //!
-//! The syntax is that of `env_logger`, which ignores what it does not understand, and takes a misspelt level for the name
-//! of a module: then nothing else is logged. So the parser is ours, and strict.
+//! The syntax is that of `env_logger`. Its parser ignores invalid parts, and takes a misspelt level for the name of a
+//! module; then nothing else is logged. So this module has its own, strict parser.
 
 use log::LevelFilter;
 
-/// What a level may be.
+/// The end of every error.
 const LEVELS: &str = "the levels are error, warn, info, debug, trace and off";
-/// Names at which the program or a library of it logs. Another one needs a level behind it.
+/// Modules of the program and of libraries that log. Another name must have a level.
 const MODULES: [&str; 6] = ["ich", "librdkafka", "postgres", "rdkafka", "tokio_postgres", "tungstenite"];
-/// What people write instead of a level.
+/// Common mistakes, and the level that is meant.
 const SUGGESTIONS: [(&str, &str); 8] = [
     ("warning", "warn"),
     ("warnings", "warn"),
@@ -21,20 +21,20 @@ const SUGGESTIONS: [(&str, &str); 8] = [
     ("all", "trace"),
 ];
 
-/// Which lines are logged.
+/// Selects the lines that are logged.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct LogFilter {
-    /// Levels of modules; of everything where there is no name.
+pub(crate) struct LogFilter {
+    /// The levels of modules. `None`: of all other modules.
     pub(crate) levels: Vec<(Option<String>, LevelFilter)>,
-    /// Only lines that contain this.
+    /// Only lines that contain this text.
     pub(crate) containing: Option<String>,
 }
 
 impl LogFilter {
-    /// Parses `LEVEL`, `MODULE`, `MODULE=LEVEL`, several of them with commas between, and then perhaps `/TEXT`.
+    /// Parses a list of `LEVEL`, `MODULE` and `MODULE=LEVEL`, separated by commas, with an optional `/TEXT` at the end.
     ///
     /// # Errors
-    /// What is wrong, to follow the value in a message.
+    /// A text that follows the value in a message.
     pub(super) fn parse(text: &str) -> Result<LogFilter, String> {
         let (levels, containing) = match text.split_once('/') {
             Some((_, text)) if text.contains('/') => {
@@ -76,12 +76,12 @@ fn is_module(name: &str) -> bool {
 }
 
 fn unknown_level(text: &str) -> String {
-    let known = SUGGESTIONS.iter().find(|(word, _)| word.eq_ignore_ascii_case(text));
+    let known = SUGGESTIONS.iter().find(|(mistake, _)| mistake.eq_ignore_ascii_case(text));
     let suggestion = known.map_or(String::new(), |(_, level)| format!(", did you mean {level}?"));
     format!("has the unknown level `{}`{suggestion}; {LEVELS}", shown(text))
 }
 
-/// The text, cut short and without control characters.
+/// At most 40 characters of the text, with control characters escaped.
 fn shown(text: &str) -> String {
     text.chars().take(40).flat_map(char::escape_debug).collect()
 }
@@ -93,7 +93,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_the_logger_understands_is_taken() {
+    fn valid_filters_are_parsed() {
         let trace = LevelFilter::Trace;
         let module = |name: &str, level| (Some(name.to_owned()), level);
         for (text, levels, containing) in [
@@ -114,20 +114,20 @@ mod tests {
     }
 
     #[test]
-    fn what_would_turn_the_log_off_silently_is_refused() {
+    fn invalid_filters_are_errors() {
         for text in ["warning", "loud", "3", "ich=info=x", "ich=loud", "info,loud", "a/b/c", "ich =info", ",", " ", "-"]
         {
-            let fault = LogFilter::parse(text).expect_err(text);
-            assert!(fault.contains(LEVELS), "{text}: {fault}");
+            let error = LogFilter::parse(text).expect_err(text);
+            assert!(error.contains(LEVELS), "{text}: {error}");
         }
         assert!(LogFilter::parse("ich=warning").unwrap_err().contains("did you mean warn?"));
         assert!(!LogFilter::parse("loud").unwrap_err().contains("did you mean"));
     }
 
     proptest! {
-        /// Against the filter that is used: the same text filter and the same most verbose level.
+        /// The filter of `env_logger` has the same most verbose level.
         #[test]
-        fn it_is_read_as_the_logger_reads_it(text in "(info|WARN|off|ich|ich::a=debug|x=trace| error|y=)(,(info|ich=warn|z=off)){0,3}") {
+        fn valid_filters_mean_the_same_for_env_logger(text in "(info|WARN|off|ich|ich::a=debug|x=trace| error|y=)(,(info|ich=warn|z=off)){0,3}") {
             let ours = LogFilter::parse(&text).unwrap();
             let mut builder = env_logger::Builder::new();
             for (module, level) in &ours.levels {

@@ -1,14 +1,14 @@
-//! What is read from settings, and what is said of those that are wrong.
+//! Valid settings, and the errors of invalid ones.
 
 use super::*;
 
-fn config(values: &[(&str, &str)]) -> Result<Config, Faults> {
+fn config(values: &[(&str, &str)]) -> Result<Config, InvalidSettings> {
     let values = values.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
     Config::from_values(&values, Vec::new())
 }
 
 #[test]
-fn the_defaults_are_sound_and_those_of_the_table() {
+fn the_defaults_are_valid() {
     let config = config(&[]).unwrap();
     assert_eq!((config.host.to_string().as_str(), config.port), ("0.0.0.0", 8080));
     assert_eq!(config.token_ttl, Duration::from_secs(24 * 3600));
@@ -17,8 +17,8 @@ fn the_defaults_are_sound_and_those_of_the_table() {
 }
 
 #[test]
-fn all_faults_are_reported_together() {
-    let Faults(faults) = config(&[
+fn all_errors_are_reported_together() {
+    let InvalidSettings(errors) = config(&[
         ("ICH_PORT", "80800"),
         ("ICH_HOST", "here"),
         ("ICH_PROT", "1"),
@@ -28,37 +28,37 @@ fn all_faults_are_reported_together() {
     ])
     .unwrap_err();
     for name in ["ICH_PORT=80800", "ICH_HOST=here", "ICH_PROT is not a setting", "ICH_JWT_SECRET", "xml", "DRAIN"] {
-        assert!(faults.iter().any(|fault| fault.contains(name)), "{name} in {faults:?}");
+        assert!(errors.iter().any(|error| error.contains(name)), "{name} in {errors:?}");
     }
-    assert_eq!(faults.len(), 6);
+    assert_eq!(errors.len(), 6);
 }
 
 #[test]
-fn no_fault_repeats_a_secret() {
-    let Faults(faults) =
+fn no_error_repeats_a_secret() {
+    let InvalidSettings(errors) =
         config(&[("ICH_JWT_SECRET", "hunter2"), ("ICH_DATABASE_URL", "mysql://me:hunter2@here/db")]).unwrap_err();
-    assert_eq!(faults.len(), 2);
-    assert!(!format!("{faults:?}").contains("hunter2"));
-    let good = config(&[("ICH_JWT_SECRET", "hunter2hunter2hunter2hunter2hunter2")]).unwrap();
-    assert!(!format!("{good:?}").contains("hunter2"));
+    assert_eq!(errors.len(), 2);
+    assert!(!format!("{errors:?}").contains("hunter2"));
+    let valid = config(&[("ICH_JWT_SECRET", "hunter2hunter2hunter2hunter2hunter2")]).unwrap();
+    assert!(!format!("{valid:?}").contains("hunter2"));
 }
 
 #[test]
 fn kafka_needs_a_secret_that_all_instances_share() {
-    let Faults(faults) = config(&[("ICH_KAFKA_BROKERS", "a:9092,b:9092")]).unwrap_err();
-    assert!(faults[0].contains("ICH_JWT_SECRET"));
+    let InvalidSettings(errors) = config(&[("ICH_KAFKA_BROKERS", "a:9092,b:9092")]).unwrap_err();
+    assert!(errors[0].contains("ICH_JWT_SECRET"));
     let secret = "0123456789abcdef0123456789abcdef";
     let config = config(&[("ICH_KAFKA_BROKERS", "a:9092,b:9092"), ("ICH_JWT_SECRET", secret)]).unwrap();
     assert_eq!(config.kafka.unwrap().topic, "ich-lobby");
 }
 
 #[test]
-fn an_empty_value_is_as_good_as_none() {
+fn an_empty_value_counts_as_not_set() {
     assert_eq!(config(&[("ICH_PORT", "")]).unwrap().port, 8080);
 }
 
 #[test]
-fn a_secret_from_a_file_is_that_file_without_its_last_newline() {
+fn the_last_newline_of_a_file_is_not_part_of_the_secret() {
     let path = std::env::temp_dir().join(format!("ich-config-secret-{}", std::process::id()));
     let read = |bytes: &[u8]| {
         std::fs::write(&path, bytes).unwrap();
@@ -76,8 +76,8 @@ fn a_secret_from_a_file_is_that_file_without_its_last_newline() {
 
 #[test]
 fn a_value_with_a_password_in_it_is_not_repeated() {
-    let Faults(faults) =
+    let InvalidSettings(errors) =
         config(&[("ICH_ALLOWED_ORIGINS", "ftp://me:hunter2@here"), ("ICH_PORT", "me:hunter2@here")]).unwrap_err();
-    assert_eq!(faults.len(), 2);
-    assert!(!format!("{faults:?}").contains("hunter2"));
+    assert_eq!(errors.len(), 2);
+    assert!(!format!("{errors:?}").contains("hunter2"));
 }

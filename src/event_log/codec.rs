@@ -1,25 +1,25 @@
-//! How a [`Record`] is written where the log is not in this process: JSON, with the version of the format in `v`.
+//! Encodes a [`Record`] for a log outside this process: as JSON, with the version of the format in `v`. Pure.
 //!
-//! JSON, because an operator can read a topic of it with any tool; the log carries what people type and how they come
-//! and go, and parsing it is a small part of what a record costs.
+//! The format is JSON, because an operator can read it with any tool, and parsing it is a small part of the cost of a
+//! record.
 
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use crate::lobby::Record;
 
-/// The version that this program writes, and the greatest that it reads.
-pub const VERSION: u32 = 1;
+/// The version that this program writes, and the latest version that it reads.
+const VERSION: u32 = 1;
 
-/// Why bytes in the log are not a record for this program.
+/// Why this program cannot read a record.
 #[derive(Debug, Error)]
-pub enum DecodeError {
-    /// Written by a later version of this program.
+pub(crate) enum DecodeError {
+    /// A later version of this program wrote the record.
     #[error("a record of format version {0}; this program reads up to {VERSION}: update it")]
     LaterVersion(u32),
-    /// Not a record at all.
+    /// The bytes are not a record.
     #[error("not a record: {0}")]
-    Garbage(#[from] serde_json::Error),
+    Invalid(#[from] serde_json::Error),
 }
 
 #[derive(Serialize)]
@@ -34,19 +34,19 @@ struct VersionOnly {
     v: u32,
 }
 
-/// The bytes of a record.
+/// Encodes a record.
 ///
 /// # Errors
-/// None is known for a [`Record`]; the serializer's own is passed on rather than assumed away.
+/// The error of the serializer. No [`Record`] is known to cause one.
 pub fn encode(record: &Record) -> Result<Vec<u8>, serde_json::Error> {
     serde_json::to_vec(&Outgoing { v: VERSION, record })
 }
 
-/// The record in these bytes.
+/// Decodes a record.
 ///
 /// # Errors
-/// See [`DecodeError`]; the caller skips the record and counts it.
-pub fn decode(bytes: &[u8]) -> Result<Record, DecodeError> {
+/// See [`DecodeError`]. The caller skips the record and counts it.
+pub(crate) fn decode(bytes: &[u8]) -> Result<Record, DecodeError> {
     let VersionOnly { v } = serde_json::from_slice(bytes)?;
     if v > VERSION {
         return Err(DecodeError::LaterVersion(v));
@@ -64,7 +64,7 @@ mod tests {
     }
 
     #[test]
-    fn every_kind_of_record_comes_back_as_it_was() {
+    fn every_kind_of_record_decodes_to_the_same_record() {
         let user = User { id: "4".into(), username: "Böb \"the\" \u{1F980}".into() };
         let entry = crate::lobby::RosterEntry { session: SessionId(1), user: user.clone() };
         for body in [
@@ -82,7 +82,7 @@ mod tests {
     }
 
     #[test]
-    fn the_format_on_the_log_stays_what_it_is() {
+    fn the_format_does_not_change() {
         let bytes = encode(&record(Body::Left { session: SessionId(9) })).unwrap();
         assert_eq!(
             String::from_utf8(bytes).unwrap(),
@@ -91,9 +91,9 @@ mod tests {
     }
 
     #[test]
-    fn a_later_version_is_told_from_garbage() {
-        assert!(matches!(decode(br#"{"v":2,"whatever":[]}"#), Err(DecodeError::LaterVersion(2))));
-        for garbage in [
+    fn a_later_version_and_an_invalid_record_are_different_errors() {
+        assert!(matches!(decode(br#"{"v":2,"unknown":[]}"#), Err(DecodeError::LaterVersion(2))));
+        for invalid in [
             &b""[..],
             b"null",
             b"{}",
@@ -101,12 +101,12 @@ mod tests {
             br#"{"v":1}"#,
             br#"{"v":1,"from":"zz","seq":1,"at":"","type":"beat","n":1}"#,
         ] {
-            assert!(matches!(decode(garbage), Err(DecodeError::Garbage(_))));
+            assert!(matches!(decode(invalid), Err(DecodeError::Invalid(_))));
         }
     }
 
     #[test]
-    fn unknown_fields_of_a_later_minor_version_are_ignored() {
+    fn unknown_fields_are_ignored() {
         let bytes = br#"{"v":1,"from":"2a","seq":1,"at":"x","type":"beat","n":1,"new":true}"#;
         assert_eq!(decode(bytes).unwrap().body, Body::Heartbeat { n: 1 });
     }

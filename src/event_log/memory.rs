@@ -1,17 +1,18 @@
-//! The event log within one process: a bounded queue. What was read is gone, as nobody can come later.
+//! The event log within one process: a bounded queue. A record is removed when it is read, because there is only one
+//! reader.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TrySendError, bounded};
 
 use super::{AppendError, Appender, Entry, EventLog, ReadError, Reader, Span};
 use crate::lobby::Record;
 
-/// How many records may wait to be read. At the worst (texts of 16 KiB) that is 128 MiB.
+/// How many records may wait to be read. With texts of 16 KiB each, these are 128 MiB.
 pub const QUEUE_RECORDS: usize = 8192;
 
-/// An empty log. The order of the queue is the order of the log.
+/// Opens an empty log. The order of the queue is the order of the log.
 #[must_use]
 pub fn open() -> EventLog {
     let (queue, records) = bounded(QUEUE_RECORDS);
@@ -34,9 +35,6 @@ impl Appender for MemoryAppender {
             TrySendError::Disconnected(_) => AppendError::Unavailable,
         })
     }
-
-    /// What was appended is in the log already.
-    fn flush(&self, _deadline: Instant) {}
 }
 
 struct MemoryReader {
@@ -53,7 +51,7 @@ impl MemoryReader {
 }
 
 impl Reader for MemoryReader {
-    /// There is nothing to go back to: the log starts with this process.
+    /// Does not move: the log starts with this process.
     fn rewind(&mut self, _records: u64) -> Result<Span, ReadError> {
         Ok(Span { start: self.next_offset, end: self.next_offset, from_the_beginning: true })
     }
@@ -70,7 +68,7 @@ impl Reader for MemoryReader {
             }
             Err(RecvTimeoutError::Timeout) => return Ok(()),
             Err(RecvTimeoutError::Disconnected) => {
-                return Err(ReadError::Unavailable("every appender is gone".into()));
+                return Err(ReadError::Unavailable("all appenders were dropped".into()));
             }
         }
         while entries.len() < max {

@@ -1,5 +1,5 @@
-//! [`ApiError`]: the one table of error answers. Each row has the status, the code for programs, the default text for
-//! people, and when to try again. `doc/api.md` has the same table; a test compares both.
+//! [`ApiError`]: the table of all error answers. Each row has the status, the code for programs, the default text for
+//! users, and when to retry. `doc/api.md` has the same table; a test compares both.
 
 use super::response::Response;
 
@@ -18,69 +18,68 @@ pub enum ApiError {
     BadHandshake,
     /// The email or the password is wrong.
     WrongCredentials,
-    /// No token, or one that is not valid.
+    /// The token is missing or not valid.
     Unauthorized,
-    /// The page's origin is not allowed.
+    /// The origin of the page is not allowed.
     OriginNotAllowed,
-    /// This server does not issue tokens.
+    /// An outside issuer makes the tokens; this server issues none.
     OutsideIssuer,
-    /// No such path.
+    /// The path does not exist.
     NotFound,
-    /// The path exists, but not for this method; the answer has `Allow`.
+    /// The path does not accept this method; the answer has `Allow`.
     MethodNotAllowed,
-    /// The head or the body took too long.
+    /// The client took too long to send the head or the body.
     TooLate,
-    /// The email belongs to an account already.
+    /// An account with this email exists.
     EmailTaken,
-    /// The username belongs to an account already.
+    /// An account with this username exists.
     UsernameTaken,
-    /// A body without `Content-Length`.
+    /// The body has no `Content-Length`.
     LengthRequired,
     /// The body is too large.
     BodyTooLarge,
     /// The request line is too long.
     TargetTooLong,
-    /// The path is a websocket, version 13.
+    /// The path needs a websocket handshake, version 13.
     UpgradeRequired,
     /// The address has too many connections.
     TooManyConnections,
-    /// The address or the account has had too many logins.
+    /// The address had too many failed logins, or the account too many logins.
     TooManyLogins,
-    /// The address has registered too many accounts.
+    /// The address had too many registrations.
     TooManyRegistrations,
-    /// The user has too many sessions.
+    /// The user has too many open sessions.
     TooManySessions,
     /// The head is too large.
     HeadTooLarge,
     /// A defect of the server.
     Internal,
-    /// The queue for password hashes is full.
+    /// Too many registrations or logins wait for their password hash.
     Busy,
     /// The instance stops.
     Draining,
-    /// A thread that the server needs has failed.
+    /// A supervised thread has failed; the process is about to end.
     Failed,
-    /// The server has no room for another connection.
+    /// The server has reached its maximum of connections, or has no memory for another thread.
     Full,
     /// The event log or the database does not answer.
     NotReady,
     /// The database does not answer.
     Unavailable,
-    /// Neither HTTP/1.0 nor HTTP/1.1.
+    /// An HTTP version other than 1.0 and 1.1.
     HttpVersion,
 }
 
 /// One row of the table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Row {
-    /// The status (RFC 9110, section 15).
+    /// The status code (RFC 9110, section 15).
     pub status: u16,
-    /// The stable code, for programs.
+    /// The code for programs. Never changes.
     pub code: &'static str,
-    /// The default text: what to do about the error.
+    /// The default text for users: the cause and, if it is not obvious, what to do.
     pub text: &'static str,
-    /// `Retry-After` in seconds (RFC 9110, section 10.2.3), unless the server knows better; none for errors that do not
-    /// go away by waiting.
+    /// The default `Retry-After` in seconds (RFC 9110, section 10.2.3). `None` for errors that waiting does not solve.
     pub retry_after_seconds: Option<u64>,
 }
 
@@ -126,7 +125,7 @@ impl ApiError {
         use ApiError as E;
         let (status, code, retry_after_seconds, text) = match self {
             E::BadRequest => (400, "bad_request", None, "the request is not valid HTTP/1.1"),
-            E::BadJson => (400, "bad_json", None, "the body has to be a JSON object"),
+            E::BadJson => (400, "bad_json", None, "the body must be a JSON object"),
             E::BadField => (400, "bad_field", None, "a field of the body is not valid"),
             E::BadQuery => (400, "bad_query", None, "a parameter of the query is not valid"),
             E::BadHandshake => {
@@ -138,32 +137,38 @@ impl ApiError {
                 (403, "origin_not_allowed", None, "pages of this origin may not join: see ICH_ALLOWED_ORIGINS")
             }
             E::OutsideIssuer => (403, "outside_issuer", None, "tokens are issued elsewhere: log in there"),
-            E::NotFound => (404, "not_found", None, "there is nothing here: see doc/api.md"),
-            E::MethodNotAllowed => (405, "method_not_allowed", None, "this path does not take this method: see Allow"),
-            E::TooLate => (408, "too_late", None, "the request took longer than 10 seconds"),
-            E::EmailTaken => (409, "email_taken", None, "this email has an account: log in"),
+            E::NotFound => (404, "not_found", None, "this path does not exist: see doc/api.md"),
+            E::MethodNotAllowed => {
+                (405, "method_not_allowed", None, "this path does not accept this method: see Allow")
+            }
+            E::TooLate => (408, "too_late", None, "sending the request took longer than 10 seconds"),
+            E::EmailTaken => (409, "email_taken", None, "an account with this email exists: log in"),
             E::UsernameTaken => (409, "username_taken", None, "this username is taken: choose another"),
             E::LengthRequired => (411, "length_required", None, "send the body with a Content-Length"),
-            E::BodyTooLarge => (413, "body_too_large", None, "a body has 16 KiB at most"),
-            E::TargetTooLong => (414, "target_too_long", None, "a request line has 8 KiB at most"),
+            E::BodyTooLarge => (413, "body_too_large", None, "the body may have at most 16 KiB"),
+            E::TargetTooLong => (414, "target_too_long", None, "the request line may have at most 8 KiB"),
             E::UpgradeRequired => (426, "upgrade_required", None, "join with a websocket (RFC 6455, version 13)"),
-            E::TooManyConnections => (429, "too_many_connections", Some(5), "too many connections from this address"),
+            E::TooManyConnections => {
+                (429, "too_many_connections", Some(5), "too many connections from this address: try again later")
+            }
             E::TooManyLogins => (429, "too_many_logins", Some(60), "too many logins: try again later"),
             E::TooManyRegistrations => {
                 (429, "too_many_registrations", Some(60), "too many new accounts from this address: try again later")
             }
             E::TooManySessions => {
-                (429, "too_many_sessions", Some(30), "this account has too many sessions open: close one")
+                (429, "too_many_sessions", Some(30), "this account has too many open sessions: close one")
             }
-            E::HeadTooLarge => (431, "head_too_large", None, "a head has 8 KiB and 64 fields at most"),
-            E::Internal => (500, "internal", None, "a defect of the server: its log says more"),
-            E::Busy => (503, "busy", Some(2), "too many users log in just now: try again"),
-            E::Draining => (503, "draining", Some(1), "this instance is about to stop"),
+            E::HeadTooLarge => (431, "head_too_large", None, "the head may have at most 8 KiB and 64 fields"),
+            E::Internal => (500, "internal", None, "internal error of the server: its log has the details"),
+            E::Busy => (503, "busy", Some(2), "too many registrations and logins are waiting: try again later"),
+            E::Draining => (503, "draining", Some(1), "this instance is about to stop: try again"),
             E::Failed => (503, "failed", Some(1), "a thread of the server has failed: the process is about to end"),
-            E::Full => (503, "full", Some(5), "the server has no room for another connection: try again later"),
-            E::NotReady => (503, "not_ready", Some(2), "the lobby cannot be joined now: try again"),
-            E::Unavailable => (503, "unavailable", Some(5), "the database of accounts does not answer"),
-            E::HttpVersion => (505, "http_version", None, "this server speaks HTTP/1.1"),
+            E::Full => (503, "full", Some(5), "the server has reached its maximum of connections: try again later"),
+            E::NotReady => (503, "not_ready", Some(2), "the lobby cannot be joined now: try again later"),
+            E::Unavailable => {
+                (503, "unavailable", Some(5), "the database of accounts does not answer: try again later")
+            }
+            E::HttpVersion => (505, "http_version", None, "this server supports HTTP/1.0 and HTTP/1.1"),
         };
         Row { status, code, text, retry_after_seconds }
     }
@@ -173,7 +178,7 @@ impl ApiError {
         self.with_text(self.row().text)
     }
 
-    /// The answer with a text that says more than the table.
+    /// The answer with a text that is more specific than the table's.
     pub(crate) fn with_text(self, text: &str) -> Response {
         let row = self.row();
         let response = Response::error(row.status, row.code, text);
@@ -204,7 +209,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_error_has_a_code_of_its_own_but_for_internal_and_limits_say_when_to_try_again() {
+    fn errors_have_distinct_codes_and_limits_have_a_retry_time() {
         let mut codes: Vec<_> = ApiError::ALL.iter().map(|error| (error.row().status, error.row().code)).collect();
         assert!(codes.is_sorted_by_key(|(status, _)| *status));
         codes.sort_unstable();

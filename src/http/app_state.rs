@@ -1,4 +1,4 @@
-//! [`AppState`]: what all endpoints answer from. Shared by all connections, behind an `Arc`.
+//! [`AppState`]: the state that all endpoints use. Shared by all connections in an `Arc`.
 
 use std::sync::Arc;
 
@@ -13,7 +13,7 @@ use crate::supervisor::Supervisor;
 pub(crate) struct AppState {
     pub(crate) accounts: Accounts,
     pub(crate) tokens: Tokens,
-    /// Limits the sessions of one user, by user id.
+    /// Limits the open sessions of each user, by user id.
     pub(crate) permits_per_user: Arc<Permits<Arc<str>>>,
     /// Knows whether the lobby can be joined.
     pub(crate) publisher: Arc<Publisher>,
@@ -25,7 +25,7 @@ pub(crate) struct AppState {
 }
 
 impl AppState {
-    /// Whether this instance can take users now. Never blocks.
+    /// Whether this instance is ready for users now. Never blocks.
     pub(crate) fn readiness(&self) -> Readiness {
         Readiness {
             is_draining: self.publisher.is_draining() || self.supervisor.has_failed(),

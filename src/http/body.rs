@@ -1,4 +1,4 @@
-//! JSON bodies of requests. Called on a worker thread: parsing can use much stack.
+//! Parses JSON bodies of requests. Called on a worker thread: parsing can use much stack.
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer};
@@ -14,7 +14,7 @@ use super::response::Response;
 /// 400 `bad_json`: not one JSON object, nested too deeply, a number out of range, or a field that occurs twice.
 pub(crate) fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, Response> {
     let bad_json =
-        |error: serde_json::Error| ApiError::BadJson.with_text(&format!("the body has to be a JSON object: {error}"));
+        |error: serde_json::Error| ApiError::BadJson.with_text(&format!("the body must be a JSON object: {error}"));
     // serde_json skips the values of unknown fields without checking them; a `Value` checks everything.
     let checked: Value = serde_json::from_slice(body).map_err(bad_json)?;
     if !checked.is_object() {
@@ -23,7 +23,8 @@ pub(crate) fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, Response> {
     serde_json::from_slice(body).map_err(bad_json)
 }
 
-/// A field that has to be a string. Deserializing it never fails, so that the error can name the field.
+/// A field that must be a string. Deserializing it never fails; [`TextField::text`] then returns an error that names
+/// the field.
 #[derive(Debug, Default)]
 pub(crate) enum TextField {
     #[default]
@@ -49,7 +50,7 @@ impl TextField {
     pub(crate) fn text(self, name: &str) -> Result<String, Response> {
         let problem = match self {
             TextField::Text(text) => return Ok(text),
-            TextField::OtherType => "has to be a string",
+            TextField::OtherType => "must be a string",
             TextField::Missing => "is missing",
         };
         Err(ApiError::BadField.with_text(&format!("{name}: {problem}")))
@@ -68,11 +69,11 @@ mod tests {
     }
 
     #[test]
-    fn fields_have_to_be_strings_and_errors_name_them() {
+    fn fields_must_be_strings_and_errors_name_them() {
         let parsed: Example = parse(br#"{"a":"text","b":null,"more":[1]}"#).unwrap();
         let message = |response: Response| String::from_utf8(response.body).unwrap();
         assert_eq!(parsed.a.text("a").unwrap(), "text");
-        assert!(message(parsed.b.text("b").unwrap_err()).contains("b: has to be a string"));
+        assert!(message(parsed.b.text("b").unwrap_err()).contains("b: must be a string"));
         let parsed: Example = parse(b"{}").unwrap();
         assert!(message(parsed.a.text("a").unwrap_err()).contains("a: is missing"));
     }

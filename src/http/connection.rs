@@ -1,7 +1,7 @@
-//! The life of one connection, on its own thread, until it is answered or becomes a session. This thread only reads,
-//! waits and writes; what goes deep runs on the [`Workers`].
+//! One connection, on its own thread, until it is answered or becomes a session. This thread only reads, waits and
+//! writes. Work that uses much stack runs on the [`Workers`].
 
-use std::io::{ErrorKind, Read, Write};
+use std::io::{Read, Write};
 use std::net::{IpAddr, Shutdown, TcpStream};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -11,193 +11,119 @@ use super::app_state::AppState;
 use super::endpoints::join::Joined;
 use super::pending::{Pending, PendingConnection};
 use super::permits::Permit;
-use super::request::{self, BadHead, HEAD_BYTES_MAX};
+use super::receive::{self, NoRequest, ReceivedHead};
 use super::response::Response;
 use super::routes::{self, NextStep};
+use crate::net;
 use crate::session::link::Link;
 use crate::session::reader::{self, NewSession, Sessions};
 use crate::workers::Workers;
 
-/// How long a head may take, and then a body.
-const REQUEST_DEADLINE: Duration = Duration::from_secs(10);
-/// How long an answer may take.
-const ANSWER_DEADLINE: Duration = Duration::from_secs(5);
-/// How long, and how much, is read behind the answer to an error: without that, a reset could overtake the answer.
+/// How long a client may take to send the head, and then the body.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long the socket may take to accept an answer.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long a client may go on sending after its answer; see [`net::linger`].
 const LINGER: Duration = Duration::from_secs(1);
+/// How many bytes a client may go on sending after its answer.
 const LINGER_BYTES_MAX: usize = 256 * 1024;
+/// The interim answer to `Expect: 100-continue` (RFC 9110, section 10.1.1).
 const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 
-/// What every connection needs.
-pub struct Door {
-    /// The answers.
-    pub site: Arc<AppState>,
-    /// The sessions.
-    pub sessions: Sessions,
-    /// For deep work.
-    pub workers: Workers,
+/// What all connections share.
+pub(crate) struct ConnectionContext {
+    pub(crate) app: Arc<AppState>,
+    pub(crate) sessions: Sessions,
+    /// Runs the work that uses much stack.
+    pub(crate) workers: Workers,
     /// The connections that are not sessions.
-    pub pending: Arc<Pending>,
+    pub(crate) pending: Arc<Pending>,
 }
 
-/// Why there is no request to answer.
-enum NoRequest {
-    /// Refused, with this answer.
-    Refused(Response),
-    /// The connection ended.
-    Gone,
-    /// The connection ended within a request.
-    Unfinished,
+/// The result of a request.
+enum Outcome {
+    Answer(Response),
+    /// The handshake of a session. `after_head` may have its first frames.
+    Joined {
+        joined: Box<Joined>,
+        after_head: Vec<u8>,
+    },
 }
 
-/// Serves one connection. `permit` is its place; it is given back at the end.
-pub fn serve(door: &Door, stream: TcpStream, address: IpAddr, permit: Permit<IpAddr>) {
-    let connection = door.pending.add(stream);
-    let handled = handle(door, &connection, address);
-    match handled {
-        Ok(Handled::Answer(response)) | Err(NoRequest::Refused(response)) => {
-            door.site.metrics.answered(response.status);
+/// Serves one connection to its end. `permit` counts the connection and is released at the end.
+pub(crate) fn serve(context: &ConnectionContext, stream: TcpStream, address: IpAddr, permit: Permit<IpAddr>) {
+    let connection = context.pending.add(stream);
+    let outcome = handle(context, &connection, address);
+    match outcome {
+        Ok(Outcome::Answer(response)) | Err(NoRequest::Refused(response)) => {
+            context.app.metrics.response_sent(response.status);
             send_answer(connection.stream(), &response);
         }
-        Ok(Handled::Joined { joined, after_head }) => {
-            door.site.metrics.answered(101);
+        Ok(Outcome::Joined { joined, after_head }) => {
+            context.app.metrics.response_sent(101);
             if let Some(stream) = connection.into_stream() {
-                open_session(door, stream, *joined, after_head);
+                open_session(context, stream, *joined, after_head);
             }
         }
-        Err(NoRequest::Gone | NoRequest::Unfinished) => {}
+        Err(NoRequest::Closed | NoRequest::Incomplete) => {}
     }
     drop(permit);
 }
 
-enum Handled {
-    Answer(Response),
-    Joined { joined: Box<Joined>, after_head: Vec<u8> },
-}
-
-fn handle(door: &Door, connection: &PendingConnection, address: IpAddr) -> Result<Handled, NoRequest> {
-    let mut deadline = Instant::now() + REQUEST_DEADLINE;
+/// Reads the request and runs it.
+fn handle(context: &ConnectionContext, connection: &PendingConnection, address: IpAddr) -> Result<Outcome, NoRequest> {
     let mut stream = connection.stream();
-    let (head, after_head) = read_head(stream, deadline).map_err(|none| unless_stopping(door, none))?;
-    connection.has_request();
-    let app = door.site.clone();
-    let step = door.workers.run(move || routes::next_step(&app, &head));
+    let no_request = |none| answer_if_stopping(context, none);
+    let deadline = Instant::now() + REQUEST_TIMEOUT;
+    let ReceivedHead { head, after_head } = receive::head(stream, deadline).map_err(no_request)?;
+    connection.set_has_request();
+    let app = context.app.clone();
+    let step = context.workers.run(move || routes::next_step(&app, &head));
     let (handler, body_bytes, expects_continue) = match step {
-        Err(_) => return Ok(Handled::Answer(ApiError::Internal.response())),
-        Ok(NextStep::Respond(response)) => return Ok(Handled::Answer(response)),
-        Ok(NextStep::Join(joined)) => return Ok(Handled::Joined { joined, after_head }),
+        Err(_) => return Ok(Outcome::Answer(ApiError::Internal.response())),
+        Ok(NextStep::Respond(response)) => return Ok(Outcome::Answer(response)),
+        Ok(NextStep::Join(joined)) => return Ok(Outcome::Joined { joined, after_head }),
         Ok(NextStep::ReadBody { handler, body_bytes, expects_continue }) => (handler, body_bytes, expects_continue),
     };
-    deadline = Instant::now() + REQUEST_DEADLINE;
+    let deadline = Instant::now() + REQUEST_TIMEOUT;
     if expects_continue && after_head.is_empty() && stream.write_all(CONTINUE).is_err() {
-        return Err(NoRequest::Gone);
+        return Err(NoRequest::Closed);
     }
-    let body = read_body(stream, after_head, body_bytes, deadline).map_err(|none| unless_stopping(door, none))?;
-    Ok(Handled::Answer(handler(&door.site, &door.workers, body, address)))
+    let body = receive::body(stream, after_head, body_bytes, deadline).map_err(no_request)?;
+    Ok(Outcome::Answer(handler(&context.app, &context.workers, body, address)))
 }
 
-/// Reads to the end of the head: the head, and what came behind it.
-fn read_head(stream: &TcpStream, deadline: Instant) -> Result<(Vec<u8>, Vec<u8>), NoRequest> {
-    let mut bytes = Vec::with_capacity(512);
-    loop {
-        read_part(stream, &mut bytes, deadline)?;
-        // A TLS hello, the blank lines of a confused client: no method begins like that.
-        if bytes.first().is_some_and(|byte| !byte.is_ascii_alphabetic()) {
-            return Err(refused(BadHead::Malformed("this is not HTTP/1.1 (TLS is for a proxy before this server)")));
-        }
-        if let Some(end) = request::head_end(&bytes) {
-            if end > HEAD_BYTES_MAX {
-                return Err(refused(too_large(&bytes)));
-            }
-            let after_head = bytes.split_off(end);
-            return Ok((bytes, after_head));
-        }
-        if bytes.len() > HEAD_BYTES_MAX {
-            return Err(refused(too_large(&bytes)));
-        }
-    }
-}
-
-fn too_large(bytes: &[u8]) -> BadHead {
-    let line_ends = bytes.iter().take(HEAD_BYTES_MAX).any(|byte| *byte == b'\n');
-    if line_ends { BadHead::TooLarge } else { BadHead::TargetTooLong }
-}
-
-fn refused(bad: BadHead) -> NoRequest {
-    NoRequest::Refused(bad.into())
-}
-
-fn read_body(stream: &TcpStream, mut body: Vec<u8>, bytes: usize, deadline: Instant) -> Result<Vec<u8>, NoRequest> {
-    while body.len() < bytes {
-        read_part(stream, &mut body, deadline)?;
-    }
-    body.truncate(bytes);
-    Ok(body)
-}
-
-/// As [`read_some`]; an end of the connection after a part of a request is [`NoRequest::Unfinished`].
-fn read_part(stream: &TcpStream, bytes: &mut Vec<u8>, deadline: Instant) -> Result<(), NoRequest> {
-    read_some(stream, bytes, deadline).map_err(|none| match none {
-        NoRequest::Gone if !bytes.is_empty() => NoRequest::Unfinished,
-        other => other,
-    })
-}
-
-/// A request that a stop has interrupted gets an answer all the same.
-fn unless_stopping(door: &Door, none: NoRequest) -> NoRequest {
+/// A stop closes the reading side within a request. The client can still get an answer, so it gets 503.
+fn answer_if_stopping(context: &ConnectionContext, none: NoRequest) -> NoRequest {
     match none {
-        NoRequest::Unfinished if door.pending.is_stopping() => NoRequest::Refused(ApiError::Draining.response()),
+        NoRequest::Incomplete if context.pending.is_stopping() => NoRequest::Refused(ApiError::Draining.response()),
         other => other,
-    }
-}
-
-/// Adds what the peer sent next, at most a kilobyte.
-fn read_some(mut stream: &TcpStream, bytes: &mut Vec<u8>, deadline: Instant) -> Result<(), NoRequest> {
-    let too_late = || NoRequest::Refused(ApiError::TooLate.response());
-    let mut buffer = [0; 1024];
-    loop {
-        let left = deadline.saturating_duration_since(Instant::now());
-        if left.is_zero() {
-            return Err(too_late());
-        }
-        stream.set_read_timeout(Some(left)).map_err(|_| NoRequest::Gone)?;
-        match stream.read(&mut buffer) {
-            Ok(0) => return Err(NoRequest::Gone),
-            Ok(read) => {
-                bytes.extend_from_slice(&buffer[..read]);
-                return Ok(());
-            }
-            Err(error) if error.kind() == ErrorKind::Interrupted => {}
-            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => return Err(too_late()),
-            Err(_) => return Err(NoRequest::Gone),
-        }
     }
 }
 
 fn send_answer(mut stream: &TcpStream, response: &Response) {
-    let sent = stream.set_write_timeout(Some(ANSWER_DEADLINE)).and_then(|()| stream.write_all(&response.to_bytes()));
+    let sent = stream.set_write_timeout(Some(ANSWER_TIMEOUT)).and_then(|()| stream.write_all(&response.to_bytes()));
     if sent.is_err() || stream.shutdown(Shutdown::Write).is_err() {
         return;
     }
-    let deadline = Instant::now() + LINGER;
-    let mut rest = Vec::new();
-    let mut read = 0;
-    while read < LINGER_BYTES_MAX && read_some(stream, &mut rest, deadline).is_ok() {
-        read += rest.len();
-        rest.clear();
-    }
+    net::linger(LINGER, LINGER_BYTES_MAX, |timeout, buffer| {
+        stream.set_read_timeout(Some(timeout))?;
+        stream.read(buffer)
+    });
 }
 
-fn open_session(door: &Door, mut stream: TcpStream, joined: Joined, after_head: Vec<u8>) {
+/// Completes the handshake and runs the session to its end.
+fn open_session(context: &ConnectionContext, mut stream: TcpStream, joined: Joined, after_head: Vec<u8>) {
     let Joined { answer, user, token_expires_at, history, permit } = joined;
-    let ready = stream
+    let sent = stream
         .set_read_timeout(None)
-        .and_then(|()| stream.set_write_timeout(Some(ANSWER_DEADLINE)))
+        .and_then(|()| stream.set_write_timeout(Some(ANSWER_TIMEOUT)))
         .and_then(|()| stream.write_all(&answer));
-    if ready.is_err() {
+    if sent.is_err() {
         return;
     }
     drop(answer);
-    let link = Arc::new(Link::new(door.site.publisher.new_session(), stream));
-    reader::run(&door.sessions, NewSession { link, user, token_expires_at, request: history, after_head });
+    let link = Arc::new(Link::new(context.app.publisher.new_session(), stream));
+    reader::run(&context.sessions, NewSession { link, user, token_expires_at, request: history, after_head });
     drop(permit);
 }

@@ -1,7 +1,7 @@
-//! [`PostEndpoint`]: what a `POST` endpoint has to say, and [`run`], which runs one.
+//! [`PostEndpoint`]: one `POST` endpoint, and [`run`], which runs a request of it.
 //!
-//! A connection's own thread must use little stack, because touched stack stays in memory as long as the connection. So
-//! parsing and responding run on a worker thread; only the wait for the result stays on the connection's thread.
+//! The thread of a connection must use little stack, because used stack stays in memory as long as the connection. So
+//! parsing and responding run on a worker thread, and only the wait for the result runs on the connection's thread.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -33,7 +33,7 @@ pub(crate) trait PostEndpoint: Sized + Send + 'static {
     fn respond(app: &AppState, output: Self::Output) -> Result<Response, Response>;
 }
 
-/// Runs one request of the endpoint `E`: a row of the table of routes.
+/// [`run`] for one endpoint, as the table of routes has it.
 pub(crate) type PostHandler = fn(&Arc<AppState>, &Workers, Vec<u8>, IpAddr) -> Response;
 
 /// Runs one request of the endpoint `E`. Called on the connection's thread.

@@ -1,4 +1,4 @@
-//! One file for each endpoint, or for a few that belong together.
+//! The endpoints: one file each, or one for a few small ones. This file has what they share.
 
 pub(crate) mod create_user;
 pub(crate) mod join;
@@ -11,7 +11,7 @@ use super::app_state::AppState;
 use super::response::Response;
 use crate::accounts::{Account, AccountError};
 
-/// The answer to a request of an account that failed.
+/// The answer to a failed registration or login.
 fn account_error(error: &AccountError) -> Response {
     match error {
         // The message names the field.
@@ -33,7 +33,7 @@ fn account_error(error: &AccountError) -> Response {
     }
 }
 
-/// Counts a request that was refused by a limit.
+/// Counts the request if a limit refused it.
 fn count_refusal(app: &AppState, result: &Result<Account, AccountError>) {
     let limit = match result {
         Err(AccountError::TooManyLogins { .. }) => ApiError::TooManyLogins,

@@ -1,6 +1,6 @@
-//! [`Pending`]: the connections that are not sessions, so that a stop can end them: those without a complete request at
-//! once, those with one after they had time for the answer. A connection that becomes a session leaves, and the fan-out
-//! closes it.
+//! [`Pending`]: the list of the connections that are not sessions. A stop closes those without a complete request at
+//! once, and the others after their requests had time to be answered. A connection that becomes a session leaves
+//! the list; the fan-out closes it.
 
 use std::collections::HashMap;
 use std::net::{Shutdown, TcpStream};
@@ -8,9 +8,9 @@ use std::sync::{Arc, Mutex};
 
 use crate::threads::lock;
 
-/// The connections without a session. Shared by their threads and the server.
+/// Connections without a session. Shared by their threads and the main thread.
 #[derive(Debug, Default)]
-pub struct Pending {
+pub(crate) struct Pending {
     state: Mutex<State>,
 }
 
@@ -27,17 +27,17 @@ struct Entry {
     has_request: bool,
 }
 
-/// A connection that can be reached by a stop. It is taken off the list when it is dropped.
+/// An entry of the list, owned by the thread of the connection. Removes the entry on drop.
 #[derive(Debug)]
-pub struct PendingConnection {
+pub(crate) struct PendingConnection {
     pending: Arc<Pending>,
     key: u64,
     stream: Arc<TcpStream>,
 }
 
 impl Pending {
-    /// Adds a connection. During a stop its request is not waited for.
-    pub fn add(self: &Arc<Self>, stream: TcpStream) -> PendingConnection {
+    /// Adds a connection. During a stop, its reads return at once.
+    pub(crate) fn add(self: &Arc<Self>, stream: TcpStream) -> PendingConnection {
         let stream = Arc::new(stream);
         let mut state = lock(&self.state);
         let key = state.next_key;
@@ -49,23 +49,23 @@ impl Pending {
         PendingConnection { pending: self.clone(), key, stream }
     }
 
-    /// Whether the server stops: no request is waited for any more.
+    /// Whether [`Pending::stop`] was called.
     #[must_use]
-    pub fn is_stopping(&self) -> bool {
+    pub(crate) fn is_stopping(&self) -> bool {
         lock(&self.state).is_stopping
     }
 
-    /// From now on no request is waited for: the reads of connections without a complete one return at once.
-    pub fn stop(&self) {
+    /// Makes the reads of all connections without a complete request return at once, now and later.
+    pub(crate) fn stop(&self) {
         let mut state = lock(&self.state);
         state.is_stopping = true;
         state.connections.values().filter(|entry| !entry.has_request).for_each(|entry| end_reading(&entry.stream));
     }
 
     /// Closes all connections, also those that wait for an answer.
-    pub fn close_all(&self) {
+    pub(crate) fn close_all(&self) {
         for entry in lock(&self.state).connections.values() {
-            // It fails only when the connection is gone already.
+            // It fails only if the connection is closed already.
             let _ = entry.stream.shutdown(Shutdown::Both);
         }
     }
@@ -73,7 +73,7 @@ impl Pending {
     fn remove(&self, key: u64) {
         let mut state = lock(&self.state);
         state.connections.remove(&key);
-        // The room that a burst of connections took is given back.
+        // Frees the memory after a burst of connections.
         let (len, capacity) = (state.connections.len(), state.connections.capacity());
         if capacity > 64 && len < capacity / 8 {
             state.connections.shrink_to(len * 2);
@@ -82,22 +82,22 @@ impl Pending {
 }
 
 impl PendingConnection {
-    /// The socket.
     #[must_use]
-    pub fn stream(&self) -> &TcpStream {
+    pub(crate) fn stream(&self) -> &TcpStream {
         &self.stream
     }
 
-    /// A whole head was read: a stop lets the request be answered.
-    pub fn has_request(&self) {
+    /// Records that a whole head was read: a stop then gives the request time for its answer.
+    pub(crate) fn set_has_request(&self) {
         if let Some(entry) = lock(&self.pending.state).connections.get_mut(&self.key) {
             entry.has_request = true;
         }
     }
 
-    /// Takes it off the list, as it becomes a session. `None` never happens: only the list has the socket besides.
+    /// Removes the entry and returns the socket, which becomes a session. Never `None`: only the entry shares the
+    /// socket.
     #[must_use]
-    pub fn into_stream(self) -> Option<TcpStream> {
+    pub(crate) fn into_stream(self) -> Option<TcpStream> {
         let stream = self.stream.clone();
         drop(self);
         Arc::into_inner(stream)
@@ -110,8 +110,8 @@ impl Drop for PendingConnection {
     }
 }
 
-/// A blocked read returns; what is sent still arrives.
+/// Makes a blocked read return. Answers can still be sent.
 fn end_reading(stream: &TcpStream) {
-    // It fails only when the connection is gone already.
+    // It fails only if the connection is closed already.
     let _ = stream.shutdown(Shutdown::Read);
 }

@@ -1,14 +1,15 @@
-//! [`Readiness`]: whether this instance can take users, and what it waits for. `/ready` and the log both say what stands
-//! here, so they always agree.
+//! [`Readiness`]: whether this instance is ready for users, and which dependency is missing. `/ready` and the log both
+//! report this value, so they always agree.
 
 use std::fmt;
 
-/// The state of everything that readiness depends on, at one moment.
+/// The state of everything that readiness depends on, at one moment. Its text names each missing dependency, or is
+/// `ready`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Readiness {
-    /// The server was asked to stop, or has failed.
+    /// The server stops, or one of its threads has failed.
     pub is_draining: bool,
-    /// The event log was read and takes records.
+    /// The event log was read far enough and accepts records.
     pub has_event_log: bool,
     /// The store of accounts answers.
     pub has_accounts: bool,
@@ -22,7 +23,6 @@ impl Readiness {
     }
 }
 
-/// What the server waits for, each dependency by name; `ready` when that is nothing.
 impl fmt::Display for Readiness {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         const EVENT_LOG: &str = "the event log does not answer or has not been read yet";

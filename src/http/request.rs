@@ -1,36 +1,36 @@
-//! The head of a request, parsed strictly (RFC 9112). `httparse` does the work; what it lets pass and we do not is
-//! checked here.
+//! Parses the head of a request, strictly (RFC 9112). `httparse` does the work; this file adds the checks that
+//! `httparse` does not make. Pure.
 
 use http::Method;
 
-/// Bytes of a head, the request line included.
-pub const HEAD_BYTES_MAX: usize = 8 * 1024;
-/// Header fields of a head.
+/// The most bytes of a head, with the request line and the empty line at its end.
+pub(crate) const HEAD_BYTES_MAX: usize = 8 * 1024;
+/// The most header fields of a head.
 const HEADERS_MAX: usize = 64;
 
 /// A request without its body.
 #[derive(Debug)]
-pub struct Request {
-    /// As `http` has it, for the websocket handshake.
-    pub head: http::Request<()>,
-    /// The path, without the query.
-    pub path: String,
-    /// The length of the body; none where no `Content-Length` was given.
-    pub content_length: Option<u64>,
-    /// The client waits for a word before it sends its body.
-    pub expects_continue: bool,
+pub(crate) struct Request {
+    /// Method, target and header fields, in the type that the websocket handshake needs.
+    pub(crate) head: http::Request<()>,
+    /// The path of the target, without the query. Not percent-decoded.
+    pub(crate) path: String,
+    /// `Content-Length`.
+    pub(crate) content_length: Option<u64>,
+    /// The client waits for `100 Continue` before it sends the body (RFC 9110, section 10.1.1).
+    pub(crate) expects_continue: bool,
 }
 
 /// Why a head is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum BadHead {
-    /// Not HTTP/1, or not as it should be; the words say what.
+pub(crate) enum BadHead {
+    /// Not valid HTTP/1.1; the text is for the client.
     Malformed(&'static str),
-    /// Another version of HTTP.
+    /// An HTTP version other than 1.0 and 1.1.
     Version,
-    /// A body without a length.
+    /// A body with `Transfer-Encoding`, without `Content-Length`.
     LengthRequired,
-    /// A body with a length beyond all bounds.
+    /// A `Content-Length` that does not fit 64 bits.
     BodyTooLarge,
     /// Too many header fields, or too long ones.
     TooLarge,
@@ -39,11 +39,8 @@ pub enum BadHead {
 }
 
 impl Request {
-    /// The request whose head is `bytes`, the empty line at its end included.
-    ///
-    /// # Errors
-    /// See [`BadHead`]; the connection is closed after the answer.
-    pub fn parse(bytes: &[u8]) -> Result<Request, BadHead> {
+    /// Parses a head, which ends with an empty line.
+    pub(crate) fn parse(bytes: &[u8]) -> Result<Request, BadHead> {
         check_line_ends(bytes)?;
         let mut headers = [httparse::EMPTY_HEADER; HEADERS_MAX];
         let mut parsed = httparse::Request::new(&mut headers);
@@ -56,11 +53,11 @@ impl Request {
         }
         let method = parsed.method.unwrap_or_default();
         if !method.bytes().all(|byte| byte.is_ascii_uppercase()) {
-            return Err(BadHead::Malformed("a method is written in upper case"));
+            return Err(BadHead::Malformed("the method must be in upper case"));
         }
         let target = parsed.path.unwrap_or_default();
         if !target.starts_with('/') {
-            return Err(BadHead::Malformed("the target has to begin with '/'"));
+            return Err(BadHead::Malformed("the target must begin with '/'"));
         }
         let version = if parsed.version == Some(1) { http::Version::HTTP_11 } else { http::Version::HTTP_10 };
         let mut builder = http::Request::builder().method(method).uri(target).version(version);
@@ -78,9 +75,9 @@ impl Request {
         })
     }
 
-    /// The one value of a header field as text; none when it is missing, there twice, or not text.
+    /// The value of a header field. `None` if the field is missing, occurs twice, or is not ASCII.
     #[must_use]
-    pub fn header(&self, name: http::header::HeaderName) -> Option<&str> {
+    pub(crate) fn header(&self, name: http::header::HeaderName) -> Option<&str> {
         let mut values = self.head.headers().get_all(name).iter();
         match (values.next(), values.next()) {
             (Some(value), None) => value.to_str().ok(),
@@ -88,23 +85,23 @@ impl Request {
         }
     }
 
-    /// Whether it is `GET`, or `HEAD`, which is `GET` without the body of the answer.
+    /// Whether the method is `GET`, or `HEAD`, whose answer is that of `GET` without the body.
     #[must_use]
-    pub fn is_get(&self) -> bool {
+    pub(crate) fn is_get(&self) -> bool {
         self.head.method() == Method::GET || self.is_head()
     }
 
-    /// Whether the answer has to have no body.
+    /// Whether the method is `HEAD`: the answer has no body.
     #[must_use]
-    pub fn is_head(&self) -> bool {
+    pub(crate) fn is_head(&self) -> bool {
         self.head.method() == Method::HEAD
     }
 }
 
-/// Where the head ends in what was read so far: the number of its bytes.
+/// The number of bytes of the head, if `bytes` has all of it.
 #[must_use]
-pub fn head_end(bytes: &[u8]) -> Option<usize> {
-    // A bare LF ends a line too, so that such a head is refused at once instead of waited for.
+pub(crate) fn head_end(bytes: &[u8]) -> Option<usize> {
+    // A bare LF ends a line here too: the server then refuses such a head at once and does not wait for more.
     let mut line_start = 0;
     for (at, _) in bytes.iter().enumerate().filter(|(_, byte)| **byte == b'\n') {
         if matches!(&bytes[line_start..at], b"" | b"\r") && line_start > 0 {
@@ -115,7 +112,7 @@ pub fn head_end(bytes: &[u8]) -> Option<usize> {
     None
 }
 
-/// RFC 9112, section 2.2: only CRLF ends a line here.
+/// Only CRLF ends a line (RFC 9112, section 2.2, allows a bare LF; proxies disagree about it).
 fn check_line_ends(bytes: &[u8]) -> Result<(), BadHead> {
     if matches!(bytes.first(), Some(b'\r' | b'\n')) {
         return Err(BadHead::Malformed("the head begins with an empty line"));
@@ -126,33 +123,33 @@ fn check_line_ends(bytes: &[u8]) -> Result<(), BadHead> {
         _ => false,
     };
     if bytes.iter().enumerate().any(|(at, byte)| bare(at, *byte)) {
-        return Err(BadHead::Malformed("a line has to end with CR LF"));
+        return Err(BadHead::Malformed("each line must end with CR LF"));
     }
     Ok(())
 }
 
-/// RFC 9112, section 3.2.
+/// Exactly one `Host` (RFC 9112, section 3.2).
 fn check_host(head: &http::Request<()>) -> Result<(), BadHead> {
     match head.headers().get_all(http::header::HOST).iter().count() {
         1 => Ok(()),
         0 if head.version() == http::Version::HTTP_10 => Ok(()),
-        _ => Err(BadHead::Malformed("exactly one Host is needed")),
+        _ => Err(BadHead::Malformed("exactly one Host field is required")),
     }
 }
 
-/// RFC 9112, section 6: one length, in digits, and no other way to frame a body.
+/// One length, in digits, and no other framing of the body (RFC 9112, section 6).
 fn content_length(head: &http::Request<()>) -> Result<Option<u64>, BadHead> {
     let mut lengths = head.headers().get_all(http::header::CONTENT_LENGTH).iter();
     let length = match (lengths.next(), lengths.next()) {
         (None, _) => None,
         (Some(one), None) => Some(one.as_bytes()),
-        (Some(_), Some(_)) => return Err(BadHead::Malformed("Content-Length is there twice")),
+        (Some(_), Some(_)) => return Err(BadHead::Malformed("Content-Length occurs twice")),
     };
     let has_encoding = head.headers().contains_key(http::header::TRANSFER_ENCODING);
     match (length, has_encoding) {
         (None, false) => Ok(None),
         (None, true) => Err(BadHead::LengthRequired),
-        (Some(_), true) => Err(BadHead::Malformed("Content-Length and Transfer-Encoding contradict each other")),
+        (Some(_), true) => Err(BadHead::Malformed("Content-Length and Transfer-Encoding must not occur together")),
         (Some(digits), false) => {
             if digits.is_empty() || !digits.iter().all(u8::is_ascii_digit) {
                 return Err(BadHead::Malformed("Content-Length is not a number"));
@@ -167,10 +164,10 @@ fn expects_continue(head: &http::Request<()>) -> Result<bool, BadHead> {
     match head.headers().get(http::header::EXPECT) {
         None => Ok(false),
         Some(value) if value.as_bytes().eq_ignore_ascii_case(b"100-continue") => {
-            // RFC 9110, section 10.1.1: a client of HTTP/1.0 does not know what a 100 is.
+            // A client of HTTP/1.0 does not know status 100 (RFC 9110, section 10.1.1).
             Ok(head.version() != http::Version::HTTP_10)
         }
-        Some(_) => Err(BadHead::Malformed("Expect can only be 100-continue")),
+        Some(_) => Err(BadHead::Malformed("Expect must be 100-continue")),
     }
 }
 
@@ -209,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn what_httparse_lets_pass_is_refused() {
+    fn a_head_that_httparse_accepts_can_be_refused() {
         assert!(is_malformed("GET / HTTP/1.1\nHost: a\n\n"));
         assert!(is_malformed("\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n"));
         assert!(is_malformed("get / HTTP/1.1\r\nHost: a\r\n\r\n"));
@@ -223,7 +220,7 @@ mod tests {
     }
 
     #[test]
-    fn the_end_of_a_head_is_found_wherever_it_was_cut() {
+    fn the_end_of_a_head_is_found() {
         assert_eq!(head_end(b"GET / HTTP/1.1\r\nHost: a\r\n\r\nbody\r\n\r\n"), Some(27));
         assert_eq!(head_end(b"GET / HTTP/1.1\nHost: a\n\nbody"), Some(24));
         assert_eq!(head_end(b"GET / HTTP/1.1\r\nHost: a\r\n\r"), None);

@@ -1,4 +1,4 @@
-//! [`Response`]: an HTTP answer and its bytes. Every answer closes the connection.
+//! [`Response`]: an HTTP answer and its encoding (RFC 9112, section 4). Every answer closes the connection.
 
 use serde::Serialize;
 
@@ -6,19 +6,16 @@ use super::api_error::ApiError;
 use super::request::BadHead;
 use crate::clock;
 
-/// An HTTP answer.
+/// An HTTP answer with a body.
 #[derive(Debug, Clone)]
-pub struct Response {
-    /// The status code.
-    pub status: u16,
-    /// Header fields besides those of every answer.
-    pub headers: Vec<(&'static str, String)>,
-    /// `Content-Type` of the body.
-    pub content_type: &'static str,
-    /// The body.
-    pub body: Vec<u8>,
-    /// True for `HEAD`: the body is not sent, its length is.
-    pub head_only: bool,
+pub(crate) struct Response {
+    pub(crate) status: u16,
+    /// Header fields besides those that every answer has.
+    pub(crate) headers: Vec<(&'static str, String)>,
+    pub(crate) content_type: &'static str,
+    pub(crate) body: Vec<u8>,
+    /// The answer to `HEAD`: has the length of the body, but not the body (RFC 9110, section 9.3.2).
+    pub(crate) head_only: bool,
 }
 
 #[derive(Serialize)]
@@ -28,41 +25,41 @@ struct ErrorBody<'a> {
 }
 
 impl Response {
-    /// 200 with this body.
+    /// 200.
     #[must_use]
-    pub fn ok(content_type: &'static str, body: impl Into<Vec<u8>>) -> Self {
+    pub(crate) fn ok(content_type: &'static str, body: impl Into<Vec<u8>>) -> Self {
         Response { status: 200, headers: Vec::new(), content_type, body: body.into(), head_only: false }
     }
 
-    /// 200 with this value as JSON.
+    /// 200 with `value` as JSON.
     #[must_use]
-    pub fn json(value: &impl Serialize) -> Self {
+    pub(crate) fn json(value: &impl Serialize) -> Self {
         Response::ok("application/json", serde_json::to_vec(value).unwrap_or_default())
     }
 
-    /// An error answer; [`ApiError`] has all of them.
+    /// An error answer. Only [`ApiError`] calls this.
     #[must_use]
-    pub fn error(status: u16, code: &'static str, message: &str) -> Self {
+    pub(crate) fn error(status: u16, code: &'static str, message: &str) -> Self {
         Response { status, ..Response::json(&ErrorBody { error: code, message }) }
     }
 
-    /// The same, with this header field; it replaces one of the same name.
+    /// Sets a header field; replaces a field of the same name.
     #[must_use]
-    pub fn with(mut self, name: &'static str, value: impl Into<String>) -> Self {
+    pub(crate) fn with(mut self, name: &'static str, value: impl Into<String>) -> Self {
         self.headers.retain(|(existing, _)| *existing != name);
         self.headers.push((name, value.into()));
         self
     }
 
-    /// The same, with `Retry-After` in seconds (RFC 9110, section 10.2.3).
+    /// Sets `Retry-After` (RFC 9110, section 10.2.3), in seconds, at least 1.
     #[must_use]
-    pub fn retry_after(self, seconds: u64) -> Self {
+    pub(crate) fn retry_after(self, seconds: u64) -> Self {
         self.with("Retry-After", seconds.max(1).to_string())
     }
 
-    /// The bytes to send.
+    /// The answer as bytes, with `Date`, `Content-Length` and the other fields of every answer.
     #[must_use]
-    pub fn to_bytes(&self) -> Vec<u8> {
+    pub(crate) fn to_bytes(&self) -> Vec<u8> {
         let mut head = format!(
             "HTTP/1.1 {} {}\r\nDate: {}\r\nContent-Type: {}\r\nContent-Length: {}\r\nCache-Control: no-store\r\n\
              X-Content-Type-Options: nosniff\r\nConnection: close\r\n",
@@ -90,7 +87,7 @@ impl Response {
 impl From<BadHead> for Response {
     fn from(bad: BadHead) -> Response {
         match bad {
-            BadHead::Malformed(what) => ApiError::BadRequest.with_text(what),
+            BadHead::Malformed(text) => ApiError::BadRequest.with_text(text),
             BadHead::Version => ApiError::HttpVersion.response(),
             BadHead::LengthRequired => ApiError::LengthRequired.response(),
             BadHead::BodyTooLarge => ApiError::BodyTooLarge.response(),

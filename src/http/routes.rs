@@ -1,4 +1,4 @@
-//! The table of routes: which path is answered by which endpoint.
+//! The table of routes: maps each path to its endpoint, and a request head to the next step of the connection.
 
 use super::api_error::ApiError;
 use super::app_state::AppState;
@@ -13,7 +13,7 @@ use super::response::Response;
 /// The largest body, in bytes.
 const BODY_BYTES_MAX: u64 = 16 * 1024;
 
-/// How a path is answered.
+/// The kind of a path.
 #[derive(Clone, Copy)]
 enum Route {
     /// `GET` and `HEAD`, without a body.
@@ -36,7 +36,7 @@ const ROUTES: [(&str, Route); 9] = [
     ("/join", Route::Join),
 ];
 
-/// What the connection does after the head of its request.
+/// What the connection does after it has read the head of its request.
 pub(crate) enum NextStep {
     /// Send this answer.
     Respond(Response),
@@ -52,7 +52,7 @@ pub(crate) enum NextStep {
     Join(Box<Joined>),
 }
 
-/// Decides by the head of a request. Called on a worker thread.
+/// Parses a head and finds the next step. Called on a worker thread.
 pub(crate) fn next_step(app: &AppState, head: &[u8]) -> NextStep {
     let request = match Request::parse(head) {
         Ok(request) => request,

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-/// The most that counts of the time between two readings of the clock. They are at most a second apart while the
-/// process runs. A longer gap means that the process was stopped (SIGSTOP, a suspended host), not that the log was
-/// silent.
+/// Of the time between two readings of the clock, at most this much counts. While the process runs, readings are at
+/// most a second apart. A longer gap means that the process was stopped (SIGSTOP, a suspended host), not that the log
+/// was silent.
 const COUNTED_MAX: Duration = Duration::from_millis(1500);
 
 /// A clock that stands still while the process is stopped. It is never faster than the clock that it reads.

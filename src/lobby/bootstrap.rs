@@ -39,9 +39,10 @@ pub struct Spans {
 /// before it; in the common case, no other is read.
 pub const SPANS: Spans = Spans { first: 16_384, widen_times: 4, history_max: 262_144 };
 
-/// The heartbeats of one instance that a span has to have. They are two more than the lease, because a producer's retry
-/// can put a record into the log twice, the first time before the span: the second one then seems new. Two heartbeats
-/// later, each instance that it was counted against either has a newer record or is lost to other heartbeats.
+/// The heartbeats of one instance that a span has to have: two more than the lease. A producer's retry can put a
+/// heartbeat into the log twice. If the first copy is before the span, the second copy is wrongly counted as new. Two
+/// heartbeats later, each instance that it was counted against either has a newer record or is lost to other
+/// heartbeats.
 const HEARTBEATS_NEEDED: u32 = LEASE_HEARTBEATS + 2;
 
 /// Observes the replay of one span of the log into an empty [`Lobby`].

@@ -54,7 +54,7 @@ enum Phase {
     Stopped,
 }
 
-/// The records of one process: numbers them, and knows which are due.
+/// Creates the records of one incarnation: numbers them, and knows which are due.
 #[derive(Debug)]
 pub struct Instance {
     id: InstanceId,
@@ -73,11 +73,12 @@ pub struct Instance {
     /// The `seq` of the heartbeat in flight, and when it was appended.
     heartbeat_in_flight: Option<(u64, Duration)>,
     heartbeat_not_before: Duration,
-    /// When the first heartbeat was appended since the last one that was read back.
+    /// When the first heartbeat was appended after the last one that was read back; `None` if there is no such
+    /// heartbeat.
     unanswered_since: Option<Duration>,
     bye_not_before: Duration,
 
-    /// As of the last call with the lobby.
+    /// As of the last call that got the lobby.
     is_member: bool,
     has_been_member: bool,
     has_read_heartbeat: bool,
@@ -182,7 +183,7 @@ impl Instance {
         }
     }
 
-    /// The log did not take a record, or reported it undelivered. A record of an earlier incarnation is ignored: its
+    /// The log refused a record, or reported it undelivered. A record of an earlier incarnation is ignored: its
     /// `seq` says nothing about the records of this one.
     pub fn on_undelivered(&mut self, record: &Record) {
         if record.from != self.id {
@@ -214,8 +215,8 @@ impl Instance {
     /// Returns the records that are due now, to be appended in this order. `lobby` is the state at the offset that was
     /// read so far.
     ///
-    /// To be called after every poll of the log, and not later than [`Instance::next_tick`] says; but not during a
-    /// replay, when the lobby is a past one.
+    /// To be called after every poll of the log, and not later than [`Instance::next_tick`] says. Must not be called
+    /// while a start replays old records: `lobby` is not up to date then.
     pub fn tick(&mut self, lobby: &Lobby, at: &Arc<str>, now: Duration) -> Vec<Record> {
         self.clock.advance(now);
         self.observe(lobby);
@@ -320,8 +321,8 @@ impl Instance {
     }
 
     /// Begins the graceful stop: no session is opened, no `left` is appended, and when the last session was closed with
-    /// [`Instance::close_session`], the `bye` is due. An undelivered `bye` is appended again; the caller has the
-    /// deadline.
+    /// [`Instance::close_session`], the `bye` is due. An undelivered `bye` is appended again, until the caller gives
+    /// up.
     ///
     /// An instance that has appended nothing is stopped at once: no other instance knows of it.
     pub fn stop(&mut self) {
@@ -330,8 +331,8 @@ impl Instance {
         }
     }
 
-    /// The `bye`, as soon as the last session has closed after [`Instance::stop`]: for a caller that cannot wait for the
-    /// next tick. It is returned once; [`Instance::tick`] returns everything else that is due.
+    /// The `bye`, as soon as the last session has closed after [`Instance::stop`]: for a caller that cannot wait for
+    /// the next tick. It is returned once; [`Instance::tick`] returns everything else that is due.
     pub fn bye(&mut self, at: Arc<str>, now: Duration) -> Option<Record> {
         if self.phase != Phase::Draining || !self.sessions.is_empty() {
             return None;
@@ -349,9 +350,9 @@ impl Instance {
         self.phase == Phase::Stopped
     }
 
-    /// How long from `now` until [`Instance::tick`] has something to do; at most one second, as the clock of this
-    /// instance has to be read that often. It is zero exactly when a tick with the lobby of the last call would append
-    /// something, so a loop that waits this long between two ticks never spins.
+    /// How long from `now` until [`Instance::tick`] has to be called: at most one second, because the clock of this
+    /// instance has to be read that often. Zero only if a tick would append something, so a loop that waits this long
+    /// between two ticks never spins.
     #[must_use]
     pub fn next_tick(&self, now: Duration) -> Duration {
         if self.is_drained() {

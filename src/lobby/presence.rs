@@ -1,6 +1,7 @@
 //! [`Presence`]: the number of sessions of each user on all instances.
 //!
-//! Owned by [`super::Lobby`], which makes events of the first and the last session.
+//! Owned by [`super::Lobby`]: a user's first session becomes a `UserJoined` event, and the end of the last a
+//! `UserLeft`.
 
 use std::collections::BTreeMap;
 

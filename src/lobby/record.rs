@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize, Serializer};
 
-/// The id of one incarnation: one run of one process, or a part of it between two times that it read the log anew.
+/// The id of one incarnation. A process begins a new one when it starts, and when it has to read the log anew.
 /// Generated at random, and never used again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(into = "String", try_from = "String")]
@@ -41,8 +41,8 @@ impl TryFrom<String> for InstanceId {
 pub struct SessionId(pub u64);
 
 /// A user, as named by the token. Two sessions belong to the same user when both fields are equal: clients see only
-/// names, so a user who joins under a new name while a session with the old one is open is shown as two. (If the name
-/// of the first session were shown, replicas that began to read at different offsets would differ.)
+/// names, so a user who joins under a new name while a session with the old name is open is shown as two users. (If the
+/// name of the first session were shown, replicas that began to read at different offsets would differ.)
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct User {
     /// The account's id.
@@ -69,7 +69,7 @@ pub struct Record {
     pub seq: u64,
     /// The sender's wall clock, RFC 3339 with nanoseconds and offset. It is shown to users; nothing depends on it.
     pub at: Arc<str>,
-    /// The fact.
+    /// What happened.
     #[serde(flatten)]
     pub body: Body,
 }

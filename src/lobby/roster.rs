@@ -1,4 +1,4 @@
-//! Rosters on the log: the sender splits them into parts, and every reader joins the parts.
+//! Rosters in the log: the sender splits a roster into parts, and every reader puts the parts together.
 //!
 //! Used only by [`super::Instance`] and [`super::Lobby`]. The parts are input from outside: an invalid one is ignored
 //! and does no other harm.
@@ -10,8 +10,8 @@ use super::record::{RosterEntry, SessionId, User};
 /// The sessions of one instance.
 pub(super) type Sessions = BTreeMap<SessionId, User>;
 
-/// The most sessions of a roster, far more than one process can serve. It bounds the memory that a corrupt sequence of
-/// parts, each of which announces more, takes in every reader.
+/// The most sessions of a roster, far more than one process can serve. It bounds the memory that a corrupt roster with
+/// endlessly many parts takes in every instance that reads it.
 const SESSIONS_MAX: usize = 1 << 20;
 
 /// The parts of a roster before its last one.

@@ -4,9 +4,9 @@
 //! depend on a clock, on [`Record::at`], or on records that are *not* in the log: two replicas that have read to the
 //! same offset are equal, even if one of them began to read much later (see [`super::Bootstrap`]).
 //!
-//! The log may have a record twice (a producer's retry), but not a second time after its instance was lost: a lost
-//! instance is forgotten with its last number, as replicas that began to read at different offsets would differ
-//! otherwise.
+//! The log may have a record twice (a producer's retry), but the second copy must come before the lease of its sender
+//! expires. When a lease expires, the lobby forgets the instance and its last `seq`. Otherwise a replica that began to
+//! read later, and never knew them, would differ.
 
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
@@ -17,10 +17,11 @@ use super::record::{Body, InstanceId, Record, SessionId, User};
 use super::repetitions::{Repetitions, WINDOW_RECORDS};
 use super::roster::{self, Collecting, Sessions};
 
-/// An instance is lost when another instance has so many heartbeats in the log since the last record of the first.
+/// The lease of an instance expires when one other instance has appended this many heartbeats since the last record of
+/// the instance.
 pub const LEASE_HEARTBEATS: u32 = 10;
 
-/// What clients see of a record.
+/// The effect of a record that clients get as a frame.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Event {
     /// A user's first session opened.
@@ -182,8 +183,8 @@ impl Lobby {
         events.extend(joined.into_iter().map(|user| Event::UserJoined { user }));
     }
 
-    /// A heartbeat counts against every other instance, whether or not its sender is a member: a replica that began to
-    /// read later may not know yet that the sender is one.
+    /// A heartbeat counts against every other instance, even if its sender is not a member: a replica that began to
+    /// read later may not yet know whether the sender is a member.
     fn tick_others(&mut self, from: InstanceId, events: &mut Vec<Event>) {
         let mut lost = Vec::new();
         for (id, instance) in self.instances.iter_mut().filter(|(id, _)| **id != from) {
@@ -216,11 +217,12 @@ impl Lobby {
         }
     }
 
-    /// The sessions stay: their users have the rest of the lease to join another instance. With `last` no instance
-    /// remains whose heartbeats could end the leases, so all instances with a `bye` are removed, and no other.
+    /// The sessions stay until the lease expires, so that their users can join another instance. With `last`, no
+    /// instance remains whose heartbeats could end the leases, so all instances that said `bye` are removed, and no
+    /// others.
     ///
     /// A `bye` is the last record of an instance. If another record follows nevertheless, it is applied like any other,
-    /// and the `bye` stands.
+    /// and the instance still counts as one that said `bye`.
     fn bye(&mut self, from: InstanceId, last: bool, events: &mut Vec<Event>) {
         if let Some(sender) = self.instances.get_mut(&from) {
             sender.said_bye = true;

@@ -38,8 +38,6 @@ impl Appender for Arc<FakeLog> {
         lock(&self.records).push_back(Arc::new(record));
         Ok(())
     }
-
-    fn flush(&self, _deadline: Instant) {}
 }
 
 impl Reader for Arc<FakeLog> {
@@ -81,7 +79,7 @@ impl Bench {
         };
         let (publisher, driver) = publisher::open(ME, Arc::new(log.clone()));
         let (fan_out, mut detached) = FanOut::detached(1);
-        let metrics = Arc::new(Metrics::new(Arc::default()));
+        let metrics = Arc::new(Metrics::new(Arc::default(), &[]));
         let mut thread = LogThread::new(event_log, driver, fan_out, History::new(4), metrics, Arc::default());
         thread.build_state().unwrap();
         let mut bench = Bench { thread, publisher, log, undelivered, fan_out: detached.remove(0) };

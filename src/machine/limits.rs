@@ -1,8 +1,8 @@
-//! [`Limits`]: what the machine allows this process, and how many connections fit below that.
+//! [`Limits`]: the limits of the machine on this process, and how many connections they allow.
 //!
-//! Each connection has a thread. A thread that cannot get its last memory map panics while it starts, before anything can
-//! catch that, and the whole process aborts. So the number of connections has to stay below each limit, with a reserve
-//! for everything else that takes from it.
+//! Each connection has a thread. A thread that cannot get its last memory map panics while it starts, before the panic
+//! can be caught, and the process aborts. So the number of connections must stay below each limit, with a reserve for
+//! everything else that the limit counts.
 
 use std::fs;
 
@@ -10,53 +10,55 @@ use rustix::process::{Resource, getrlimit, getuid};
 
 use crate::threads::Stack;
 
-/// Memory maps of one thread: its stack, the guard page below it, the stack for signal handlers that the standard library
-/// adds, and the guard page of that.
+/// Memory maps of one thread: its stack, the stack for signal handlers that the standard library adds, and a guard page
+/// below each.
 const MAPS_PER_THREAD: u64 = 4;
-/// Address space of one connection besides its thread's stack: guard pages, the stack for signal handlers, heap.
+/// Bytes of address space of one connection besides its thread's stack: guard pages, the stack for signal handlers,
+/// heap.
 const OTHER_BYTES_PER_CONNECTION: u64 = 64 * 1024;
-/// Descriptors that are not connections: stores, the log, the listener, room to accept and refuse.
+/// Descriptors that are not connections: stores, the log, the listener, and those of connections that are being
+/// refused.
 const OTHER_DESCRIPTORS: u64 = 128;
-/// Threads that are not connections, besides those that exist for each core: of PostgreSQL (also those that hang and were
-/// replaced), of librdkafka, of the server.
+/// Threads that are not connections and not per core: those of the server, of librdkafka and of PostgreSQL (with those
+/// that hang and were replaced).
 const OTHER_THREADS: u64 = 64;
-/// The same for each core: workers, hashing, fan-out.
+/// Threads per core: a worker, an account thread, a fan-out thread.
 const OTHER_THREADS_PER_CORE: u64 = 3;
-/// The share of the maps, as 1/N, that stays free for the allocator, which maps each block from 128 KiB on separately (the
-/// outbox of a slow client), for the stacks of ended threads that glibc keeps, for librdkafka and SQLite.
+/// One in this many memory maps stays free: for the allocator, which maps each block of 128 KiB or more separately
+/// (such as the outbox of a slow client), for the stacks of ended threads that glibc keeps, for librdkafka and SQLite.
 const MAPS_RESERVE: u64 = 8;
-/// The share of what is shared with other processes, as 1/N, that stays free for them.
+/// One in this many threads of a limit that other processes share stays free for them.
 const SHARED_RESERVE: u64 = 16;
-/// The share of the address space, as 1/N, that stays free for the heap.
+/// One in this many bytes of address space stays free for the heap.
 const MEMORY_RESERVE: u64 = 4;
 
 /// One limit of the machine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limit {
-    /// The most there may be.
+    /// The maximum.
     pub max: u64,
-    /// How much of that is taken now: by this process, or by all that share the limit.
+    /// The part of `max` that is in use now, by all processes that share the limit.
     pub in_use: u64,
 }
 
-/// The limits of the machine. `None`: there is none, or it cannot be read.
+/// The limits of the machine. `None`: there is no such limit, or it cannot be read.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Limits {
-    /// Of this process: open files.
+    /// Open files of this process (`ulimit -n`).
     pub open_files: Option<Limit>,
-    /// Of this process: memory maps.
+    /// Memory maps of this process (`vm.max_map_count`).
     pub maps: Option<Limit>,
-    /// Of this process: bytes of address space.
+    /// Bytes of address space of this process (`ulimit -v`).
     pub address_space: Option<Limit>,
-    /// Of this process: bytes of private memory that can be written to.
+    /// Bytes of private writable memory of this process (`ulimit -d`).
     pub data: Option<Limit>,
-    /// Of all processes of this user: threads.
+    /// Threads of all processes of this user (`ulimit -u`).
     pub user_threads: Option<Limit>,
-    /// Of the machine: process and thread ids.
+    /// Process and thread ids of the machine (`kernel.pid_max`).
     pub pids: Option<Limit>,
-    /// Of the machine: threads.
+    /// Threads of the machine (`kernel.threads-max`).
     pub threads: Option<Limit>,
-    /// Of the cgroup: threads.
+    /// Threads of the cgroup (`pids.max`).
     pub cgroup_threads: Option<Limit>,
 }
 
@@ -64,14 +66,14 @@ pub struct Limits {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Bound {
     pub connections: u64,
-    /// Its name and value, as an operator knows them.
+    /// The name and the value of the limit, as an operator knows them.
     pub by: String,
 }
 
 impl Limits {
-    /// The limits of this process now.
+    /// Reads the limits of this process from the system.
     #[must_use]
-    pub fn read() -> Limits {
+    pub(crate) fn read() -> Limits {
         let limit = |max: Option<u64>, in_use: Option<u64>| max.map(|max| Limit { max, in_use: in_use.unwrap_or(0) });
         let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
         let bytes = |field| status_field(&status, field).map(|kib| kib * 1024);
@@ -88,10 +90,10 @@ impl Limits {
         }
     }
 
-    /// How many connections fit below all limits, and which limit decides; none where there is no limit.
+    /// How many connections fit below all limits, and which limit decides. `None` if there is no limit.
     pub(super) fn bound(&self, cores: u64) -> Option<Bound> {
         let other_threads = OTHER_THREADS + OTHER_THREADS_PER_CORE * cores;
-        let own = |_| other_threads;
+        let exclusive = |_| other_threads;
         let shared = |max: u64| other_threads + max / SHARED_RESERVE;
         let maps = |max: u64| other_threads * MAPS_PER_THREAD + max / MAPS_RESERVE;
         let memory = |max: u64| max / MEMORY_RESERVE;
@@ -104,7 +106,7 @@ impl Limits {
             fit(self.user_threads, shared, 1, "the limit on threads of this user (ulimit -u)"),
             fit(self.pids, shared, 1, "kernel.pid_max"),
             fit(self.threads, shared, 1, "kernel.threads-max"),
-            fit(self.cgroup_threads, own, 1, "the cgroup's pids.max (systemd: TasksMax)"),
+            fit(self.cgroup_threads, exclusive, 1, "the cgroup's pids.max (systemd: TasksMax)"),
         ]
         .into_iter()
         .flatten()
@@ -112,7 +114,7 @@ impl Limits {
     }
 }
 
-/// How many connections fit below this limit: at least one, as a server without any is of no use.
+/// How many connections fit below this limit; at least one, because a server without connections is useless.
 fn fit(limit: Option<Limit>, reserve: impl Fn(u64) -> u64, per_connection: u64, name: &str) -> Option<Bound> {
     let Limit { max, in_use } = limit?;
     let free = max.saturating_sub(in_use).saturating_sub(reserve(max));
@@ -123,7 +125,7 @@ fn read_number(path: &str) -> Option<u64> {
     fs::read_to_string(path).ok()?.trim().parse().ok()
 }
 
-/// A number out of a `status` file (`man 5 proc`).
+/// A number from the text of a `status` file (`man 5 proc_pid_status`).
 fn status_field(status: &str, name: &str) -> Option<u64> {
     let value = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))?;
     value.split_whitespace().next()?.parse().ok()
@@ -133,30 +135,31 @@ fn count_maps() -> Option<u64> {
     Some(fs::read_to_string("/proc/self/maps").ok()?.lines().count() as u64)
 }
 
-/// The second number of the fourth field of `loadavg` (`man 5 proc_loadavg`).
+/// The number of threads of the machine: the second number in the fourth field of `loadavg` (`man 5 proc_loadavg`).
 fn threads_of_machine() -> Option<u64> {
     let text = fs::read_to_string("/proc/loadavg").ok()?;
     text.split_whitespace().nth(3)?.split_once('/')?.1.parse().ok()
 }
 
-/// The threads of all processes with this user id, this one included.
+/// The number of threads of all processes of this user, with this process.
 fn threads_of_user() -> u64 {
-    let own = u64::from(getuid().as_raw());
+    let user = u64::from(getuid().as_raw());
     let statuses = fs::read_dir("/proc").into_iter().flatten().flatten().filter_map(|process| {
         process.file_name().to_str()?.parse::<u32>().ok()?;
-        // A process may end meanwhile.
+        // Fails if the process has ended meanwhile.
         fs::read_to_string(process.path().join("status")).ok()
     });
     statuses
-        .filter(|status| status_field(status, "Uid") == Some(own))
+        .filter(|status| status_field(status, "Uid") == Some(user))
         .filter_map(|status| status_field(&status, "Threads"))
         .sum()
 }
 
-/// The limit that leaves the fewest threads, from this process's cgroup upwards, in version 2 and in version 1.
+/// The limit that leaves the fewest threads, among those of this process's cgroup and all cgroups above it. Supports
+/// both versions of cgroups.
 fn cgroup_threads() -> Option<Limit> {
-    let own = fs::read_to_string("/proc/self/cgroup").ok()?;
-    let groups = own.lines().filter_map(|line| {
+    let memberships = fs::read_to_string("/proc/self/cgroup").ok()?;
+    let groups = memberships.lines().filter_map(|line| {
         let (_, line) = line.split_once(':')?;
         match line.split_once(':')? {
             ("", group) => Some(("/sys/fs/cgroup", group)),
@@ -198,18 +201,18 @@ mod tests {
     }
 
     #[test]
-    fn a_thread_takes_four_maps_and_the_allocator_has_its_reserve() {
+    fn each_thread_uses_four_maps_and_the_allocator_has_a_reserve() {
         let usual = bound(&Limits { maps: limit(65_530, 400), ..Limits::default() });
         let maps = 400 + MAPS_PER_THREAD * (usual.connections + OTHER_THREADS);
         assert!(maps < 65_530 - 65_530 / MAPS_RESERVE, "{usual:?}");
         assert!((13_000..15_000).contains(&usual.connections), "{usual:?}");
         assert_eq!(usual.by, "vm.max_map_count = 65530");
         let raised = bound(&Limits { maps: limit(131_072, 400), ..Limits::default() });
-        assert!(raised.connections > 20_000, "what doc/operations.md tells to raise: {raised:?}");
+        assert!(raised.connections > 20_000, "with the values of doc/operations.md: {raised:?}");
     }
 
     #[test]
-    fn the_smallest_limit_decides_and_what_others_use_counts() {
+    fn the_smallest_limit_decides_and_use_by_other_processes_counts() {
         let limits = Limits {
             open_files: limit(65_536, 0),
             user_threads: limit(20_000, 5_000),
@@ -224,7 +227,7 @@ mod tests {
     }
 
     #[test]
-    fn a_limit_that_leaves_no_room_still_allows_one() {
+    fn a_limit_that_leaves_nothing_still_allows_one_connection() {
         assert_eq!(bound(&Limits { open_files: limit(64, 0), ..Limits::default() }).connections, 1);
         assert_eq!(bound(&Limits { maps: limit(1, 500), ..Limits::default() }).connections, 1);
         assert_eq!(Limits::default().bound(2), None);

@@ -1,5 +1,6 @@
-//! [`PublisherDriver`]: what only the log thread may do with the records of this instance. It reports what it has read
-//! or what was undelivered, appends what is due by time, and says whether joins and messages are accepted.
+//! [`PublisherDriver`]: the log thread's side of the publisher. The log thread calls it for each own record that was
+//! read back or undelivered, and regularly, to append heartbeats and rosters. It also sets whether joins and messages
+//! are accepted.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -16,7 +17,7 @@ use crate::threads::lock;
 /// The largest size of a roster record without its sessions, in bytes.
 const ROSTER_OVERHEAD_BYTES: usize = 256;
 
-/// The log thread's handle. There is one of it.
+/// The log thread's handle. There is only one.
 pub struct PublisherDriver {
     publisher: Arc<Publisher>,
 }
@@ -77,7 +78,7 @@ impl PublisherDriver {
         Ticked { health: instance.health(now), is_stopped: instance.is_stopped(), wait: instance.next_tick(now) }
     }
 
-    /// Sets what [`Publisher::is_ready`] says.
+    /// Sets the health that [`Publisher::is_ready`] depends on.
     pub(crate) fn set_health(&mut self, health: Health) {
         self.publisher.health.store(health as u8, Ordering::Release);
     }

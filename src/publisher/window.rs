@@ -1,8 +1,8 @@
 //! [`PresenceWindow`]: bounds the joins and leaves of this instance in flight, and keeps the leaves that wait.
 //!
 //! A chat message waits behind every record that was appended before it. So during a join or leave burst only some of
-//! its records are appended before the first of them have been read back and sent to the fan-out; the others wait
-//! outside. The window only delays: nothing is refused.
+//! its records are in flight at a time; the others wait here or in their session threads. The window only delays: it
+//! refuses nothing.
 //!
 //! Pure. It is behind the lock of the publisher.
 
@@ -32,7 +32,7 @@ impl PresenceWindow {
     }
 
     /// The record of this instance with this `seq` was read. Records that were appended before it and were not read
-    /// yet never will be.
+    /// until now will never be read.
     pub(super) fn on_read(&mut self, seq: u64) {
         while self.in_flight.front().is_some_and(|first| *first <= seq) {
             self.in_flight.pop_front();

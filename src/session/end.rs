@@ -1,4 +1,5 @@
-//! Why a session ends: one table with the close code, the text, the log level and the metric label of each reason.
+//! [`End`]: the one table of reasons why a session ends. Each row has the close code, the text, the log level and the
+//! metric label. `doc/api.md` has the same table; a test compares both.
 //!
 //! Close codes are those of RFC 6455, section 7.4.1, and of the IANA registry after it (1012, 1013).
 
@@ -7,25 +8,25 @@ use log::Level;
 /// Why a session ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum End {
-    /// The client closed.
+    /// The client closed the connection.
     ClosedByClient,
     /// The connection ended without a close frame.
     Disconnected,
-    /// No answer to a ping.
+    /// The client did not answer a ping.
     PingTimeout,
     /// An invalid websocket frame.
     ProtocolError,
-    /// A text that is not UTF-8.
+    /// A text message that is not UTF-8.
     NotUtf8,
-    /// A frame or message beyond the bound.
+    /// A frame or message that is too long.
     TooBig,
-    /// Too many messages after an error frame said so, or too many control frames.
+    /// Too many messages, after `rate_limited` errors; or too many control frames, without a warning.
     TooFast,
     /// The token expired.
     TokenExpired,
-    /// The client did not read what was sent to it.
+    /// The client did not read fast enough.
     TooSlow,
-    /// The server stops.
+    /// This instance stops.
     Restarting,
     /// The event log does not answer.
     LogUnavailable,
@@ -33,16 +34,16 @@ pub enum End {
     Internal,
 }
 
-/// The row of one reason.
+/// One row of the table.
 #[derive(Debug, Clone, Copy)]
 pub struct Row {
     /// The code of the close frame. The reply to a client's close frame has the client's code instead.
     pub code: u16,
-    /// The text of the close frame: at most 123 bytes.
+    /// The text of the close frame: at most 123 bytes (RFC 6455, section 5.5).
     pub text: &'static str,
     /// The level of the log line.
     pub level: Level,
-    /// The value of the label `reason` in the metrics.
+    /// The value of the label `reason` in the metrics; also in the log.
     pub label: &'static str,
 }
 
@@ -75,7 +76,7 @@ impl End {
             End::TooBig => (1009, "message too big", Level::Debug, "too_big"),
             End::TooFast => (1008, "too many messages", Level::Info, "too_fast"),
             End::TokenExpired => (1008, "token expired: log in again", Level::Debug, "token_expired"),
-            End::TooSlow => (1013, "too slow: did not read what was sent", Level::Info, "too_slow"),
+            End::TooSlow => (1013, "too slow: the client did not read fast enough", Level::Info, "too_slow"),
             End::Restarting => (1012, "the server restarts: join again", Level::Debug, "restarting"),
             End::LogUnavailable => (1013, "the lobby is unavailable: try again later", Level::Debug, "log_unavailable"),
             End::Internal => (1011, "a defect of the server", Level::Error, "internal"),
@@ -89,7 +90,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_reason_fits_a_control_frame_and_has_a_label_of_its_own() {
+    fn each_reason_fits_a_control_frame_and_has_a_different_label() {
         let mut labels: Vec<_> = End::ALL.iter().map(|end| end.row().label).collect();
         // RFC 6455, section 5.5: 125 bytes, two of which are the code.
         assert!(End::ALL.iter().all(|end| end.row().text.len() <= 123));

@@ -49,8 +49,8 @@ pub enum Command<S = TcpStream> {
         /// A close frame.
         frame: Vec<u8>,
     },
-    /// The session thread ends: frames of earlier commands are sent as far as the socket takes them at once, then the
-    /// connection is closed.
+    /// The session thread ends. Sends as many of the earlier frames as the socket accepts without waiting, then closes
+    /// the connection.
     Forget(SessionId),
     /// Closes all sessions at once, with the close frame of this reason.
     CloseAll(End),
@@ -73,7 +73,7 @@ pub struct Batch {
 }
 
 impl Batch {
-    /// The credits that it uses while it is queued. A large batch uses all of them, so it can always be queued.
+    /// The credits that the batch uses while it is queued: at most all of them, so that every batch can be queued.
     fn credits(&self) -> usize {
         (self.frames.len() / CREDIT_BYTES + 1).min(BATCH_CREDITS)
     }
@@ -182,7 +182,7 @@ impl<S: Socket> FanOut<S> {
 /// The settings of all fan-out threads.
 #[derive(Clone)]
 pub struct Settings {
-    /// The most bytes that a client may be behind.
+    /// The most bytes that may wait for one client.
     pub outbox_bytes_max: usize,
     /// When to ping, and how long to wait for the answer.
     pub health: HealthTimes,

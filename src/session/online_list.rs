@@ -1,7 +1,8 @@
 //! [`OnlineList`]: the names of the users online, encoded as JSON in blocks. A snapshot encodes only the blocks that
 //! have changed since the last one. Owned by the log thread; its snapshots go to the fan-out.
 //!
-//! When 10,000 users join at once, each gets the list of a different moment: encoded anew for each, a gigabyte.
+//! When 10,000 users join at once, each gets a different list. Encoding each list from the start would produce a
+//! gigabyte.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -9,7 +10,8 @@ use std::sync::Arc;
 use super::protocol;
 use crate::lobby::User;
 
-/// Names in one block. To encode a block takes microseconds, and 10,000 users are some 80 parts of one write.
+/// Names in one block. Encoding a block takes microseconds, and the list of 10,000 users has some 80 blocks, few enough
+/// for one write.
 const BLOCK_NAMES: usize = 128;
 
 /// The users online, and their names in encoded blocks.

@@ -1,8 +1,8 @@
 //! [`Outbox`]: the outgoing side of one session. Owned by one fan-out thread. It never blocks, and its queue is
 //! bounded.
 //!
-//! It writes directly to the socket. Only bytes that the socket does not take are queued, and retried after a pause
-//! that grows: a client that reads slowly costs a system call now and then, and no thread.
+//! It writes directly to the socket. Only bytes that the socket does not accept are queued, and written again after a
+//! growing pause. So a client that reads slowly costs a system call now and then, and no thread.
 
 use std::collections::VecDeque;
 use std::io::{self, IoSlice};
@@ -44,7 +44,7 @@ impl Piece {
         Piece { sent: origin, bytes, kind: PieceKind::Frames { origin } }
     }
 
-    /// A part of a frame; the other parts are the pieces before it, and those behind it up to the one that `is_last`.
+    /// A part of a frame. The pieces before and after it are the other parts; the last one has `is_last`.
     #[must_use]
     pub fn part(bytes: Arc<[u8]>, is_last: bool) -> Self {
         Piece { sent: 0, bytes, kind: PieceKind::Part { is_last } }
@@ -159,11 +159,12 @@ impl<S: Socket> Outbox<S> {
         }
     }
 
-    /// Adds a direct frame, to go out with this round; before the session is in the lobby, with the first round after
-    /// that, as the list has to be the first frame. Nothing follows a close frame.
+    /// Adds a direct frame. It is sent with this round, or, if the session waits for its list, with the round that
+    /// sends the list, because the list has to be the first frame. Ignored after a close frame, which is the last
+    /// frame.
     ///
     /// # Errors
-    /// More than `outbox_bytes_max` of direct frames wait: why the session ends. No frame was dropped before.
+    /// More than `outbox_bytes_max` bytes of direct frames wait. The error is the reason why the session ends.
     pub fn add_direct(&mut self, frame: &[u8], outbox_bytes_max: usize) -> Result<(), End> {
         if !self.is_open() {
             return Ok(());
@@ -209,7 +210,7 @@ impl<S: Socket> Outbox<S> {
         if bytes_behind > outbox_bytes_max { Err(End::TooSlow) } else { Ok(()) }
     }
 
-    /// The common case: one write, nothing kept.
+    /// The common case: one write, and nothing is queued.
     fn send_directly(&mut self, round: &Arc<[u8]>, origin: usize, now: Instant) -> Result<(), End> {
         let Some(bytes) = round.get(origin..).filter(|bytes| !bytes.is_empty()) else { return Ok(()) };
         let sent = match self.link.socket.send_now(&[IoSlice::new(bytes)]) {
@@ -246,15 +247,15 @@ impl<S: Socket> Outbox<S> {
         }
     }
 
-    /// Closes a client that is too far behind. Queued frames are dropped, except the one of which the socket took a
-    /// part, so that the client can parse the close frame if it reads again.
+    /// Closes the session of a client that reads too slowly. Drops the queued frames, except a frame of which the
+    /// socket has accepted a part, so that the client can parse the close frame if it reads again.
     pub fn close_behind(&mut self, end: End, now: Instant) {
         self.drop_unsent_frames();
         self.direct.clear();
         self.close(&wire::close(end.row().code, end.row().text), now);
     }
 
-    /// Closes the connection at once. The session thread notices it by its read.
+    /// Closes the connection at once. The read of the session thread then returns.
     pub fn gone(&mut self) {
         self.stage = Stage::Gone;
         self.queue = VecDeque::new();
@@ -359,8 +360,8 @@ impl<S: Socket> Outbox<S> {
         self.retry_at = now + self.retry_pause;
     }
 
-    /// Drops what is queued behind the frame that the socket has taken a part of. A frame in several pieces at the head
-    /// of the queue is kept whole, as its first pieces may be gone already.
+    /// Drops all queued frames after the first, of which the socket may have accepted a part. If the first frame is in
+    /// several pieces, all of these are kept.
     fn drop_unsent_frames(&mut self) {
         let mut kept = VecDeque::new();
         while let Some(piece) = self.queue.pop_front() {

@@ -1,4 +1,6 @@
-//! The JSON in the frames: the contract with clients, version 1 (`doc/api.md`). Pure.
+//! The JSON in the frames: the contract with clients, version 1 (`doc/api.md`). Pure: no I/O, no clock.
+//!
+//! Session threads parse messages and encode errors; the log thread encodes events, once for all clients.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -6,78 +8,20 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
+use super::client_error::{ClientError, ErrorCode};
 use super::wire;
-use crate::limits::{ERROR_TEXT_CHARS_MAX, MESSAGE_ID_CHARS_MAX};
+use crate::limits::MESSAGE_ID_CHARS_MAX;
 use crate::lobby::{Event, EventId, Record};
 
 /// A chat message of a client.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Say {
-    /// The text.
-    pub text: Arc<str>,
-    /// The client's id for the message. It is in the message that all clients get, and in an error about it.
-    pub id: Option<Arc<str>>,
+pub(crate) struct Say {
+    pub(crate) text: Arc<str>,
+    /// The client's id for the message. All clients get the id with the message; an error about the message has it too.
+    pub(crate) id: Option<Arc<str>>,
 }
 
-/// An error about something that one client sent: the `error` frame.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ClientError {
-    /// The code, for programs. It is never changed.
-    pub code: &'static str,
-    /// What happened and what to do, for people.
-    pub text: Cow<'static, str>,
-    /// The id of the message that the error is about.
-    pub id: Option<Arc<str>>,
-}
-
-impl ClientError {
-    /// An error about no particular message.
-    #[must_use]
-    pub fn new(code: &'static str, text: impl Into<Cow<'static, str>>) -> Self {
-        ClientError { code, text: shortened(text.into()), id: None }
-    }
-
-    /// The same, about the message with this id.
-    #[must_use]
-    pub fn about(mut self, id: Option<Arc<str>>) -> Self {
-        self.id = id;
-        self
-    }
-}
-
-/// At most [`ERROR_TEXT_CHARS_MAX`] characters of this text.
-fn shortened(text: Cow<'static, str>) -> Cow<'static, str> {
-    match text.char_indices().nth(ERROR_TEXT_CHARS_MAX) {
-        None => text,
-        Some((end, _)) => text.get(..end).unwrap_or_default().to_owned().into(),
-    }
-}
-
-/// The answer to a binary message.
-#[must_use]
-pub fn binary_refused() -> ClientError {
-    ClientError::new("binary", "binary messages are not understood: send JSON as text")
-}
-
-/// The answer to the first message beyond the rate.
-#[must_use]
-pub fn rate_limited() -> ClientError {
-    ClientError::new("rate_limited", "too many messages: this one was not sent; wait a second, or be disconnected")
-}
-
-/// The answer to a message that the log did not take.
-#[must_use]
-pub fn unavailable(id: Option<Arc<str>>) -> ClientError {
-    ClientError::new("unavailable", "the lobby did not take this message: send it again later").about(id)
-}
-
-/// The answer to a message with an id that its author used already.
-#[must_use]
-pub fn duplicate(id: Option<Arc<str>>) -> ClientError {
-    ClientError::new("duplicate", "a message of yours with this id was published already").about(id)
-}
-
-/// The frame of a client. Unknown fields are ignored without being parsed into memory.
+/// A message of a client. Unknown fields are skipped, not stored.
 #[derive(Deserialize)]
 struct Incoming<'a> {
     #[serde(rename = "type", borrow)]
@@ -94,36 +38,40 @@ struct IncomingText<'a> {
     text: Option<Cow<'a, str>>,
 }
 
-/// Parses a text frame of a client.
+/// Parses a text frame of a client. Its text may have `text_chars_max` characters.
 ///
 /// # Errors
-/// The error to answer with; the session goes on.
-pub fn parse(frame: &str, text_chars_max: usize) -> Result<Say, ClientError> {
-    let incoming: Incoming<'_> = serde_json::from_str(frame).map_err(|error| {
-        ClientError::new("bad_json", format!("not a JSON object of the form that is expected: {error}"))
-    })?;
+/// What is wrong with the message, for its `error` frame. The session continues.
+pub(crate) fn parse(frame: &str, text_chars_max: usize) -> Result<Say, ClientError> {
+    let incoming: Incoming<'_> = serde_json::from_str(frame)
+        .map_err(|error| ErrorCode::BadJson.with_text(format!("{}: {error}", ErrorCode::BadJson.row().text)))?;
     let id = incoming.id.as_deref().map(Arc::<str>::from);
     if id.as_ref().is_some_and(|id| id.chars().count() > MESSAGE_ID_CHARS_MAX) {
-        return Err(ClientError::new("bad_id", format!("id is longer than {MESSAGE_ID_CHARS_MAX} characters")));
+        return Err(ErrorCode::BadId.with_text(format!("id is longer than {MESSAGE_ID_CHARS_MAX} characters")));
     }
-    let fail = |code, text: Cow<'static, str>| Err(ClientError::new(code, text).about(id.clone()));
+    match text_of(&incoming, text_chars_max) {
+        Ok(text) => Ok(Say { text, id }),
+        Err(error) => Err(error.about(id)),
+    }
+}
+
+fn text_of(incoming: &Incoming<'_>, text_chars_max: usize) -> Result<Arc<str>, ClientError> {
     match incoming.kind.as_deref() {
         Some("chat_message") => {}
-        Some(_) => return fail("unknown_type", "the only type that clients send is chat_message".into()),
-        None => return fail("no_type", "type is missing: {\"type\":\"chat_message\",\"msg\":{\"text\":...}}".into()),
+        Some(_) => return Err(ErrorCode::UnknownType.into()),
+        None => return Err(ErrorCode::NoType.into()),
     }
-    let text = match incoming.msg.map(|msg| serde_json::from_str::<IncomingText<'_>>(msg.get())) {
-        Some(Ok(IncomingText { text: Some(text) })) => text,
-        Some(Ok(IncomingText { text: None })) | None => return fail("no_text", "msg.text is missing".into()),
-        Some(Err(error)) => return fail("bad_msg", format!("msg is not {{\"text\":\"...\"}}: {error}").into()),
-    };
+    let msg = incoming.msg.ok_or(ErrorCode::NoText)?;
+    let IncomingText { text } = serde_json::from_str(msg.get())
+        .map_err(|error| ErrorCode::BadMsg.with_text(format!("{}: {error}", ErrorCode::BadMsg.row().text)))?;
+    let text = text.ok_or(ErrorCode::NoText)?;
     if text.is_empty() {
-        return fail("empty_text", "msg.text is empty".into());
+        return Err(ErrorCode::EmptyText.into());
     }
     if text.chars().count() > text_chars_max {
-        return fail("text_too_long", format!("msg.text is longer than {text_chars_max} characters").into());
+        return Err(ErrorCode::TextTooLong.with_text(format!("msg.text is longer than {text_chars_max} characters")));
     }
-    Ok(Say { text: text.into(), id })
+    Ok(text.into())
 }
 
 #[derive(Serialize)]
@@ -167,8 +115,8 @@ struct ErrorMsg<'a> {
     text: &'a str,
 }
 
-/// Adds the frame of an event of `record` to `out`: a whole websocket frame, the same for all clients.
-pub fn put_event(event: &Event, record: &Record, out: &mut Vec<u8>) {
+/// Appends the frame of an event of `record` to `out`: a complete websocket frame, the same for all clients.
+pub(crate) fn put_event(event: &Event, record: &Record, out: &mut Vec<u8>) {
     match event {
         Event::UserJoined { user } => {
             put(&Outgoing::new("user_joined", &record.at, UserMsg { username: &user.username }), out);
@@ -183,18 +131,16 @@ pub fn put_event(event: &Event, record: &Record, out: &mut Vec<u8>) {
     }
 }
 
-/// The frame of an error.
-#[must_use]
-pub fn error_frame(error: &ClientError, sent_at: &str) -> Vec<u8> {
+/// A complete websocket frame with this error. `sent_at` is the present time (RFC 3339).
+pub(crate) fn error_frame(error: &ClientError, sent_at: &str) -> Vec<u8> {
     let mut frame = Vec::with_capacity(256);
-    let message = Outgoing::new("error", sent_at, ErrorMsg { code: error.code, text: &error.text });
+    let message = Outgoing::new("error", sent_at, ErrorMsg { code: error.code.row().code, text: &error.text });
     put(&Outgoing { id: error.id.as_deref(), ..message }, &mut frame);
     frame
 }
 
 /// The frame behind the messages that a client had missed.
-#[must_use]
-pub fn caught_up_frame(is_complete: bool, messages: usize, sent_at: &str) -> Vec<u8> {
+pub(crate) fn caught_up_frame(is_complete: bool, messages: usize, sent_at: &str) -> Vec<u8> {
     let mut frame = Vec::with_capacity(128);
     put(&Outgoing::new("caught_up", sent_at, CaughtUpMsg { complete: is_complete, messages }), &mut frame);
     frame
@@ -202,17 +148,16 @@ pub fn caught_up_frame(is_complete: bool, messages: usize, sent_at: &str) -> Vec
 
 /// The JSON of a `users_online` frame before the names. [`USERS_ONLINE_TAIL`] follows them. `last_message`: the id of the
 /// last message before the list.
-#[must_use]
-pub fn users_online_head(sent_at: &str, last_message: Option<EventId>) -> String {
+pub(crate) fn users_online_head(sent_at: &str, last_message: Option<EventId>) -> String {
     let event_id = last_message.map(|id| format!(r#""event_id":"{id}","#)).unwrap_or_default();
     format!(r#"{{"type":"users_online","sent_at":"{sent_at}",{event_id}"msg":{{"list":["#)
 }
 
-/// See [`users_online_head`].
-pub const USERS_ONLINE_TAIL: &[u8] = b"]}}";
+/// The JSON of a `users_online` frame after the names.
+pub(crate) const USERS_ONLINE_TAIL: &[u8] = b"]}}";
 
-/// Adds a name as a JSON string, with its quotes.
-pub fn put_name(name: &str, out: &mut Vec<u8>) {
+/// Appends a name to `out` as a JSON string, with quotes.
+pub(crate) fn put_name(name: &str, out: &mut Vec<u8>) {
     put_json(&name, out);
 }
 
@@ -222,7 +167,7 @@ fn put(message: &Outgoing<'_, impl Serialize>, out: &mut Vec<u8>) {
     wire::put_text(&payload, out);
 }
 
-/// Strings in structs always serialize, and a vector takes everything.
+/// Cannot fail: structs of strings always serialize, and writing to a vector always succeeds.
 fn put_json(value: &impl Serialize, out: &mut Vec<u8>) {
     let result = serde_json::to_writer(out, value);
     debug_assert!(result.is_ok());
@@ -242,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn frames_are_those_of_the_contract() {
+    fn frames_have_the_form_of_the_contract() {
         let user = User { id: "4".into(), username: "Bob".into() };
         let record = Record { from: InstanceId(0x2a), seq: 7, at: AT.into(), body: Body::Heartbeat { n: 1 } };
         let frame = |event| {
@@ -271,8 +216,8 @@ mod tests {
             )
         );
         assert_eq!(
-            payload(&error_frame(&ClientError::new("x", "y"), AT)),
-            format!(r#"{{"type":"error","sent_at":"{AT}","msg":{{"code":"x","text":"y"}}}}"#)
+            payload(&error_frame(&ErrorCode::NoText.into(), AT)),
+            format!(r#"{{"type":"error","sent_at":"{AT}","msg":{{"code":"no_text","text":"msg.text is missing"}}}}"#)
         );
         assert_eq!(
             payload(&caught_up_frame(true, 12, AT)),
@@ -287,14 +232,14 @@ mod tests {
     }
 
     #[test]
-    fn a_message_is_taken_whatever_else_stands_beside_it() {
+    fn unknown_fields_of_a_message_are_ignored() {
         let frame = r#"{"type":"chat_message","sent_at":"no","id":"c1","more":{"a":[1,{}]},
             "msg":{"text":"Hello!","from_user":"Eve","x":null}}"#;
         assert_eq!(parse(frame, 6), Ok(Say { text: "Hello!".into(), id: Some("c1".into()) }));
     }
 
     #[test]
-    fn an_error_frame_is_short_whatever_its_client_sent() {
+    fn an_error_frame_is_short_for_every_message() {
         let long = "\u{1}\u{10ffff}\\\"".repeat(4_000);
         let texts = [serde_json::to_string(&long).unwrap(), format!(r#"{{"type":"chat_message","msg":{long:?}}}"#)];
         for text in &texts {
@@ -305,8 +250,8 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_is_named() {
-        let code = |frame: &str| parse(frame, 3).unwrap_err().code;
+    fn each_invalid_message_has_its_code() {
+        let code = |frame: &str| parse(frame, 3).unwrap_err().code.row().code;
         assert_eq!(code("hello"), "bad_json");
         assert_eq!(code("[]"), "bad_json");
         assert_eq!(code("\"chat_message\""), "bad_json");

@@ -2,31 +2,34 @@
 //! writes to the socket: all frames for its client go through the fan-out.
 
 use std::net::TcpStream;
+use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use log::log;
 
+use super::client_error::{ClientError, ErrorCode};
 use super::end::End;
 use super::fan_out::{Command, FanOut};
 use super::history;
 use super::link::Link;
-use super::protocol::{self, ClientError};
-use super::rate::TokenBucket;
+use super::protocol;
 use super::socket::Socket;
 use super::wire::{self, Received, Receiver};
 use crate::clock;
 use crate::config::Limits;
 use crate::lobby::User;
 use crate::metrics::Metrics;
+use crate::net;
 use crate::publisher::{Publisher, SayError};
+use crate::rate::{Rate, TokenBucket};
 
-/// Control frames of one client: the rate, and the burst. A browser sends only pongs; a library pings twice a minute.
-const CONTROL_FRAMES_PER_SECOND: u32 = 10;
+/// Control frames of one client. A browser sends only pongs; a library pings twice a minute.
+const CONTROL_FRAMES: Rate = Rate::per_second(NonZeroU32::new(10).unwrap(), CONTROL_FRAMES_BURST);
 const CONTROL_FRAMES_BURST: u32 = 100;
-/// How long a closing connection is read on, so that a reset does not destroy the close frame before it is read.
+/// How long a client may go on sending after the close frame; see [`net::linger`].
 const LINGER: Duration = Duration::from_secs(2);
-/// The most bytes that are read on.
+/// How many bytes a client may go on sending after the close frame.
 const LINGER_BYTES_MAX: usize = 1 << 20;
 
 /// Shared by all sessions.
@@ -36,7 +39,7 @@ pub struct Sessions<S = TcpStream> {
     /// Writes to the sockets.
     pub fan_out: FanOut<S>,
     /// The limits of the settings.
-    pub limits: Limits,
+    pub(crate) limits: Limits,
     /// Sessions and messages are counted here.
     pub metrics: Arc<Metrics>,
 }
@@ -89,15 +92,16 @@ impl<S: Socket> Drop for OpenSession<'_, S> {
             self.shared.fan_out.send(self.link.session, close(self.link, end));
         }
         self.shared.publisher.close_session(self.link.session);
-        // The fan-out closes the connection behind the last frame. Closed here, a queued close frame would be lost.
+        // The fan-out closes the connection after the last frame. If it were closed here, a queued close frame would be
+        // lost.
         if !self.shared.fan_out.send(self.link.session, Command::Forget(self.link.session)) {
             self.link.disconnect();
         }
-        self.shared.metrics.session_ended(end);
+        self.shared.metrics.session_ended(end.row().label);
     }
 }
 
-/// Sends the close frame where the client may still read it, and waits until the client has closed.
+/// Sends the close frame if the client may still read it, and waits until the client has closed the connection.
 fn finish<S: Socket>(shared: &Sessions<S>, link: &Link<S>, end: End) {
     match end {
         // The close frame was sent already, or the connection is gone.
@@ -108,7 +112,10 @@ fn finish<S: Socket>(shared: &Sessions<S>, link: &Link<S>, end: End) {
         }
     }
     if end != End::Disconnected {
-        linger(link);
+        net::linger(LINGER, LINGER_BYTES_MAX, |timeout, buffer| {
+            link.socket.set_read_timeout(timeout)?;
+            link.socket.read(buffer)
+        });
     }
 }
 
@@ -116,27 +123,13 @@ fn close<S>(link: &Link<S>, end: End) -> Command<S> {
     Command::Close { session: link.session, frame: wire::close(end.row().code, end.row().text) }
 }
 
-/// Reads and drops until the client closes, [`LINGER`] has passed or [`LINGER_BYTES_MAX`] are read.
-fn linger<S: Socket>(link: &Link<S>) {
-    let until = Instant::now() + LINGER;
-    let mut buffer = [0; 512];
-    let mut left = LINGER_BYTES_MAX;
-    while let Some(wait) = until.checked_duration_since(Instant::now()).filter(|wait| !wait.is_zero()) {
-        if link.socket.set_read_timeout(wait).is_err() {
-            return;
-        }
-        match link.socket.read(&mut buffer) {
-            Ok(read) if read > 0 && read <= left => left -= read,
-            _ => return,
-        }
-    }
-}
-
 /// An open session: handles what its client sends.
 struct Conversation<'a, S> {
     shared: &'a Sessions<S>,
     link: &'a Link<S>,
     receiver: Receiver<'a, S>,
+    /// `None`: unlimited.
+    message_rate: Option<Rate>,
     messages: TokenBucket,
     /// Messages refused since the last accepted one.
     refused: u32,
@@ -150,9 +143,10 @@ impl<'a, S: Socket> Conversation<'a, S> {
             shared,
             link,
             receiver: Receiver::new(&link.socket, after_head, limits.frame_bytes),
-            messages: TokenBucket::new(limits.messages_per_second, limits.message_burst, now),
+            message_rate: limits.messages_per_second.map(|rate| Rate::per_second(rate, limits.message_burst)),
+            messages: TokenBucket::full(now),
             refused: 0,
-            control_frames: TokenBucket::new(CONTROL_FRAMES_PER_SECOND, CONTROL_FRAMES_BURST, now),
+            control_frames: TokenBucket::full(now),
         }
     }
 
@@ -166,7 +160,7 @@ impl<'a, S: Socket> Conversation<'a, S> {
             self.link.heard();
             let go_on = match received {
                 Received::Text(frame) => self.message(|this| this.text(&frame)),
-                Received::Binary(_) => self.message(|this| this.answer(&protocol::binary_refused())),
+                Received::Binary => self.message(|this| this.answer(&ErrorCode::Binary.into())),
                 Received::Ping(payload) => self.control(|this| this.send_direct(wire::pong(&payload))),
                 Received::Pong => self.control(|_| ()),
                 Received::Close(code) => {
@@ -182,7 +176,7 @@ impl<'a, S: Socket> Conversation<'a, S> {
     }
 
     fn message(&mut self, handle: impl FnOnce(&mut Self)) -> Result<(), End> {
-        if self.messages.take(Instant::now()) {
+        if self.message_rate.is_none_or(|rate| self.messages.take(rate, Instant::now())) {
             self.refused = 0;
             handle(self);
             return Ok(());
@@ -191,12 +185,12 @@ impl<'a, S: Socket> Conversation<'a, S> {
         if self.refused > self.shared.limits.message_burst {
             return Err(End::TooFast);
         }
-        self.answer(&protocol::rate_limited());
+        self.answer(&ErrorCode::RateLimited.into());
         Ok(())
     }
 
     fn control(&mut self, handle: impl FnOnce(&mut Self)) -> Result<(), End> {
-        if !self.control_frames.take(Instant::now()) {
+        if !self.control_frames.take(CONTROL_FRAMES, Instant::now()) {
             return Err(End::TooFast);
         }
         handle(self);
@@ -208,8 +202,10 @@ impl<'a, S: Socket> Conversation<'a, S> {
             Ok(say) => {
                 let id = say.id.clone();
                 match self.shared.publisher.say(self.link.session, say.text, say.id) {
-                    Ok(()) => self.shared.metrics.message_taken(),
-                    Err(SayError::Unavailable) => self.answer(&protocol::unavailable(id)),
+                    Ok(()) => self.shared.metrics.message_accepted(),
+                    Err(SayError::Unavailable) => {
+                        self.answer(&ClientError::from(ErrorCode::Unavailable).about(id));
+                    }
                 }
             }
             Err(error) => self.answer(&error),

@@ -1,9 +1,10 @@
-//! Websocket frames as bytes (RFC 6455), by `tungstenite`: the handshake's answer, frames to send, messages received.
+//! Websocket frames as bytes (RFC 6455), by `tungstenite`: the answer to the handshake, frames to send, and received
+//! messages.
 //!
-//! The library only reads. The replies that it makes by itself (pong, close) end in `Inbound::write`, which drops them:
-//! the fan-out orders and writes all frames to a client.
+//! `tungstenite` only reads from the socket. It also writes replies of its own (pong, close); `Inbound::write` drops
+//! them, because the fan-out threads order and write all frames.
 
-use std::io::{self, Read, Write};
+use std::io::{self, Cursor, Read, Write};
 
 use tungstenite::error::{CapacityError, Error as LibraryError};
 use tungstenite::handshake::server as handshake;
@@ -15,14 +16,14 @@ use tungstenite::{Message, error::ProtocolError};
 use super::end::End;
 use super::socket::Socket;
 
-/// Bytes of one read. Each connection has such a buffer for its whole life, so it is small.
+/// The size of the read buffer in bytes. It is small, because each connection keeps its buffer until it ends.
 const READ_BUFFER_BYTES: usize = 1024;
 
-/// The bytes of the answer to a websocket handshake.
+/// The bytes of the answer to a websocket handshake, with this subprotocol selected.
 ///
 /// # Errors
-/// What is wrong with the request (RFC 6455, section 4.2.1).
-pub fn accept(request: &http::Request<()>, subprotocol: Option<&str>) -> Result<Vec<u8>, HandshakeError> {
+/// The request is not a valid handshake (RFC 6455, section 4.2.1).
+pub(crate) fn accept(request: &http::Request<()>, subprotocol: Option<&str>) -> Result<Vec<u8>, HandshakeError> {
     let mut response = handshake::create_response(request).map_err(|error| match error {
         LibraryError::Protocol(ProtocolError::MissingSecWebSocketVersionHeader) => HandshakeError::Version,
         LibraryError::Protocol(
@@ -38,50 +39,46 @@ pub fn accept(request: &http::Request<()>, subprotocol: Option<&str>) -> Result<
     Ok(bytes)
 }
 
-/// Why a request is not answered with a websocket.
+/// Why a request cannot open a websocket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum HandshakeError {
-    /// It does not ask for one.
+pub(crate) enum HandshakeError {
+    /// The request does not ask for a websocket.
     NoUpgrade,
-    /// It asks for another version than 13.
+    /// The request asks for another version than 13, or for none.
     Version,
-    /// It asks, and not as it should (a bad key, say).
+    /// The handshake is invalid, for example its key.
     Malformed,
 }
 
-/// Adds a text frame to `out`. All clients get the same bytes, as the frames of a server are not masked.
-pub fn put_text(payload: &[u8], out: &mut Vec<u8>) {
+/// Appends a text frame to `out`. The frames of a server are not masked, so all clients get the same bytes.
+pub(crate) fn put_text(payload: &[u8], out: &mut Vec<u8>) {
     put_text_header(payload.len() as u64, out);
     out.extend_from_slice(payload);
 }
 
-/// Adds the header of a text frame whose payload follows in parts.
-pub fn put_text_header(payload_bytes: u64, out: &mut Vec<u8>) {
+/// Appends the header of a text frame with this payload length to `out`. The caller appends the payload.
+pub(crate) fn put_text_header(payload_bytes: u64, out: &mut Vec<u8>) {
     let header = FrameHeader { opcode: OpCode::Data(Data::Text), ..FrameHeader::default() };
     infallible(header.format(payload_bytes, out));
 }
 
-/// A ping without payload.
-#[must_use]
-pub fn ping() -> Vec<u8> {
+/// A ping frame without payload.
+pub(crate) fn ping() -> Vec<u8> {
     formatted(Frame::ping(Vec::new()))
 }
 
-/// The answer to a ping with this payload.
-#[must_use]
-pub fn pong(payload: &[u8]) -> Vec<u8> {
+/// The pong frame that answers a ping with this payload.
+pub(crate) fn pong(payload: &[u8]) -> Vec<u8> {
     formatted(Frame::pong(payload.to_vec()))
 }
 
-/// A close frame.
-#[must_use]
-pub fn close(code: u16, text: &str) -> Vec<u8> {
-    formatted(Frame::close(Some(CloseFrame { code: code.into(), reason: text.into() })))
+/// A close frame. `reason` has at most 123 bytes (RFC 6455, section 5.5).
+pub(crate) fn close(code: u16, reason: &str) -> Vec<u8> {
+    formatted(Frame::close(Some(CloseFrame { code: code.into(), reason: reason.into() })))
 }
 
-/// The reply to a client's close frame: its own code, or none if it gave none (RFC 6455, section 5.5.1).
-#[must_use]
-pub fn close_reply(code: Option<u16>) -> Vec<u8> {
+/// The reply to a client's close frame: the client's code, or no code if the client sent none (RFC 6455, section 5.5.1).
+pub(crate) fn close_reply(code: Option<u16>) -> Vec<u8> {
     formatted(Frame::close(code.map(|code| CloseFrame { code: code.into(), reason: "".into() })))
 }
 
@@ -91,59 +88,48 @@ fn formatted(frame: Frame) -> Vec<u8> {
     bytes
 }
 
-/// Formatting fails only when writing does, and a vector takes everything.
+/// Formatting fails only if writing fails, and writing to a vector always succeeds.
 fn infallible(result: Result<(), LibraryError>) {
     debug_assert!(result.is_ok());
 }
 
-/// The first boundary between frames at or after `position`. `bytes` are whole unmasked frames, of which the first
-/// `position` bytes were sent: the frames behind the boundary can be dropped without tearing one.
-#[must_use]
-pub fn frame_boundary(bytes: &[u8], position: usize) -> usize {
+/// The first boundary between frames at or after `position`. `bytes` are complete unmasked frames, and the first
+/// `position` bytes were sent: the caller can remove the frames after the boundary without splitting a frame.
+pub(crate) fn frame_boundary(bytes: &[u8], position: usize) -> usize {
+    let mut cursor = Cursor::new(bytes);
     let mut boundary = 0;
     while boundary < position {
-        let length = match bytes.get(boundary + 1).map(|byte| byte & 0x7f) {
-            Some(126) => match bytes.get(boundary + 2..boundary + 4) {
-                Some(&[high, low]) => 4 + usize::from(u16::from_be_bytes([high, low])),
-                _ => return bytes.len(),
-            },
-            Some(127) => match bytes.get(boundary + 2..boundary + 10).and_then(|eight| eight.try_into().ok()) {
-                Some(eight) => usize::try_from(u64::from_be_bytes(eight)).unwrap_or(usize::MAX).saturating_add(10),
-                None => return bytes.len(),
-            },
-            Some(short) => 2 + usize::from(short),
-            None => return bytes.len(),
-        };
-        boundary = boundary.saturating_add(length);
+        let Ok(Some((_, payload_bytes))) = FrameHeader::parse(&mut cursor) else { return bytes.len() };
+        let end = cursor.position().saturating_add(payload_bytes);
+        cursor.set_position(end);
+        boundary = usize::try_from(end).unwrap_or(usize::MAX);
     }
     boundary.min(bytes.len())
 }
 
-/// What a client sent.
+/// A message or a control frame from a client.
 #[derive(Debug)]
-pub enum Received {
-    /// A whole text message.
+pub(crate) enum Received {
+    /// A complete text message.
     Text(String),
-    /// A whole binary message: its length.
-    Binary(usize),
-    /// A ping, with its payload.
+    /// A complete binary message.
+    Binary,
+    /// A ping with its payload.
     Ping(Vec<u8>),
-    /// A pong.
     Pong,
-    /// A close frame, with the code to echo: 1002 where the client's own is not a valid one.
+    /// A close frame with the code for the reply: the client's code, or 1002 if that code is invalid.
     Close(Option<u16>),
 }
 
-/// The reading side of one connection. Owned by its session thread.
-pub struct Receiver<'a, S> {
+/// The reading side of one connection. The session thread owns it.
+pub(crate) struct Receiver<'a, S> {
     socket: WebSocket<Inbound<'a, S>>,
 }
 
 impl<'a, S: Socket> Receiver<'a, S> {
-    /// Reads first `after_head`, the bytes that followed the head of the handshake, then from `socket`. A message or a
+    /// Reads `after_head` first, the bytes that followed the head of the handshake, then from `socket`. A message or a
     /// frame may have at most `max_bytes`.
-    #[must_use]
-    pub fn new(socket: &'a S, after_head: Vec<u8>, max_bytes: usize) -> Self {
+    pub(crate) fn new(socket: &'a S, after_head: Vec<u8>, max_bytes: usize) -> Self {
         let config = WebSocketConfig::default()
             .read_buffer_size(READ_BUFFER_BYTES)
             .write_buffer_size(0)
@@ -151,24 +137,25 @@ impl<'a, S: Socket> Receiver<'a, S> {
             .max_message_size(Some(max_bytes))
             .max_frame_size(Some(max_bytes))
             .accept_unmasked_frames(false);
-        // A message in frames of one byte each takes seven bytes for a byte. More is a flood of empty frames.
+        // A frame with one byte of payload has seven bytes. A message that needs more than that per byte has a flood of
+        // empty frames.
         let budget_bytes = max_bytes.saturating_mul(8) + 4096;
         let inbound = Inbound { socket, budget_bytes, left_bytes: budget_bytes };
         Receiver { socket: WebSocket::from_partially_read(inbound, after_head, Role::Server, Some(config)) }
     }
 
-    /// Blocks until the next message or control frame.
+    /// Blocks until the next message or control frame. Called by the session thread only.
     ///
     /// # Errors
-    /// Why the session has to end.
-    pub fn receive(&mut self) -> Result<Received, End> {
+    /// The reason why the session ends.
+    pub(crate) fn receive(&mut self) -> Result<Received, End> {
         let message = self.socket.read();
         let inbound = self.socket.get_mut();
         let flooded = inbound.left_bytes == 0;
         inbound.left_bytes = inbound.budget_bytes;
         match message {
             Ok(Message::Text(text)) => Ok(Received::Text(text.as_str().to_owned())),
-            Ok(Message::Binary(bytes)) => Ok(Received::Binary(bytes.len())),
+            Ok(Message::Binary(_)) => Ok(Received::Binary),
             Ok(Message::Ping(payload)) => Ok(Received::Ping(payload.to_vec())),
             Ok(Message::Pong(_) | Message::Frame(_)) => Ok(Received::Pong),
             Ok(Message::Close(frame)) => Ok(Received::Close(frame.map(|frame| frame.code.into()))),
@@ -188,7 +175,7 @@ fn end_of(error: &LibraryError) -> End {
     }
 }
 
-/// The socket as the library sees it: reads count against a budget for each message, writes are dropped.
+/// The socket, as `tungstenite` uses it: reads are counted against a budget per message, and writes are dropped.
 struct Inbound<'a, S> {
     socket: &'a S,
     budget_bytes: usize,
@@ -198,7 +185,7 @@ struct Inbound<'a, S> {
 impl<S: Socket> Read for Inbound<'_, S> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         if self.left_bytes == 0 {
-            return Err(io::Error::other("a message in too many frames"));
+            return Err(io::Error::other("the message has too many frames"));
         }
         let read = loop {
             match self.socket.read(buffer) {
@@ -226,7 +213,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn frames_are_as_the_rfc_has_them() {
+    fn frames_are_encoded_as_in_the_rfc() {
         let mut bytes = Vec::new();
         put_text(b"Hello", &mut bytes);
         // RFC 6455, section 5.7: a single-frame unmasked text message.

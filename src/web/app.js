@@ -1,4 +1,4 @@
-// The page of the lobby. What people type is only ever put in as text, never as markup.
+// The web page of the lobby. Text of users is inserted as text, never as markup.
 "use strict";
 
 const EVENTS_MAX = 1000;
@@ -49,7 +49,7 @@ function join() {
   const url = new URL("join", location.href);
   url.protocol = url.protocol === "https:" ? "wss:" : "ws:";
   if (lastId !== null) url.searchParams.set("after", lastId);
-  // A page cannot set a header here: the token travels as a subprotocol.
+  // A page cannot set a header here, so it sends the token as a subprotocol.
   socket = new WebSocket(url, ["ich", "bearer." + token]);
   let wasOpen = false;
   socket.onopen = () => {
@@ -81,7 +81,7 @@ async function findRefusal() {
     status = response.status;
     message = status === 426 ? "no websocket can be opened" : (await response.json()).message;
   } catch {
-    // The network is down, or a proxy answered with something else: the message above stands.
+    // The network is down, or the answer of a proxy is not JSON: keep the message above.
   }
   if (token !== refusedToken) return;
   if (status === 401) return leave("You were disconnected: " + message);
@@ -90,8 +90,8 @@ async function findRefusal() {
 }
 
 function joinLater(reason) {
-  byId("state").textContent = `not connected${reason ? ": " + reason : ""}; trying again`;
-  // All clients are disconnected at the same moment when a server restarts: the random delay spreads their return.
+  byId("state").textContent = `not connected${reason ? ": " + reason : ""}; reconnecting`;
+  // When a server restarts, all its clients are disconnected at the same time. The random delay spreads their joins.
   retryTimer = setTimeout(join, retryMs * (0.5 + Math.random()));
   retryMs = Math.min(retryMs * 2, RETRY_LONGEST_MS);
 }
@@ -155,7 +155,7 @@ let isListDue = false;
 function showOnline() {
   if (isListDue) return;
   isListDue = true;
-  // Many come and go at once: the list is drawn once for all of them.
+  // Many users can join or leave at once: render the list once for all of them.
   requestAnimationFrame(() => {
     isListDue = false;
     byId("count").textContent = online.size;
@@ -192,7 +192,7 @@ byId("switch").addEventListener("click", () => {
   byId("username-row").hidden = !isNewAccount;
   byId("username").required = isNewAccount;
   byId("password").autocomplete = isNewAccount ? "new-password" : "current-password";
-  byId("enter").textContent = isNewAccount ? "Make an account and join" : "Log in and join";
+  byId("enter").textContent = isNewAccount ? "Create an account and join" : "Log in and join";
   byId("switch").textContent = isNewAccount ? "I have an account" : "I have no account yet";
 });
 byId("say").addEventListener("submit", (event) => {

@@ -1,5 +1,5 @@
-//! A real browser: Debian's Chromium without a window, driven through its `chromedriver` (W3C WebDriver). Both end with
-//! the value that owns them.
+//! A real browser: Debian's headless Chromium, controlled through its `chromedriver` (W3C WebDriver). Both end when
+//! [`Browser`] is dropped.
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use super::server::new_dir;
 use super::{PATIENCE, skip, wait_for};
 
-/// No window, no sandbox (tests may run as root), and no traffic of the browser's own.
+/// No window, no sandbox (tests may run as root), and no background traffic.
 const ARGUMENTS: [&str; 8] = [
     "--headless",
     "--no-sandbox",
@@ -33,7 +33,7 @@ pub struct Browser {
 }
 
 impl Browser {
-    /// Starts a browser. `None`: there is none here; that was said, and the test is over.
+    /// Starts a browser. `None` if none is installed: the test is reported as skipped and must return.
     pub fn start() -> Option<Browser> {
         let driver = Command::new("chromedriver").arg("--port=0").stdin(Stdio::null()).stdout(Stdio::piped()).spawn();
         let Ok(mut driver) = driver else {
@@ -62,7 +62,7 @@ impl Browser {
         self.in_session("/url", &json!({ "url": url }));
     }
 
-    /// Runs this script in the page, and returns what it returns.
+    /// Runs this script in the page, and returns its result.
     pub fn run(&self, script: &str) -> Value {
         self.in_session("/execute/sync", &json!({ "script": script, "args": [] }))
     }
@@ -94,7 +94,7 @@ impl Browser {
     }
 }
 
-/// The body of an answer that has a length.
+/// Reads the body of an answer with `Content-Length`.
 fn read_body(stream: TcpStream) -> Vec<u8> {
     let mut reader = BufReader::new(stream);
     let mut length = 0;

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use ich::event_log::{Entry, EventLog, ReadError, Reader, Span};
+use ich::event_log::{Entry, ReadError, Reader, Span};
 use ich::lobby::{Body, InstanceId, Record, SessionId};
 
 pub use super::PATIENCE;
@@ -55,11 +55,4 @@ pub fn read_to(reader: &mut dyn Reader, end: u64) -> Vec<Entry> {
 /// The `seq` of each entry.
 pub fn seqs(entries: &[Entry]) -> Vec<u64> {
     entries.iter().map(|entry| entry.record.seq).collect()
-}
-
-/// The `seq` of each record reported undelivered, until 200 ms pass without one.
-pub fn undelivered_seqs(log: &EventLog) -> Vec<u64> {
-    std::iter::from_fn(|| log.undelivered.recv_timeout(Duration::from_millis(200)).ok())
-        .map(|record| record.seq)
-        .collect()
 }

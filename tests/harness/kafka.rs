@@ -1,8 +1,8 @@
-//! A real Kafka broker for tests, and what tests do to it and to its topics behind the back of `ich`.
+//! Real Kafka brokers for tests, and changes to them and to their topics while `ich` uses them.
 //!
-//! [`Broker::shared`] is one broker for all tests of a binary, each with a topic of its own. [`Broker::own`] is for
-//! tests that end brokers. Each node is a process below `tests/kafka/broker`, which ends it as soon as the pipe from
-//! this process closes: also when a test process is killed.
+//! [`Broker::shared`] is one broker for all tests of a binary; each test has its own topic. [`Broker::own`] is for tests
+//! that stop brokers. Each node is a child process of `tests/kafka/broker`. That script kills the node when the pipe from
+//! this process closes, also when a test process is killed.
 
 use std::future::Future;
 use std::io::{BufRead, BufReader, Write};
@@ -24,34 +24,36 @@ use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use rustix::process::{Pid, Signal, kill_process};
 
-/// The versions of Kafka that tests run on; the first is that of the shared broker.
+/// The versions of Kafka for the tests. The shared broker has the first.
 pub const VERSIONS: [&str; 2] = ["4.1.1", "3.9.1"];
 
-/// How long a node may take to start. A loaded machine takes its time.
+/// How long a node may take to start on a loaded machine.
 const START_TIMEOUT: Duration = Duration::from_secs(90);
-/// How long one thing done to a topic may take.
+/// How long one change of a topic may take.
 const ADMIN_TIMEOUT: Duration = Duration::from_secs(30);
 
 const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/kafka/broker");
-const NOT_HERE: i32 = 69;
+/// The exit code of the script without Java or Maven.
+const UNAVAILABLE: i32 = 69;
 const NEEDS: &str = "Java 17 and Maven: apt-get install -y openjdk-17-jre-headless maven";
 
-/// A cluster: of nodes that run below this process, or somebody else's.
+/// A cluster: nodes that this process started, or an existing cluster.
 pub struct Broker {
     addresses: String,
+    /// The folder of the nodes. `None`: an existing cluster.
     dir: Option<PathBuf>,
     nodes: Vec<Mutex<Option<Node>>>,
 }
 
 struct Node {
-    /// The script that runs the node and watches our end of its input.
+    /// The script that runs the node, and kills it when its standard input ends.
     watchdog: Child,
     java: Pid,
 }
 
 impl Broker {
-    /// The broker of this test binary, or the one that `ICH_TEST_KAFKA_BROKERS` names. `None`: there cannot be one
-    /// here; that was said, and the test is over.
+    /// The broker of this test binary, or the existing one in `ICH_TEST_KAFKA_BROKERS`. `None`: Java or Maven is missing;
+    /// this function has reported the test as skipped.
     pub fn shared() -> Option<&'static Broker> {
         static SHARED: OnceLock<Option<Broker>> = OnceLock::new();
         let broker = SHARED.get_or_init(|| match env::var("ICH_TEST_KAFKA_BROKERS") {
@@ -64,27 +66,27 @@ impl Broker {
         broker.as_ref()
     }
 
-    /// A cluster of 1 or 3 nodes for one test. It ends when this is dropped. `None` as with [`Broker::shared`].
+    /// Starts a cluster of 1 or 3 nodes for one test. Dropping it ends the nodes. `None` as with [`Broker::shared`].
     pub fn own(version: &str, nodes: usize) -> Option<Broker> {
         let broker = Self::own_not_started(version, nodes)?;
         broker.start_all();
         Some(broker)
     }
 
-    /// A cluster of one node for one test, with these properties of the node besides those that every node has.
+    /// Starts a cluster of one node for one test, with these additional properties of the node.
     pub fn own_with(version: &str, properties: &[(&str, &str)]) -> Option<Broker> {
         let broker = Self::own_not_started(version, 1)?;
-        let path = broker.dir.as_deref().expect("a cluster of its own").join("node1.properties");
+        let path = broker.dir.as_deref().expect("the folder of the nodes").join("node1.properties");
         let mut file = fs::OpenOptions::new().append(true).open(path).expect("the properties of the node");
         for (name, value) in properties {
-            // The last value of a property counts.
+            // The last value of a property is effective.
             writeln!(file, "{name}={value}").expect("writing the properties of the node");
         }
         broker.start_all();
         Some(broker)
     }
 
-    /// As [`Broker::own`], with its addresses chosen, and no node started yet.
+    /// As [`Broker::own`], but starts no node. The addresses are known.
     pub fn own_not_started(version: &str, nodes: usize) -> Option<Broker> {
         let broker = Self::prepare(version, nodes);
         if broker.is_none() {
@@ -97,7 +99,7 @@ impl Broker {
         static COUNT: AtomicU64 = AtomicU64::new(0);
         let count = COUNT.fetch_add(1, Ordering::Relaxed);
         let dir = env::temp_dir().join(format!("ich-test-kafka-{}-{count}", process::id()));
-        fs::create_dir_all(&dir).expect("making a folder for the broker");
+        fs::create_dir_all(&dir).expect("creating a folder for the broker");
         fs::write(dir.join(".disposable"), "").expect("marking the broker's folder");
         let ports = free_ports(nodes * 2);
         let prepared = Command::new(SCRIPT)
@@ -107,12 +109,12 @@ impl Broker {
             .args(ports.iter().map(u16::to_string))
             .output()
             .expect("running tests/kafka/broker");
-        if prepared.status.code() == Some(NOT_HERE) {
+        if prepared.status.code() == Some(UNAVAILABLE) {
             let _ = fs::remove_dir_all(&dir);
             return None;
         }
-        let said = String::from_utf8_lossy(&prepared.stderr);
-        assert!(prepared.status.success(), "tests/kafka/broker prepare: {}: {said}", prepared.status);
+        let stderr = String::from_utf8_lossy(&prepared.stderr);
+        assert!(prepared.status.success(), "tests/kafka/broker prepare: {}: {stderr}", prepared.status);
         let addresses: Vec<String> = ports.iter().step_by(2).map(|port| format!("127.0.0.1:{port}")).collect();
         Some(Broker {
             addresses: addresses.join(","),
@@ -121,9 +123,9 @@ impl Broker {
         })
     }
 
-    /// Starts all nodes and waits until they serve.
+    /// Starts all nodes and waits until they are ready.
     pub fn start_all(&self) {
-        // Together: a node of three serves only when there is a quorum.
+        // In parallel: a node of three becomes ready only with a quorum.
         thread::scope(|scope| {
             for node in 0..self.nodes.len() {
                 scope.spawn(move || self.start(node));
@@ -131,46 +133,46 @@ impl Broker {
         });
     }
 
-    /// Starts a node, counted from 0, that does not run, with what it had written, and waits until it serves.
+    /// Starts a node that does not run, with the data that it had, and waits until it is ready. `node` counts from 0.
     pub fn start(&self, node: usize) {
-        let dir = self.dir.as_deref().expect("somebody else's broker cannot be started");
-        let mut place = self.nodes[node].lock().unwrap();
-        assert!(place.is_none(), "node {node} runs already");
-        *place = Some(start_node(dir, node));
+        let dir = self.dir.as_deref().expect("an existing cluster cannot be started");
+        let mut slot = self.nodes[node].lock().unwrap();
+        assert!(slot.is_none(), "node {node} runs already");
+        *slot = Some(start_node(dir, node));
     }
 
-    /// Ends a node as a loss of power would.
+    /// Kills a node, like a power failure.
     pub fn kill(&self, node: usize) {
         let running = self.nodes[node].lock().unwrap().take();
         running.expect("the node runs").end();
     }
 
-    /// Freezes a node: its connections stay open and nothing answers.
+    /// Freezes a node: its connections stay open, and it does not answer.
     pub fn freeze(&self, node: usize) {
         self.signal(node, Signal::STOP);
     }
 
-    /// Lets a frozen node go on.
+    /// Lets a frozen node continue.
     pub fn thaw(&self, node: usize) {
         self.signal(node, Signal::CONT);
     }
 
     fn signal(&self, node: usize, signal: Signal) {
-        let place = self.nodes[node].lock().unwrap();
-        kill_process(place.as_ref().expect("the node runs").java, signal).expect("signalling a broker");
+        let slot = self.nodes[node].lock().unwrap();
+        kill_process(slot.as_ref().expect("the node runs").java, signal).expect("signalling a broker");
     }
 
-    /// What a server needs to know to use `topic` here.
+    /// The settings of a server that uses `topic`.
     pub fn settings(&self, topic: &str) -> KafkaSettings {
         KafkaSettings { brokers: self.addresses.clone(), topic: topic.into(), ..KafkaSettings::default() }
     }
 
-    /// `host:port,..` of all nodes.
+    /// The addresses of all nodes: `host:port,host:port`.
     pub fn addresses(&self) -> &str {
         &self.addresses
     }
 
-    /// A name that no other test uses, in other processes neither.
+    /// A topic name that no other test of any process uses.
     pub fn new_topic_name(&self) -> String {
         static COUNT: AtomicU64 = AtomicU64::new(0);
         let since_epoch = std::time::UNIX_EPOCH.elapsed().unwrap_or_default().as_millis();
@@ -187,21 +189,21 @@ impl Broker {
         self.client().create().expect("an admin client")
     }
 
-    /// Makes a topic, and waits until it can be used.
-    pub fn make_topic(&self, topic: &str, partitions: i32) {
-        self.make_topic_with(topic, partitions, &[]);
+    /// Creates a topic and waits until it can be used.
+    pub fn create_topic(&self, topic: &str, partitions: i32) {
+        self.create_topic_with(topic, partitions, &[]);
     }
 
-    /// As [`Broker::make_topic`], with settings of the topic.
-    pub fn make_topic_with(&self, topic: &str, partitions: i32, settings: &[(&str, &str)]) {
+    /// As [`Broker::create_topic`], with settings of the topic.
+    pub fn create_topic_with(&self, topic: &str, partitions: i32, settings: &[(&str, &str)]) {
         let topic = NewTopic::new(topic, partitions, TopicReplication::Fixed(-1));
         let topic = settings.iter().fold(topic, |topic, (name, value)| topic.set(name, value));
         let options = AdminOptions::new().operation_timeout(Some(ADMIN_TIMEOUT));
-        let made = wait_for(self.admin().create_topics([&topic], &options));
-        made.expect("making a topic")[0].as_ref().expect("making a topic");
+        let created = wait_for(self.admin().create_topics([&topic], &options));
+        created.expect("creating a topic")[0].as_ref().expect("creating a topic");
     }
 
-    /// Gives a topic these settings, and resets its other settings to the defaults of the broker.
+    /// Changes these settings of a topic, and resets all others to the defaults of the broker.
     pub fn set_topic(&self, topic: &str, settings: &[(&str, &str)]) {
         let change = AlterConfig::new(ResourceSpecifier::Topic(topic));
         let change = settings.iter().fold(change, |change, (name, value)| change.set(name, value));
@@ -223,7 +225,7 @@ impl Broker {
         end as u64
     }
 
-    /// Cuts off what stands before `offset`, as retention does.
+    /// Deletes the records before `offset`, as retention does.
     pub fn delete_records_before(&self, topic: &str, offset: u64) {
         let mut offsets = TopicPartitionList::new();
         offsets.add_partition_offset(topic, 0, Offset::Offset(offset as i64)).expect("an offset");
@@ -231,7 +233,7 @@ impl Broker {
         wait_for(self.admin().delete_records(&offsets, &options)).expect("deleting records");
     }
 
-    /// Appends raw bytes (`None`: a record without a value) to partition 0.
+    /// Appends messages to partition 0. `None`: a message without a value.
     pub fn produce(&self, topic: &str, payloads: &[Option<&[u8]>]) {
         let producer: BaseProducer = self.client().set("message.max.bytes", "10000000").create().expect("a producer");
         for payload in payloads {
@@ -242,7 +244,7 @@ impl Broker {
         }
     }
 
-    /// Appends `count` records in a transaction, whose end leaves a mark in the log that is no record.
+    /// Appends `count` messages in a transaction. Its end adds a marker to the log, which has an offset too.
     pub fn produce_transaction(&self, topic: &str, payload: &[u8], count: usize) {
         let producer: BaseProducer =
             self.client().set("transactional.id", self.new_topic_name()).create().expect("a producer");
@@ -255,7 +257,7 @@ impl Broker {
         producer.commit_transaction(ADMIN_TIMEOUT).expect("committing");
     }
 
-    /// How many partitions a topic has, with how many copies, and the node (from 0) that leads the first of them.
+    /// The metadata of a topic.
     pub fn describe(&self, topic: &str) -> Topic {
         let admin = self.admin();
         let metadata = admin.inner().fetch_metadata(Some(topic), ADMIN_TIMEOUT).expect("metadata");
@@ -268,17 +270,19 @@ impl Broker {
     }
 }
 
-/// See [`Broker::describe`].
+/// The metadata of a topic.
 pub struct Topic {
     pub partitions: usize,
+    /// The number of replicas of the first partition.
     pub copies: usize,
+    /// The node that leads the first partition, counted from 0.
     pub leader: usize,
 }
 
 impl Drop for Broker {
     fn drop(&mut self) {
-        for place in &self.nodes {
-            if let Some(node) = place.lock().unwrap_or_else(|error| error.into_inner()).take() {
+        for slot in &self.nodes {
+            if let Some(node) = slot.lock().unwrap_or_else(|error| error.into_inner()).take() {
                 node.end();
             }
         }
@@ -291,7 +295,7 @@ impl Drop for Broker {
 impl Node {
     fn end(mut self) {
         let _ = kill_process(self.java, Signal::KILL);
-        // Its input must not end before it has: it would take that for the end of this process, and clean up.
+        // Keep its input open until it has ended: at the end of its input, the script deletes the data of the node.
         let input = self.watchdog.stdin.take();
         let _ = self.watchdog.wait();
         drop(input);
@@ -308,7 +312,7 @@ fn start_node(dir: &Path, node: usize) -> Node {
         .spawn()
         .expect("running tests/kafka/broker");
     let stdout = BufReader::new(watchdog.stdout.take().expect("piped"));
-    let (lines, said) = mpsc::channel();
+    let (lines, output) = mpsc::channel();
     thread::spawn(move || {
         for line in stdout.lines().map_while(Result::ok) {
             let _ = lines.send(line);
@@ -317,17 +321,17 @@ fn start_node(dir: &Path, node: usize) -> Node {
     let deadline = Instant::now() + START_TIMEOUT;
     let mut java = None;
     loop {
-        let line = said
+        let line = output
             .recv_timeout(deadline.saturating_duration_since(Instant::now()))
             .unwrap_or_else(|error| panic!("node {node} of the broker did not start: {error}"));
         match line.strip_prefix("pid ") {
             Some(pid) => java = pid.parse().ok().and_then(Pid::from_raw),
-            None => return Node { watchdog, java: java.expect("its pid comes first") },
+            None => return Node { watchdog, java: java.expect("the line with the pid comes first") },
         }
     }
 }
 
-/// Ports that were free a moment ago, all different.
+/// Different free ports.
 fn free_ports(count: usize) -> Vec<u16> {
     let listeners: Vec<TcpListener> =
         (0..count).map(|_| TcpListener::bind("127.0.0.1:0").expect("a free port")).collect();

@@ -63,7 +63,7 @@ impl Memory {
         let Some(since) = self.since else { return Ok(()) };
         let published = oracle.published_before(position).iter();
         let expected = published.filter(|(offset, _)| *offset >= since).map(|(_, id)| id);
-        ensure(expected.eq(&self.received), "every message reaches every client once and in order", || {
+        ensure(expected.eq(&self.received), "every client gets every message once and in order", || {
             format!("since offset {since}, up to {position}: received {:?}", self.received)
         })
     }
@@ -182,18 +182,18 @@ impl Client {
         for event in events {
             match event {
                 Event::UserJoined { user } => {
-                    ensure(self.view.insert(user.clone()), "joined and left alternate", || {
-                        format!("{user:?} joined twice, as a client saw it at offset {offset}")
+                    ensure(self.view.insert(user.clone()), "user_joined and user_left alternate", || {
+                        format!("{user:?} joined twice, as a client received it at offset {offset}")
                     })?;
                 }
                 Event::UserLeft { user } => {
-                    ensure(self.view.remove(user), "joined and left alternate", || {
-                        format!("{user:?} left and was not there, as a client saw it at offset {offset}")
+                    ensure(self.view.remove(user), "user_joined and user_left alternate", || {
+                        format!("{user:?} left without having joined, as a client received it at offset {offset}")
                     })?;
                 }
                 Event::Said { user, text, id } => {
-                    ensure(self.view.contains(user), "an author is online", || {
-                        format!("{user:?} said {text:?} and is not in a client's list at offset {offset}")
+                    ensure(self.view.contains(user), "the sender of a message is online", || {
+                        format!("{user:?} sent {text:?} and is not in a client's list at offset {offset}")
                     })?;
                     self.memory.received.push(event_id);
                     if user.id == self.user.id {
@@ -205,7 +205,7 @@ impl Client {
         if events.iter().all(|event| matches!(event, Event::Said { .. })) {
             return Ok(());
         }
-        ensure(self.view == *oracle.online(offset), "a client's snapshot and events are the state", || {
+        ensure(self.view == *oracle.online(offset), "a client's list and events add up to the state", || {
             format!("{:?} has {:?} at offset {offset}, online are {:?}", self.user, self.view, oracle.online(offset))
         })
     }

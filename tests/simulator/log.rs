@@ -1,4 +1,4 @@
-//! The virtual log and the producers in front of it, with all that can happen to a record on its way.
+//! The virtual log and its producers, which lose, delay and duplicate records as real ones do.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -8,20 +8,20 @@ use ich::lobby::Record;
 use super::Millis;
 use super::rng::Rng;
 
-/// A producer refuses when so many records wait.
+/// The length of a producer's queue. A full queue refuses records.
 const QUEUE_RECORDS: usize = 40;
-/// A record that waited so long is handed back.
+/// A record that waited longer is reported undelivered.
 const DELIVERY_TIMEOUT: Millis = 30_000;
 
-/// A broker knows a retry that comes later than this for what it is. The rules need that: an instance that is lost is
-/// forgotten with its last number, so what it said before must not turn up once more after that.
+/// The broker recognizes and drops a retry that comes later. The rules need this: when a lease expires, the lobby forgets
+/// the last `seq` of the instance, so an older record must not be in the log once more after that.
 const RETRY_WINDOW: Millis = 200;
 
 /// The one log of a run. An offset is an index into `records`.
 #[derive(Default)]
 pub struct VirtualLog {
     records: Vec<Arc<Record>>,
-    /// The first offset that retention has left.
+    /// The first offset that retention has not removed.
     pub first: usize,
 }
 
@@ -30,12 +30,12 @@ impl VirtualLog {
         self.records.len()
     }
 
-    /// Whatever retention has cut.
+    /// Also returns records that retention has removed.
     pub fn record(&self, offset: usize) -> &Arc<Record> {
         &self.records[offset]
     }
 
-    /// None when retention has cut it.
+    /// `None`: retention has removed the record, or it is not in the log yet.
     pub fn read(&self, offset: usize) -> Option<&Arc<Record>> {
         self.records.get(offset).filter(|_| offset >= self.first)
     }
@@ -54,14 +54,15 @@ struct Queued {
 #[derive(Default)]
 pub struct Producer {
     queue: VecDeque<Queued>,
-    /// Records that are in the log, and whose acknowledgement was lost: sent once more before anything newer.
+    /// Records in the log whose acknowledgement was lost. The producer sends them again before newer records.
     unacknowledged: Vec<Arc<Record>>,
     retries_at: Millis,
-    pub handed_back: Vec<Arc<Record>>,
+    /// Records that the producer has reported undelivered.
+    pub undelivered: Vec<Arc<Record>>,
 }
 
 impl Producer {
-    /// False when the record was refused.
+    /// False: the producer refused the record.
     pub fn append(&mut self, record: Record, now: Millis) -> bool {
         let has_room = self.queue.len() < QUEUE_RECORDS;
         if has_room {
@@ -70,7 +71,7 @@ impl Producer {
         has_room
     }
 
-    /// Delivers what the network lets through in this step. Now and then the end of a batch is delivered twice.
+    /// Delivers some or all records of the queue. Sometimes the end of a batch is delivered twice.
     pub fn deliver(&mut self, log: &mut VirtualLog, now: Millis, rng: &mut Rng) {
         if now < self.retries_at {
             return;
@@ -92,18 +93,18 @@ impl Producer {
         }
     }
 
-    /// Hands back what waited too long. Some of it is in the log all the same, when `reaches_log`.
+    /// Reports records undelivered that waited too long. If `reaches_log`, some of them are in the log nevertheless.
     pub fn time_out(&mut self, log: &mut VirtualLog, now: Millis, reaches_log: bool, rng: &mut Rng) {
         let overdue = self.queue.iter().take_while(|queued| queued.since + DELIVERY_TIMEOUT < now).count();
         for queued in self.queue.drain(..overdue) {
             if reaches_log && rng.one_in(5) {
                 log.append(queued.record.clone());
             }
-            self.handed_back.push(queued.record);
+            self.undelivered.push(queued.record);
         }
     }
 
-    /// The process is killed: what was on the wire arrives, the rest never existed.
+    /// The process is killed: the records that were sent are delivered, the others are lost.
     pub fn crash(mut self, log: &mut VirtualLog, reaches_log: bool, rng: &mut Rng) {
         if reaches_log {
             let count = rng.index(self.queue.len() + 1);

@@ -1,4 +1,4 @@
-//! [`Oracle`]: reads every record the moment it is in the log, and knows what everybody else has to find in it.
+//! [`Oracle`]: reads every record as soon as it is in the log, and knows the correct state and events at each offset.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -10,25 +10,25 @@ use super::reference::{Change, Reference, Said};
 use super::trace::Trace;
 use super::{Millis, REPETITION_WINDOW, Violation, ensure};
 
-/// What is known of one instance from outside, not from the log.
-pub struct Vital {
-    /// Since when it has been running, reading and appending without a break, and not stopping.
-    pub sound_since: Millis,
+/// The state of a running instance that is not stopping, as the simulation knows it.
+pub struct Liveness {
+    /// Since then the instance has run, read and appended without a fault.
+    pub undisturbed_since: Millis,
 }
 
-/// An instance this long without any trouble has been heard within the lease, whatever was before.
-const SOUND: Millis = 6_000;
-/// After this long the people of a crashed instance are gone.
+/// After this time without a fault, the lease of an instance cannot expire.
+const LEASE_IS_SAFE_AFTER: Millis = 6_000;
+/// After this time the users of a crashed instance have left.
 const GONE_AFTER: Millis = 16_000;
 
-/// What there was in the log, for it proves little that nothing went wrong where nothing happened.
+/// The counts of hard cases in one run. A run without them proves little.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Seen {
     pub records: usize,
     pub duplicates: usize,
     pub parts_of_rosters: usize,
     pub ignored_messages: usize,
-    pub lost_instances: usize,
+    pub expired_instances: usize,
     pub last_byes: usize,
     pub repeated_messages: usize,
     /// Ids that were used again after the window.
@@ -42,7 +42,7 @@ pub struct Seen {
 
 pub struct Oracle {
     pub seen: Seen,
-    /// A replica that reads everything from the first record on, and what it was after each.
+    /// A replica that reads all records from the first on, and its state after each record.
     replica: Lobby,
     states: Vec<Lobby>,
     reference: Reference,
@@ -52,7 +52,7 @@ pub struct Oracle {
     /// The offset of the last message of each account with each id.
     published_at: BTreeMap<(Arc<str>, Arc<str>), usize>,
     texts_without_id: BTreeSet<Arc<str>>,
-    /// Who was killed, and when.
+    /// The instances that ended, and when.
     crashed: Vec<(InstanceId, Millis)>,
 }
 
@@ -73,7 +73,7 @@ impl Default for Oracle {
 }
 
 impl Oracle {
-    /// The offset that it reads next. Nobody reads ahead of it.
+    /// The next offset. No process reads ahead of the oracle.
     pub fn position(&self) -> usize {
         self.states.len()
     }
@@ -109,11 +109,11 @@ impl Oracle {
         self.crashed.push((id, now));
     }
 
-    /// Reads what is new in the log.
+    /// Reads the new records, and checks the rules at each.
     pub fn read(
         &mut self,
         log: &VirtualLog,
-        vitals: &BTreeMap<InstanceId, Vital>,
+        liveness: &BTreeMap<InstanceId, Liveness>,
         now: Millis,
         trace: &mut Trace,
     ) -> Result<(), Violation> {
@@ -123,14 +123,14 @@ impl Oracle {
             trace.note(now, || format!("offset {offset}: {} #{} {:?}", record.from, record.seq, record.body));
             let (is_fresh, forgotten) = self.reference.read(record.clone());
             self.note(offset, record, is_fresh);
-            self.seen.lost_instances += forgotten.len();
+            self.seen.expired_instances += forgotten.len();
             let mut events = Vec::new();
             let outcome = self.replica.apply(record, offset as u64, &mut events);
             self.states.push(self.replica.clone());
 
             ensure(
                 self.replica.users_online().eq(self.online(offset)),
-                "the reference agrees on who is online",
+                "the state equals that of the reference",
                 || format!("offset {offset}: {:?}, not {:?}", self.replica, self.online(offset)),
             )?;
             self.check_events(offset, &events)?;
@@ -139,14 +139,16 @@ impl Oracle {
                 "the reference agrees on repeated messages",
                 || format!("offset {offset}: {outcome:?}"),
             )?;
-            self.check_said_once(offset)?;
+            self.check_sent_once(offset)?;
             for id in forgotten {
-                trace.note(now, || format!("offset {offset}: {id} is no longer known"));
-                let is_sound = vitals.get(&id).is_some_and(|vital| vital.sound_since + SOUND < now);
-                ensure(!is_sound, "no live instance is lost", || format!("{id} at offset {offset}"))?;
+                trace.note(now, || format!("offset {offset}: {id} is forgotten"));
+                let is_healthy = liveness.get(&id).is_some_and(|it| it.undisturbed_since + LEASE_IS_SAFE_AFTER < now);
+                ensure(!is_healthy, "the lease of a healthy instance does not expire", || {
+                    format!("{id} at offset {offset}")
+                })?;
             }
         }
-        self.check_crashed(vitals, now)
+        self.check_crashed(liveness, now)
     }
 
     fn note(&mut self, offset: usize, record: &Record, is_fresh: bool) {
@@ -164,7 +166,7 @@ impl Oracle {
         }
     }
 
-    /// Whether these are the events of `offset`, in the order of the rules.
+    /// Checks that `events` are those of the reference at `offset`, in the same order.
     pub fn check_events(&self, offset: usize, events: &[Event]) -> Result<(), Violation> {
         let Change { left, joined, said, .. } = &self.reference.changes[offset];
         let left = left.iter().map(|user| Event::UserLeft { user: user.clone() });
@@ -175,18 +177,18 @@ impl Oracle {
             id: id.clone(),
         });
         let expected: Vec<Event> = left.chain(joined).chain(said).collect();
-        ensure(events == expected, "the reference agrees on the events", || {
+        ensure(events == expected, "the events equal those of the reference", || {
             format!("offset {offset}: {events:?}, not {expected:?}")
         })
     }
 
-    fn check_said_once(&mut self, offset: usize) -> Result<(), Violation> {
+    fn check_sent_once(&mut self, offset: usize) -> Result<(), Violation> {
         let Some(said) = self.reference.changes[offset].said.clone() else { return Ok(()) };
         self.published.push((offset, said.event_id));
         ensure(self.event_ids.insert(said.event_id), "no two messages have the same event id", || format!("{said:?}"))?;
         let Some(id) = said.id else {
             let is_new = self.texts_without_id.insert(said.text.clone());
-            return ensure(is_new, "no message counts twice", || format!("{:?} at offset {offset}", said.text));
+            return ensure(is_new, "no message takes effect twice", || format!("{:?} at offset {offset}", said.text));
         };
         let Some(before) = self.published_at.insert((said.user.id, id), offset) else { return Ok(()) };
         self.seen.reused_ids += 1;
@@ -195,14 +197,14 @@ impl Oracle {
         })
     }
 
-    /// Those who crashed are gone in time, if somebody was sound all the while.
-    fn check_crashed(&mut self, vitals: &BTreeMap<InstanceId, Vital>, now: Millis) -> Result<(), Violation> {
+    /// Checks that the users of crashed instances have left, if another instance was undisturbed since the crash.
+    fn check_crashed(&mut self, liveness: &BTreeMap<InstanceId, Liveness>, now: Millis) -> Result<(), Violation> {
         let due = self.crashed.iter().take_while(|(_, since)| since + GONE_AFTER < now).count();
         for (id, since) in self.crashed.drain(..due).collect::<Vec<_>>() {
-            let has_witness = vitals.values().any(|vital| vital.sound_since < since);
+            let has_witness = liveness.values().any(|it| it.undisturbed_since < since);
             ensure(
                 !has_witness || self.reference.sessions(id).is_empty(),
-                "the people of a crashed instance are gone in time",
+                "the users of a crashed instance leave in time",
                 || format!("{id} crashed at {since} ms"),
             )?;
         }

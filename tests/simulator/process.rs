@@ -1,5 +1,5 @@
-//! [`Process`]: one server process, reduced to what matters for the log: a replica, an instance, a producer and the
-//! clients. It does with them what the server does, in the same order.
+//! [`Process`]: one server process, reduced to its replica of the state, its instance, its producer and its clients. It
+//! calls them as the server does, in the same order.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -15,12 +15,12 @@ use super::oracle::{Oracle, Seen};
 use super::rng::Rng;
 use super::{HISTORY_MESSAGES, Millis, REPETITION_WINDOW, Violation, ensure};
 
-/// The first one is small, so that widening is the rule.
+/// The first span is small, so that most starts have to read a longer one.
 const SPANS: Spans = Spans { first: 40, widen_times: 4, history_max: 640 };
-/// Two people of this simulation.
+/// The size of two users of this simulation.
 const ROSTER_BYTES_MAX: usize = 160;
 
-/// So soon after all trouble an instance serves again.
+/// An instance is ready again within this time after the last fault.
 const RECOVERY: Millis = 5_000;
 
 pub struct Process {
@@ -32,30 +32,30 @@ pub struct Process {
     history: History,
     bootstrap: Bootstrap,
     is_stopping: bool,
-    /// Where the state has begun.
+    /// The first offset that was read.
     start: usize,
-    /// The position at which it was ready first.
+    /// The position at which it became ready. `None`: it was not ready yet.
     ready_at: Option<usize>,
-    /// The offset that is read next.
+    /// The offset of the next record to read.
     position: usize,
     span: u64,
-    /// Where the span ends that is being replayed; none once that is done.
+    /// The end of the span that is being read. `None`: the span was read.
     span_end: Option<usize>,
-    /// The messages that the log took, and of which nothing was heard since, by number.
+    /// Each message that was appended, and neither read back nor reported undelivered, by `seq`.
     unanswered: BTreeMap<u64, (SessionId, Message)>,
-    /// Complete and incomplete answers to clients that asked for messages, and messages of which only this process did
-    /// not know that they are repeated.
+    /// Complete and incomplete answers to clients that asked for messages.
     returns: (usize, usize),
+    /// Messages that repeat an earlier one which only this process does not know.
     unknown_repetitions: usize,
-    /// The wall clock, which nobody may look at.
+    /// The time in the records, which no rule may use.
     at: Arc<str>,
 }
 
-/// What reading came to.
+/// The result of [`Process::read`].
 #[derive(PartialEq, Eq)]
-pub enum Reading {
-    Goes,
-    /// Retention has cut what would have to be read next.
+pub enum ReadResult {
+    Done,
+    /// Retention has removed the next record.
     Truncated,
 }
 
@@ -115,12 +115,12 @@ impl Process {
         self.ready_at.is_some() && self.instance.health(Duration::from_millis(now)) == Health::Ready
     }
 
-    pub fn open(&mut self, user: User, memory: Memory, request: Option<Request>, is_taken: bool, now: Millis) {
+    pub fn open(&mut self, user: User, memory: Memory, request: Option<Request>, is_accepted: bool, now: Millis) {
         let session = SessionId(self.next_session);
         self.next_session += 1;
         if let Some(record) = self.instance.open_session(session, user.clone(), self.at.clone()) {
             self.clients.insert(session, Client::new(user, memory, request, now));
-            self.append(record, is_taken, now);
+            self.append(record, is_accepted, now);
         }
     }
 
@@ -128,7 +128,7 @@ impl Process {
     pub fn close(
         &mut self,
         session: SessionId,
-        is_taken: bool,
+        is_accepted: bool,
         now: Millis,
         oracle: &Oracle,
     ) -> Result<Option<(User, Memory)>, Violation> {
@@ -136,20 +136,20 @@ impl Process {
         client.check_received(self.position, oracle)?;
         if let Some(record) = self.instance.close_session(session, self.at.clone()) {
             self.check_stopping(&record)?;
-            self.append(record, is_taken, now);
+            self.append(record, is_accepted, now);
         }
         Ok(Some(client.into_memory()))
     }
 
-    pub fn say(&mut self, session: SessionId, message: Message, is_taken: bool, now: Millis) {
+    pub fn say(&mut self, session: SessionId, message: Message, is_accepted: bool, now: Millis) {
         let (text, id) = (message.text.clone(), message.id.clone());
         let Some(record) = self.instance.say(session, text, id, self.at.clone()) else { return };
         let seq = record.seq;
-        let is_taken = self.append(record, is_taken, now);
+        let is_accepted = self.append(record, is_accepted, now);
         if let Some(client) = self.clients.get_mut(&session) {
             client.on_said(message.clone());
         }
-        if is_taken {
+        if is_accepted {
             self.unanswered.insert(seq, (session, message));
         } else {
             self.answer_unavailable(session, message);
@@ -162,18 +162,18 @@ impl Process {
         }
     }
 
-    fn append(&mut self, record: Record, is_taken: bool, now: Millis) -> bool {
+    fn append(&mut self, record: Record, is_accepted: bool, now: Millis) -> bool {
         let copy = record.clone();
-        let is_taken = is_taken && self.producer.append(record, now);
-        if !is_taken {
+        let is_accepted = is_accepted && self.producer.append(record, now);
+        if !is_accepted {
             self.instance.on_undelivered(&copy);
         }
-        is_taken
+        is_accepted
     }
 
-    /// The log thread's work beside reading. `refuses` decides for each record whether the queue is full.
+    /// The work of the log thread besides reading. `refuses` decides for each record whether the queue is full.
     pub fn tick(&mut self, now: Millis, mut refuses: impl FnMut() -> bool) -> Result<(), Violation> {
-        for record in std::mem::take(&mut self.producer.handed_back) {
+        for record in std::mem::take(&mut self.producer.undelivered) {
             if let Some((session, message)) = self.unanswered.remove(&record.seq) {
                 self.answer_unavailable(session, message);
             }
@@ -185,7 +185,7 @@ impl Process {
         let now_time = Duration::from_millis(now);
         let is_due = self.instance.next_tick(now_time).is_zero();
         let records = self.instance.tick(&self.lobby, &self.at, now_time);
-        ensure(!is_due || !records.is_empty(), "a tick that is due appends something", || {
+        ensure(!is_due || !records.is_empty(), "a tick that is due appends a record", || {
             format!("{:?}", self.instance)
         })?;
         for record in records {
@@ -202,31 +202,33 @@ impl Process {
         self.is_stopping = true;
     }
 
-    /// A stop reports nobody as gone: that is left to the lease, or to the last `bye`.
+    /// A stopping instance changes no sessions: its lease expires, or the last `bye` removes them.
     fn check_stopping(&self, record: &Record) -> Result<(), Violation> {
-        let reports = matches!(record.body, Body::Joined { .. } | Body::Left { .. } | Body::Roster { .. });
-        ensure(!(self.is_stopping && reports), "a stop reports nobody as gone", || format!("{record:?}"))
+        let changes_sessions = matches!(record.body, Body::Joined { .. } | Body::Left { .. } | Body::Roster { .. });
+        ensure(!(self.is_stopping && changes_sessions), "a stopping instance changes no sessions", || {
+            format!("{record:?}")
+        })
     }
 
-    /// Reads some or all of what is there.
+    /// Reads some or all of the new records.
     pub fn read(
         &mut self,
         log: &VirtualLog,
         oracle: &Oracle,
         now: Millis,
         rng: &mut Rng,
-    ) -> Result<Reading, Violation> {
+    ) -> Result<ReadResult, Violation> {
         if self.position < log.first {
-            return Ok(Reading::Truncated);
+            return Ok(ReadResult::Truncated);
         }
         let available = oracle.position() - self.position;
         let end = self.position + if rng.one_in(3) { rng.index(available + 1) } else { available };
         while self.position < end {
-            let Some(record) = log.read(self.position) else { return Ok(Reading::Truncated) };
+            let Some(record) = log.read(self.position) else { return Ok(ReadResult::Truncated) };
             let was_exact = self.is_exact();
             self.apply(record, oracle, now)?;
             self.position += 1;
-            // Equals stay equal while the same is applied to both: after the first look, one now and then is enough.
+            // Equal states stay equal while the same records are applied: after the first check, some checks are enough.
             if self.is_exact() && (!was_exact || rng.one_in(8)) {
                 self.check_equal(oracle)?;
             }
@@ -236,7 +238,7 @@ impl Process {
                 self.check_at_start(log, oracle)?;
             }
         }
-        Ok(Reading::Goes)
+        Ok(ReadResult::Done)
     }
 
     fn is_exact(&self) -> bool {
@@ -251,9 +253,11 @@ impl Process {
         let (id, lobby, expected) = (self.instance.id(), &self.lobby, oracle.state(self.position - 1));
         let is_equal = lobby == expected;
         let are_sessions_equal = || lobby.users_online().eq(expected.users_online());
-        ensure(is_equal || (!self.knows_repetitions() && are_sessions_equal()), "exact replicas are equal", || {
-            format!("{id} at offset {}: {lobby:?}\nis not {expected:?}", self.position - 1)
-        })
+        ensure(
+            is_equal || (!self.knows_repetitions() && are_sessions_equal()),
+            "exact replicas have the same state",
+            || format!("{id} at offset {}: {lobby:?}\nis not {expected:?}", self.position - 1),
+        )
     }
 
     /// What a process has to know when it begins to serve, as far as the log reaches back.
@@ -287,7 +291,7 @@ impl Process {
             events.clear();
             outcome = Outcome::Repeated;
         }
-        // The record that makes the state exact leads from an inexact one, so what it changes is not what others see.
+        // The events of the record that makes the state exact start from an inexact state, so they may differ.
         let is_exact = self.is_exact();
         if is_exact {
             oracle.check_events(offset, &events)?;
@@ -352,9 +356,9 @@ impl Process {
         seen.unknown_repetitions += self.unknown_repetitions;
     }
 
-    /// What must hold while nothing is wrong, and nothing was wrong since `sound_since`.
-    pub fn check_sound(&self, sound_since: Millis, now: Millis) -> Result<(), Violation> {
-        if sound_since + RECOVERY > now {
+    /// Checks the rules for a process without a fault since `undisturbed_since`.
+    pub fn check_undisturbed(&self, undisturbed_since: Millis, now: Millis) -> Result<(), Violation> {
+        if undisturbed_since + RECOVERY > now {
             return Ok(());
         }
         let (id, health) = (self.instance.id(), self.instance.health(Duration::from_millis(now)));
@@ -365,15 +369,15 @@ impl Process {
         Ok(())
     }
 
-    /// What must hold long after the last fault.
-    pub fn check_at_rest(&self, oracle: &Oracle) -> Result<(), Violation> {
+    /// Checks the rules for a process long after the last fault.
+    pub fn check_final_state(&self, oracle: &Oracle) -> Result<(), Violation> {
         let id = self.instance.id();
         ensure(self.is_exact(), "every replica is exact in the end", || format!("{id}: {:?}", self.lobby))?;
-        ensure(self.unanswered.is_empty(), "nothing is silently dropped", || {
-            format!("{id} waits for messages {:?}", self.unanswered)
+        ensure(self.unanswered.is_empty(), "no message is lost silently", || {
+            format!("{id} got no answer to the messages {:?}", self.unanswered)
         })?;
         self.clients.values().try_for_each(|client| client.check_received(self.position, oracle))?;
         let is_known = self.lobby.sessions_of(id).eq(self.clients.keys().copied());
-        ensure(is_known, "the log knows the sessions that are open", || format!("{id}: {:?}", self.lobby))
+        ensure(is_known, "the state has the open sessions", || format!("{id}: {:?}", self.lobby))
     }
 }

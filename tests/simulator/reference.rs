@@ -1,5 +1,5 @@
-//! The rules of presence once more, written to be obviously right and not to be fast: nothing is kept up to date, all
-//! is found by looking back through the list of records. It shares no code and no idea with `Lobby::apply`.
+//! A second implementation of the presence rules, which is simple and slow: it updates no state, and searches the list of
+//! all records instead. It shares no code and no algorithm with `Lobby::apply`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -10,25 +10,25 @@ use super::REPETITION_WINDOW;
 
 const LEASE_HEARTBEATS: usize = 10;
 
-/// What stands at one offset, as seen by one who has read everything.
+/// One record of the log.
 struct Line {
     record: Arc<Record>,
-    /// The first of its kind: not said before by that instance, since it was last forgotten.
+    /// Not a duplicate: the first record with this `seq` since the instance was last forgotten.
     is_fresh: bool,
     /// The account and the id, if an effective session said something with an id.
     used: Option<(Arc<str>, Arc<str>)>,
 }
 
-/// What one instance has said since it was last forgotten.
+/// The records of one instance since it was last forgotten.
 #[derive(Default)]
-struct Spoken {
-    /// The last offset at which it spoke.
+struct History {
+    /// The offset of its last record, duplicates included.
     last: usize,
-    /// All that was fresh.
+    /// Its records without duplicates.
     fresh: Vec<Arc<Record>>,
 }
 
-/// What people see change at one offset.
+/// The events of one record.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Change {
     pub left: BTreeSet<User>,
@@ -50,29 +50,29 @@ pub struct Said {
 #[derive(Default)]
 pub struct Reference {
     lines: Vec<Line>,
-    /// Of each instance that spoke since it was last forgotten.
-    spoken: BTreeMap<InstanceId, Spoken>,
-    /// After each offset.
+    /// The instances with a record since they were last forgotten.
+    histories: BTreeMap<InstanceId, History>,
+    /// The users after each offset.
     pub online: Vec<BTreeSet<User>>,
     pub changes: Vec<Change>,
 }
 
 impl Reference {
-    /// Reads the next record. Gives whether it is fresh, and the instances that are forgotten at it.
+    /// Reads the next record. Returns whether it is fresh, and the instances that are forgotten at this record.
     pub fn read(&mut self, record: Arc<Record>) -> (bool, Vec<InstanceId>) {
         let from = record.from;
         let here = self.lines.len();
-        let spoken = self.spoken.entry(from).or_default();
-        let is_fresh = spoken.fresh.iter().all(|before| before.seq < record.seq);
-        spoken.last = here;
+        let history = self.histories.entry(from).or_default();
+        let is_fresh = history.fresh.iter().all(|before| before.seq < record.seq);
+        history.last = here;
         if is_fresh {
-            spoken.fresh.push(record.clone());
+            history.fresh.push(record.clone());
         }
         self.lines.push(Line { record: record.clone(), is_fresh, used: None });
 
         let forgotten = if is_fresh { self.forgotten_by(&record) } else { Vec::new() };
         for id in &forgotten {
-            self.spoken.remove(id);
+            self.histories.remove(id);
         }
         self.note_change(&record, is_fresh, !forgotten.is_empty());
         (is_fresh, forgotten)
@@ -80,11 +80,11 @@ impl Reference {
 
     fn note_change(&mut self, record: &Record, is_fresh: bool, is_any_forgotten: bool) {
         let before = self.online.last().cloned().unwrap_or_default();
-        let says_nothing_of_presence = matches!(record.body, Body::Heartbeat { .. } | Body::Said { .. });
-        let online: BTreeSet<User> = if says_nothing_of_presence && !is_any_forgotten {
+        let keeps_presence = matches!(record.body, Body::Heartbeat { .. } | Body::Said { .. });
+        let online: BTreeSet<User> = if keeps_presence && !is_any_forgotten {
             before.clone()
         } else {
-            self.spoken.keys().flat_map(|id| self.sessions(*id).into_values()).collect()
+            self.histories.keys().flat_map(|id| self.sessions(*id).into_values()).collect()
         };
         let said = if is_fresh { self.said(record) } else { None };
         let is_repeated = said.as_ref().is_some_and(|said| self.is_repeated(said));
@@ -118,16 +118,16 @@ impl Reference {
     fn forgotten_by(&self, record: &Record) -> Vec<InstanceId> {
         match record.body {
             Body::Heartbeat { .. } => self
-                .spoken
+                .histories
                 .iter()
                 .filter(|(id, _)| **id != record.from)
-                .filter(|(_, spoken)| self.heartbeats_since(spoken.last, record.from) >= LEASE_HEARTBEATS)
+                .filter(|(_, history)| self.heartbeats_since(history.last, record.from) >= LEASE_HEARTBEATS)
                 .map(|(id, _)| *id)
                 .collect(),
             Body::Bye { last: true } => self
-                .spoken
+                .histories
                 .iter()
-                .filter(|(_, spoken)| spoken.fresh.iter().any(|said| matches!(said.body, Body::Bye { .. })))
+                .filter(|(_, history)| history.fresh.iter().any(|record| matches!(record.body, Body::Bye { .. })))
                 .map(|(id, _)| *id)
                 .collect(),
             _ => Vec::new(),
@@ -135,18 +135,18 @@ impl Reference {
     }
 
     fn heartbeats_since(&self, offset: usize, by: InstanceId) -> usize {
-        let beat = |line: &&Line| {
+        let is_heartbeat = |line: &&Line| {
             line.is_fresh && line.record.from == by && matches!(line.record.body, Body::Heartbeat { .. })
         };
-        self.lines[offset + 1..].iter().filter(beat).count()
+        self.lines[offset + 1..].iter().filter(is_heartbeat).count()
     }
 
-    /// The sessions of an instance: its last whole roster, and what it said after it.
+    /// The sessions of an instance: its last complete roster, and its joins and leaves after that.
     pub fn sessions(&self, id: InstanceId) -> BTreeMap<SessionId, User> {
-        let said = self.spoken.get(&id).map_or(&[][..], |spoken| &spoken.fresh);
-        let last_roster = (0..said.len()).rev().find_map(|end| Some((end + 1, roster_ending(said, end)?)));
+        let records = self.histories.get(&id).map_or(&[][..], |history| &history.fresh);
+        let last_roster = (0..records.len()).rev().find_map(|end| Some((end + 1, roster_ending(records, end)?)));
         let Some((after, mut sessions)) = last_roster else { return BTreeMap::new() };
-        for record in &said[after..] {
+        for record in &records[after..] {
             match &record.body {
                 Body::Joined { session, user } => {
                     sessions.insert(*session, user.clone());
@@ -161,18 +161,18 @@ impl Reference {
     }
 }
 
-/// The roster of which the last part is `said[end]`, if it is the last part of one that is whole.
-fn roster_ending(said: &[Arc<Record>], end: usize) -> Option<BTreeMap<SessionId, User>> {
-    let Body::Roster { parts: total, .. } = said[end].body else { return None };
+/// The complete roster whose last part is `records[end]`.
+fn roster_ending(records: &[Arc<Record>], end: usize) -> Option<BTreeMap<SessionId, User>> {
+    let Body::Roster { parts: total, .. } = records[end].body else { return None };
     let begin = (end + 1).checked_sub(total as usize)?;
-    let mut whole = BTreeMap::new();
+    let mut roster = BTreeMap::new();
     for (expected, index) in (0..total).zip(begin..=end) {
-        let Body::Roster { part, parts, sessions } = &said[index].body else { return None };
-        let follows = said[index].seq == said[begin].seq + u64::from(expected);
+        let Body::Roster { part, parts, sessions } = &records[index].body else { return None };
+        let follows = records[index].seq == records[begin].seq + u64::from(expected);
         if *part != expected || *parts != total || !follows {
             return None;
         }
-        whole.extend(sessions.iter().map(|entry| (entry.session, entry.user.clone())));
+        roster.extend(sessions.iter().map(|entry| (entry.session, entry.user.clone())));
     }
-    Some(whole)
+    Some(roster)
 }

@@ -15,22 +15,22 @@ impl Rng {
         bits ^ (bits >> 31)
     }
 
-    /// A number from 0 up to, and without, `bound`.
+    /// A number from 0 to `bound`, excluding `bound`.
     pub fn below(&mut self, bound: u64) -> u64 {
         self.next() % bound.max(1)
     }
 
-    /// A number from `low` to `high`, both included.
+    /// A number from `low` to `high`, including both.
     pub fn between(&mut self, low: u64, high: u64) -> u64 {
         low + self.below(high - low + 1)
     }
 
-    /// True once in `times`, on the average.
+    /// True once in `times` calls on average.
     pub fn one_in(&mut self, times: u64) -> bool {
         self.below(times) == 0
     }
 
-    /// An index into something of this length.
+    /// An index into a list of this length.
     pub fn index(&mut self, length: usize) -> usize {
         usize::try_from(self.below(length as u64)).expect("an index is no larger than a length")
     }

@@ -1,10 +1,10 @@
-//! [`Slot`]: a place where a process runs, and what is wrong with it at present.
+//! [`Slot`]: one process, if it runs, and its present faults.
 
 use super::process::Process;
 use super::{Millis, STEP};
 
-/// After this long with a way to the log, being cut off before is no excuse.
-const FORGIVEN_AFTER: Millis = 5_000;
+/// After this time with a connection to the log, an earlier partition does not explain a failure.
+const RECONNECTED_AFTER: Millis = 5_000;
 
 #[derive(Default)]
 pub struct Slot {
@@ -12,15 +12,16 @@ pub struct Slot {
     pub paused_until: Millis,
     pub cannot_append_until: Millis,
     pub cannot_read_until: Millis,
-    /// The queue is full, half of the time.
+    /// The queue is full for half of the records.
     pub refuses_until: Millis,
-    /// Set while the process stops gracefully: when it exits at the latest.
+    /// Set while the process stops gracefully: the latest time of its exit.
     pub exits_at: Option<Millis>,
-    /// Since when nothing at all has been wrong.
-    pub sound_since: Millis,
-    /// Time in which the process was running, first with no way to the log, then with one again.
-    pub cut_off_for: Millis,
-    reconnected_for: Millis,
+    /// The end of the last fault.
+    pub undisturbed_since: Millis,
+    /// How long the process ran without a connection to the log.
+    pub disconnected_for: Millis,
+    /// How long the process has run with a connection since then.
+    connected_for: Millis,
 }
 
 impl Slot {
@@ -44,35 +45,35 @@ impl Slot {
         self.exits_at.is_some()
     }
 
-    /// A process that was just started here.
+    /// Starts `process` in this slot, without faults.
     pub fn start(&mut self, process: Process, now: Millis) {
-        *self = Slot { process: Some(process), sound_since: now, ..Slot::default() };
+        *self = Slot { process: Some(process), undisturbed_since: now, ..Slot::default() };
     }
 
-    /// Ends whatever is wrong.
-    pub fn heal(&mut self) {
+    /// Ends all faults.
+    pub fn end_faults(&mut self) {
         self.paused_until = 0;
         self.cannot_append_until = 0;
         self.cannot_read_until = 0;
         self.refuses_until = 0;
     }
 
-    /// Keeps account of what is wrong in this step.
+    /// Counts the faults of this step.
     pub fn observe(&mut self, is_log_down: bool, now: Millis) {
-        let is_cut_off = is_log_down || !self.can_append(now) || !self.can_read(now) || self.refuses(now);
-        if is_cut_off || self.is_paused(now) {
-            self.sound_since = now;
+        let is_disconnected = is_log_down || !self.can_append(now) || !self.can_read(now) || self.refuses(now);
+        if is_disconnected || self.is_paused(now) {
+            self.undisturbed_since = now;
         }
         if self.is_paused(now) {
             return;
         }
-        if is_cut_off {
-            self.cut_off_for += STEP;
-            self.reconnected_for = 0;
+        if is_disconnected {
+            self.disconnected_for += STEP;
+            self.connected_for = 0;
         } else {
-            self.reconnected_for += STEP;
-            if self.reconnected_for > FORGIVEN_AFTER {
-                self.cut_off_for = 0;
+            self.connected_for += STEP;
+            if self.connected_for > RECONNECTED_AFTER {
+                self.disconnected_for = 0;
             }
         }
     }

@@ -1,4 +1,4 @@
-//! [`Trace`]: the last events of a run, kept when a failed seed is run again to be shown.
+//! [`Trace`]: the last events of a run. Recorded only when a failed seed runs again.
 
 use std::collections::VecDeque;
 
@@ -6,6 +6,7 @@ use super::Millis;
 
 const LINES: usize = 40;
 
+/// Records nothing by default.
 #[derive(Default)]
 pub struct Trace {
     lines: Option<VecDeque<String>>,

@@ -1,4 +1,4 @@
-//! [`World`]: the processes, the log, the clock, and the order in which things happen.
+//! [`World`]: one run: the processes, the log, the clock, and the order of events.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -9,20 +9,21 @@ use ich::session::history::Request;
 use super::client::{Memory, Message};
 use super::faults::Faults;
 use super::log::VirtualLog;
-use super::oracle::{Oracle, Seen, Vital};
-use super::process::{Process, Reading};
+use super::oracle::{Liveness, Oracle, Seen};
+use super::process::{Process, ReadResult};
 use super::rng::Rng;
 use super::slot::Slot;
 use super::trace::Trace;
 use super::{HISTORY_MESSAGES, Millis, STEP, Violation, ensure};
 
-/// So few that people with several sessions are the rule.
+/// A small number, so that most users have several sessions.
 const USERS: u64 = 8;
 const SESSIONS_PER_PROCESS: usize = 7;
-/// Users whose session has ended and who may come again.
+/// Users whose session has ended and who may return.
 const AWAY_MAX: usize = 20;
-const REST: Millis = 30_000;
-/// What a stopping process takes at most.
+/// The time without faults and without clients' actions before the final state is checked.
+const QUIET_TIME: Millis = 30_000;
+/// How long a process takes to stop, at most.
 const DRAIN: Millis = 12_000;
 
 pub struct World {
@@ -58,24 +59,24 @@ impl World {
         }
     }
 
-    /// The whole run: a time of faults, a time of rest, and sometimes a stop of all.
+    /// The whole run: a time with faults, a time without, and in half of the runs a stop of all processes.
     pub fn run(&mut self) -> Result<(), Violation> {
-        let faults = Faults::draw(&mut self.rng);
-        let calm_at = self.now + self.rng.between(20_000, 90_000);
-        while self.now < calm_at {
-            faults.strike(self)?;
+        let faults = Faults::random(&mut self.rng);
+        let faults_end_at = self.now + self.rng.between(20_000, 90_000);
+        while self.now < faults_end_at {
+            faults.inject(self);
             self.step()?;
         }
-        self.heal();
-        // Those that were stopping exit, and somebody comes anew.
+        self.end_faults();
+        // The stopping processes exit, and another one starts.
         self.step_for(DRAIN)?;
         if let Some(empty) = self.slots.iter().position(|slot| slot.process.is_none()) {
             self.start(empty);
         }
         self.step_for(DRAIN)?;
         self.are_clients_active = false;
-        self.step_for(REST)?;
-        self.check_at_rest()?;
+        self.step_for(QUIET_TIME)?;
+        self.check_final_state()?;
         if self.rng.one_in(2) {
             self.stop_all()?;
         }
@@ -90,7 +91,7 @@ impl World {
         Ok(())
     }
 
-    /// One step of time. Records are appended, then delivered, then read; who comes first is drawn anew each time.
+    /// One step. Records are appended, then delivered, then read. The order of the processes is random.
     fn step(&mut self) -> Result<(), Violation> {
         self.now += STEP;
         let is_log_down = self.log_down_until > self.now;
@@ -103,37 +104,39 @@ impl World {
         for index in &order {
             self.deliver(*index, is_log_down);
         }
-        let vitals = self.vitals();
-        self.oracle.read(&self.log, &vitals, self.now, &mut self.trace)?;
+        let liveness = self.liveness();
+        self.oracle.read(&self.log, &liveness, self.now, &mut self.trace)?;
         for index in &order {
             self.read(*index, is_log_down)?;
         }
         Ok(())
     }
 
-    /// What the clients, the session threads and the log thread of one process do.
+    /// Runs the clients, the session threads and the log thread of one process.
     fn act(&mut self, index: usize) -> Result<(), Violation> {
         let now = self.now;
         let slot = &mut self.slots[index];
         let (is_paused, refuses, is_stopping) = (slot.is_paused(now), slot.refuses(now), slot.is_stopping());
         let Some(process) = slot.process.as_mut().filter(|_| !is_paused) else { return Ok(()) };
         if !is_stopping {
-            process.check_sound(slot.sound_since, now)?;
+            process.check_undisturbed(slot.undisturbed_since, now)?;
         }
         let rng = &mut self.rng;
         let sessions: Vec<_> = process.clients.keys().copied().collect();
-        let mut refused = || refuses && rng.one_in(2);
+        let mut refuse = || refuses && rng.one_in(2);
 
         let health = process.instance.health(Duration::from_millis(now));
         if health == Health::Down {
-            ensure(slot.cut_off_for > 25_000, "only a long silence of the log takes an instance down", || {
-                format!("{} was cut off for {} ms", process.instance.id(), slot.cut_off_for)
-            })?;
+            ensure(
+                slot.disconnected_for > 25_000,
+                "an instance is down only after a long time without the log",
+                || format!("{} was disconnected for {} ms", process.instance.id(), slot.disconnected_for),
+            )?;
             for session in &sessions {
-                self.away.extend(process.close(*session, !refused(), now, &self.oracle)?);
+                self.away.extend(process.close(*session, !refuse(), now, &self.oracle)?);
             }
         }
-        process.tick(now, &mut refused)?;
+        process.tick(now, &mut refuse)?;
         if is_stopping {
             for session in sessions.iter().filter(|_| rng.one_in(4)) {
                 self.away.extend(process.close(*session, true, now, &self.oracle)?);
@@ -151,32 +154,32 @@ impl World {
         let refuses = slot.refuses(now);
         let Some(process) = slot.process.as_mut() else { return Ok(()) };
         if process.clients.len() < SESSIONS_PER_PROCESS && rng.one_in(8) {
-            let is_taken = !(refuses && rng.one_in(2));
+            let is_accepted = !(refuses && rng.one_in(2));
             if !self.away.is_empty() && rng.one_in(2) {
                 let (user, memory) = self.away.swap_remove(rng.index(self.away.len()));
                 let request = memory.last_id().map(|id| Request::After(Some(id)));
-                process.open(user, memory, request, is_taken, now);
+                process.open(user, memory, request, is_accepted, now);
             } else {
                 let last = 1 + rng.index(HISTORY_MESSAGES + 4);
                 let request = rng.one_in(3).then_some(Request::Last(last));
-                process.open(user(rng.below(USERS)), Memory::default(), request, is_taken, now);
+                process.open(user(rng.below(USERS)), Memory::default(), request, is_accepted, now);
             }
         }
         for session in sessions {
-            let is_taken = !(refuses && rng.one_in(2));
+            let is_accepted = !(refuses && rng.one_in(2));
             let Some(client) = process.clients.get_mut(session) else { continue };
             if client.is_admitted() && rng.one_in(60) {
                 self.next_message += 1;
-                process.say(*session, new_message(self.next_message, rng), is_taken, now);
+                process.say(*session, new_message(self.next_message, rng), is_accepted, now);
             } else if client.is_admitted() && rng.one_in(20) && !client.memory.unclear.is_empty() {
                 let message = client.memory.unclear.remove(0);
-                process.say(*session, message, is_taken, now);
+                process.say(*session, message, is_accepted, now);
             } else if rng.one_in(100)
                 && let Some(message) = client.last_said.clone().filter(|said| said.id.is_some())
             {
-                process.say(*session, message, is_taken, now);
+                process.say(*session, message, is_accepted, now);
             } else if rng.one_in(80) {
-                let left = process.close(*session, is_taken, now, &self.oracle)?;
+                let left = process.close(*session, is_accepted, now, &self.oracle)?;
                 self.away.extend(left.map(|(user, mut memory)| {
                     memory.lose_last(rng.index(3));
                     (user, memory)
@@ -201,7 +204,7 @@ impl World {
         let slot = &mut self.slots[index];
         let can_read = slot.can_read(now) && !is_log_down && !slot.is_paused(now);
         let Some(process) = slot.process.as_mut().filter(|_| can_read) else { return Ok(()) };
-        if process.read(&self.log, &self.oracle, now, &mut self.rng)? == Reading::Truncated {
+        if process.read(&self.log, &self.oracle, now, &mut self.rng)? == ReadResult::Truncated {
             self.crash(index);
             self.start(index);
             return Ok(());
@@ -214,17 +217,17 @@ impl World {
         Ok(())
     }
 
-    fn vitals(&self) -> BTreeMap<InstanceId, Vital> {
-        let sound = self.slots.iter().filter(|slot| !slot.is_stopping());
-        sound
+    fn liveness(&self) -> BTreeMap<InstanceId, Liveness> {
+        let running = self.slots.iter().filter(|slot| !slot.is_stopping());
+        running
             .filter_map(|slot| {
                 let id = slot.process.as_ref()?.instance.id();
-                Some((id, Vital { sound_since: slot.sound_since }))
+                Some((id, Liveness { undisturbed_since: slot.undisturbed_since }))
             })
             .collect()
     }
 
-    /// A new incarnation. Their ids are in no order of time.
+    /// Starts a new incarnation. The ids are not in the order of time.
     pub fn start(&mut self, index: usize) {
         self.next_instance += 1;
         let id = InstanceId((self.rng.below(1 << 20) << 20) + self.next_instance);
@@ -238,7 +241,7 @@ impl World {
         let reaches_log = slot.can_append(self.now) && !is_log_down;
         if let Some(process) = slot.process {
             let id = process.instance.id();
-            self.trace.note(self.now, || format!("slot {index}: {id} is gone"));
+            self.trace.note(self.now, || format!("slot {index}: {id} ends"));
             self.oracle.on_crash(id, self.now);
             process.add_to(&mut self.oracle.seen);
             for (_, client) in process.clients {
@@ -267,21 +270,23 @@ impl World {
         }
     }
 
-    fn heal(&mut self) {
+    fn end_faults(&mut self) {
         self.trace.note(self.now, || "all faults end".into());
         self.log_down_until = 0;
-        self.slots.iter_mut().for_each(Slot::heal);
+        self.slots.iter_mut().for_each(Slot::end_faults);
     }
 
-    fn check_at_rest(&mut self) -> Result<(), Violation> {
+    fn check_final_state(&mut self) -> Result<(), Violation> {
         let processes = || self.slots.iter().filter_map(|slot| slot.process.as_ref());
-        processes().try_for_each(|process| process.check_at_rest(&self.oracle))?;
+        processes().try_for_each(|process| process.check_final_state(&self.oracle))?;
         let connected = processes().flat_map(|process| process.clients.values().map(|client| client.user.clone()));
         let (connected, online) = (connected.collect(), self.oracle.online_now());
-        ensure(online == connected, "no ghost at rest", || format!("online {online:?}, connected {connected:?}"))
+        ensure(online == connected, "a user without a session is not in the list", || {
+            format!("online {online:?}, connected {connected:?}")
+        })
     }
 
-    /// The last one to stop leaves nobody behind.
+    /// Stops all processes. Afterwards the list is empty.
     fn stop_all(&mut self) -> Result<(), Violation> {
         for index in 0..self.slots.len() {
             self.stop(index);
@@ -290,7 +295,7 @@ impl World {
         }
         self.step_for(DRAIN)?;
         let online = self.oracle.online_now();
-        ensure(online.is_empty(), "the last one to stop leaves nobody behind", || format!("online {online:?}"))
+        ensure(online.is_empty(), "the last bye removes all users", || format!("online {online:?}"))
     }
 }
 

@@ -1,5 +1,7 @@
-//! Registration and login, on a store in memory: who gets which answer, and what a full queue does.
+//! Registration and login on a store in memory: the answers, and a full queue.
 
+use std::num::NonZeroU32;
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 
@@ -7,7 +9,7 @@ use super::super::store::StoredAccount;
 use super::*;
 use crate::accounts::testing::until;
 
-/// A store in memory that can be told to hang, fail or panic.
+/// A store in memory that hangs, fails or panics when the test wants it.
 #[derive(Default)]
 struct FakeStore {
     accounts: Mutex<Vec<NewAccount>>,
@@ -56,14 +58,14 @@ impl AccountStore for FakeStore {
     }
 }
 
-/// Of every client here.
+/// The address of all clients.
 const ADDRESS: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
 
 fn accounts(threads: usize) -> (Arc<FakeStore>, Accounts) {
     let store = Arc::new(FakeStore::default());
     let accounts = Accounts::new(
         Arc::clone(&store) as Arc<dyn AccountStore>,
-        AccountLimits::new(0, 0),
+        AccountLimits::new(None, None),
         threads,
         || {},
         &Supervisor::default(),
@@ -77,7 +79,7 @@ fn user(email: &str, username: &str, password: &str) -> NewUser {
 }
 
 #[test]
-fn a_request_that_waited_too_long_is_not_carried_out_and_told_so() {
+fn a_request_that_waited_too_long_is_answered_and_not_executed() {
     let store = Arc::new(FakeStore::default());
     let jobs = Arc::new(Jobs::new(1));
     let (answer, answers) = bounded(1);
@@ -86,13 +88,13 @@ fn a_request_that_waited_too_long_is_not_carried_out_and_told_so() {
     jobs.close();
     let unmatchable = password::unmatchable_hash().unwrap().into();
     let hasher = Hasher::default();
-    Worker { jobs, store: store.clone(), hasher, unmatchable, last_store_log: Arc::default() }.run();
+    Worker { jobs, store: store.clone(), hasher, unmatchable, store_errors: Arc::default() }.run();
     assert!(matches!(answers.recv(), Ok(Err(AccountError::Busy { .. }))));
     assert_eq!(store.finds.load(Ordering::Relaxed), 0);
 }
 
 #[test]
-fn who_registered_can_log_in() {
+fn a_registered_user_can_log_in() {
     let (_, accounts) = accounts(1);
     let bob = accounts.create_user(ADDRESS, user("Bob@Example.com", "Bob", "12345678")).unwrap();
     assert_eq!(bob, Account { id: "1".to_owned(), email: "Bob@Example.com".to_owned(), username: "Bob".to_owned() });
@@ -122,7 +124,7 @@ fn who_registered_can_log_in() {
 }
 
 #[test]
-fn fields_are_checked_in_order() {
+fn the_email_is_checked_first_then_the_username_then_the_password() {
     let (_, accounts) = accounts(1);
     let field = |email, username, password| match accounts.create_user(ADDRESS, user(email, username, password)) {
         Err(AccountError::InvalidField { field, .. }) => field,
@@ -137,7 +139,7 @@ fn fields_are_checked_in_order() {
 fn an_unknown_email_is_hashed_like_a_wrong_password() {
     let (_, accounts) = accounts(1);
     accounts.create_user(ADDRESS, user("bob@example.com", "Bob", "12345678")).unwrap();
-    // The least of many, in turns, as long as it takes: what a busy machine does besides only adds.
+    // Compares the minimum of many samples, taken in turns, until they are alike: other load only adds time.
     let emails = ["bob@example.com", "eve@example.com", "nobody"];
     let mut least = [Duration::MAX; 3];
     let alike = |least: &[Duration; 3]| {
@@ -160,7 +162,7 @@ fn an_unknown_email_is_hashed_like_a_wrong_password() {
 
 #[test]
 fn a_full_queue_and_a_hanging_store_are_busy_in_time() {
-    /// More than one address may have waiting for one thread.
+    /// More than the queue of one thread accepts from one address.
     const CALLERS: usize = 40;
     let (store, accounts) = accounts(1);
     let hang = store.hang.lock().unwrap();
@@ -170,7 +172,7 @@ fn a_full_queue_and_a_hanging_store_are_busy_in_time() {
         until(|| store.finds.load(Ordering::Relaxed) == 1);
         waiting.extend((0..CALLERS).map(|_| scope.spawn(|| accounts.log_in(ADDRESS, "bob@b", "12345678"))));
         until(|| waiting.iter().any(|caller| caller.is_finished()));
-        assert!(start.elapsed() < ANSWER_TIMEOUT, "a full queue is answered at once");
+        assert!(start.elapsed() < ANSWER_TIMEOUT, "a full queue is an answer at once");
         for waiting in waiting {
             assert!(matches!(waiting.join().unwrap(), Err(AccountError::Busy { .. })));
         }
@@ -178,13 +180,13 @@ fn a_full_queue_and_a_hanging_store_are_busy_in_time() {
     });
     drop(hang);
     until(|| accounts.log_in(ADDRESS, "bob@b", "12345678") == Err(AccountError::WrongCredentials));
-    assert!(store.finds.load(Ordering::Relaxed) <= 3, "what nobody waits for is not done");
+    assert!(store.finds.load(Ordering::Relaxed) <= 3, "requests were executed whose callers waited no longer");
 }
 
 #[test]
-fn what_is_limited_costs_no_hash() {
+fn a_request_beyond_a_limit_is_not_hashed() {
     let store = Arc::new(FakeStore::default());
-    let limits = AccountLimits::new(2, 1);
+    let limits = AccountLimits::new(NonZeroU32::new(2), NonZeroU32::new(1));
     let accounts =
         Accounts::new(Arc::clone(&store) as Arc<dyn AccountStore>, limits, 1, || {}, &Supervisor::default()).unwrap();
     let register = |name: &str| accounts.create_user(ADDRESS, user(&format!("{name}@b"), name, "12345678"));
@@ -192,7 +194,7 @@ fn what_is_limited_costs_no_hash() {
         accounts.create_user(ADDRESS, user("bob@b", "bob", "short")),
         Err(AccountError::InvalidField { .. })
     ));
-    assert!(register("bob").is_ok(), "what breaks a rule is not counted");
+    assert!(register("bob").is_ok(), "a registration that breaks a rule counted");
     assert!(matches!(register("eve"), Err(AccountError::TooManyRegistrations { .. })));
     for email in ["bob@b", "eve@b"] {
         assert_eq!(accounts.log_in(ADDRESS, email, "wrong password"), Err(AccountError::WrongCredentials));
@@ -205,7 +207,7 @@ fn what_is_limited_costs_no_hash() {
 }
 
 #[test]
-fn a_panic_is_one_answer_and_the_thread_goes_on() {
+fn after_a_panic_the_request_is_answered_and_the_thread_continues() {
     let (store, accounts) = accounts(1);
     store.panics.store(true, Ordering::Relaxed);
     for _ in 0..3 {
@@ -225,7 +227,7 @@ fn a_store_that_is_down_or_fails_is_unavailable() {
     assert!(matches!(accounts.log_in(ADDRESS, "bob@b", "12345678"), Err(AccountError::Unavailable { .. })));
     let registration = accounts.create_user(ADDRESS, user("bob@b", "Bob", "12345678"));
     assert!(matches!(registration, Err(AccountError::Unavailable { .. })));
-    assert_eq!(store.finds.load(Ordering::Relaxed), 1, "one that is down is not asked");
+    assert_eq!(store.finds.load(Ordering::Relaxed), 1, "a store that is down was called");
 }
 
 #[test]
@@ -234,7 +236,7 @@ fn nothing_secret_is_printed() {
 }
 
 #[test]
-fn every_thread_is_prepared_and_ends() {
+fn each_thread_calls_the_start_function_and_ends() {
     static PREPARED: AtomicUsize = AtomicUsize::new(0);
     fn prepare() {
         assert!(thread::current().name().is_some_and(|name| name.starts_with("ich-account-")));
@@ -244,7 +246,7 @@ fn every_thread_is_prepared_and_ends() {
     drop(
         Accounts::new(
             Arc::clone(&store) as Arc<dyn AccountStore>,
-            AccountLimits::new(0, 0),
+            AccountLimits::new(None, None),
             3,
             prepare,
             &Supervisor::default(),

@@ -1,4 +1,4 @@
-//! The file and its migrations; the contract is tested in `tests/account_stores.rs`.
+//! The file and its migrations. `tests/account_stores.rs` tests the contract.
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
@@ -27,7 +27,7 @@ fn new_account(name: &str) -> NewAccount {
 }
 
 #[test]
-fn the_files_are_for_the_owner_only_and_one_is_left_after_closing() {
+fn only_the_owner_can_read_the_files_and_one_is_left_after_closing() {
     let folder = folder("modes");
     let data_dir = folder.0.join("data");
     let store = open(&data_dir).unwrap();
@@ -41,13 +41,13 @@ fn the_files_are_for_the_owner_only_and_one_is_left_after_closing() {
     }
     assert_eq!(names.len(), 3, "{names:?}");
     drop(store);
-    assert_eq!(fs::read_dir(&data_dir).unwrap().count(), 1, "the write-ahead log is worked in and gone");
+    assert_eq!(fs::read_dir(&data_dir).unwrap().count(), 1, "the write-ahead log is merged and removed");
     let store = open(&data_dir).unwrap();
     assert_eq!(store.find_by_email_key("bob@example.com").unwrap().unwrap().account.id, "1");
 }
 
 #[test]
-fn a_file_that_is_no_database_of_ours_is_refused_and_left_alone() {
+fn a_file_that_is_not_a_database_is_refused_and_stays_unchanged() {
     let folder = folder("foreign");
     let text = "this is a diary, not a database. ".repeat(100);
     fs::write(folder.file(), &text).unwrap();
@@ -69,7 +69,7 @@ fn a_database_of_a_later_version_is_refused() {
 }
 
 #[test]
-fn a_folder_that_cannot_be_made_is_told() {
+fn a_folder_that_cannot_be_created_is_an_error() {
     let folder = folder("blocked");
     fs::write(folder.0.join("file"), "").unwrap();
     let Err(StoreError::Unusable(message)) = open(&folder.0.join("file").join("data")) else { panic!("opened") };
@@ -77,7 +77,7 @@ fn a_folder_that_cannot_be_made_is_told() {
 }
 
 #[test]
-fn many_open_an_empty_folder_at_once() {
+fn several_threads_open_an_empty_folder_at_once() {
     for round in 0..10 {
         let folder = Folder::new(&format!("race-{round}"));
         let start = std::sync::Barrier::new(8);
@@ -100,7 +100,7 @@ fn many_open_an_empty_folder_at_once() {
 }
 
 #[test]
-fn a_full_disk_and_a_foreign_lock_are_unavailable_in_time_and_pass() {
+fn calls_fail_in_time_while_the_disk_is_full_or_another_process_holds_the_lock() {
     let folder = folder("full");
     let store = open(&folder.0).unwrap();
     let limit = |pages: i64| {
@@ -118,13 +118,13 @@ fn a_full_disk_and_a_foreign_lock_are_unavailable_in_time_and_pass() {
     let start = Instant::now();
     assert!(matches!(store.create(&new_account("bob")), Err(CreateError::Store(StoreError::Unavailable(_)))));
     assert!(start.elapsed() < super::super::store::CALL_TIMEOUT, "{:?}", start.elapsed());
-    assert!(store.find_by_email_key("large@example.com").unwrap().is_some(), "reading goes on");
+    assert!(store.find_by_email_key("large@example.com").unwrap().is_some(), "reads are not blocked");
     other.execute_batch("ROLLBACK").unwrap();
     store.create(&new_account("bob")).unwrap();
 }
 
 #[test]
-fn a_panic_gives_the_connection_back() {
+fn a_panic_releases_the_connection() {
     let folder = folder("panic");
     let store = open(&folder.0).unwrap();
     let panicked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {

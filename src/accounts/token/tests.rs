@@ -1,4 +1,4 @@
-//! Tokens that are let in, and all those that are not.
+//! Tokens and keys that are accepted, and those that are not.
 
 use jsonwebtoken::Header;
 use openssl::ec::{EcGroup, EcKey};
@@ -27,7 +27,7 @@ fn now() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs()
 }
 
-/// Valid claims with some replaced (`null`: taken out).
+/// Valid claims with changes. `null` removes a claim.
 fn claims(changes: Value) -> Value {
     let mut claims = json!({"id": "4", "username": "Bob", "iss": "ich", "exp": now() + 100});
     for (name, value) in changes.as_object().unwrap() {
@@ -45,7 +45,7 @@ fn signed(algorithm: Algorithm, claims: &Value) -> String {
 }
 
 #[test]
-fn what_is_issued_is_valid_and_has_the_claims_of_the_contract() {
+fn an_issued_token_is_valid_and_has_the_documented_claims() {
     let tokens = ours();
     let token = tokens.issue(&bob()).unwrap();
     let read = tokens.verify(&token).unwrap();
@@ -59,7 +59,7 @@ fn what_is_issued_is_valid_and_has_the_claims_of_the_contract() {
 }
 
 #[test]
-fn a_short_secret_is_refused_with_the_way_out() {
+fn a_short_secret_is_refused_with_advice() {
     for secret in [&b""[..], &SECRET[..31]] {
         let error = Tokens::new(settings(TokenKey::Secret(secret.to_vec()))).unwrap_err();
         assert_eq!(error, TokenError::ShortSecret);
@@ -68,7 +68,7 @@ fn a_short_secret_is_refused_with_the_way_out() {
 }
 
 #[test]
-fn only_the_pinned_algorithm_and_our_key() {
+fn only_hs256_with_the_own_secret_is_accepted() {
     let tokens = ours();
     assert!(tokens.verify(&signed(Algorithm::HS256, &claims(json!({})))).is_ok());
     for algorithm in [Algorithm::HS384, Algorithm::HS512] {
@@ -91,7 +91,7 @@ fn only_the_pinned_algorithm_and_our_key() {
 }
 
 #[test]
-fn claims_that_are_missing_or_wrong() {
+fn tokens_with_missing_or_invalid_claims_are_refused() {
     let tokens = ours();
     for wrong in [
         json!({"exp": null}),
@@ -129,7 +129,7 @@ fn claims_that_are_missing_or_wrong() {
 }
 
 #[test]
-fn a_long_token_is_not_even_decoded() {
+fn a_long_token_is_refused_before_it_is_decoded() {
     let tokens = ours();
     let valid_but_long = signed(Algorithm::HS256, &claims(json!({"x": "x".repeat(4096)})));
     assert_eq!(tokens.verify(&valid_but_long), Err(TokenError::Invalid));
@@ -141,7 +141,7 @@ fn pem(key: &PKey<Private>) -> String {
 }
 
 #[test]
-fn the_tokens_of_an_outside_issuer() {
+fn tokens_of_an_external_issuer_are_accepted() {
     let group = EcGroup::from_curve_name(Nid::X9_62_PRIME256V1).unwrap();
     let ec = PKey::from_ec_key(EcKey::generate(&group).unwrap()).unwrap();
     let rsa = PKey::from_rsa(Rsa::generate(2048).unwrap()).unwrap();
@@ -157,7 +157,7 @@ fn the_tokens_of_an_outside_issuer() {
         let token = encode(&Header::new(*algorithm), &claims(json!({"id": "auth0|7"})), key).unwrap();
         assert_eq!(tokens.verify(&token).unwrap().user_id, "auth0|7");
         assert_eq!(tokens.issue(&bob()), Err(TokenError::OutsideIssuer));
-        // The public key is public: as a secret of HS256 it must open nothing.
+        // Everybody knows the public key, so it must not work as a secret of HS256.
         let forged = EncodingKey::from_secret(public.as_bytes());
         let forged = encode(&Header::new(Algorithm::HS256), &claims(json!({})), &forged).unwrap();
         assert_eq!(tokens.verify(&forged), Err(TokenError::Invalid));
@@ -169,7 +169,7 @@ fn the_tokens_of_an_outside_issuer() {
 }
 
 #[test]
-fn keys_that_cannot_be_used_are_told_at_start() {
+fn unusable_keys_are_errors_at_start() {
     let p384 = EcKey::generate(&EcGroup::from_curve_name(Nid::SECP384R1).unwrap()).unwrap();
     let short = PKey::from_rsa(Rsa::generate(1024).unwrap()).unwrap();
     let ed = PKey::generate_ed25519().unwrap();

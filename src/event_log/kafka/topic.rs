@@ -1,7 +1,7 @@
-//! [`TopicAdmin`]: makes the topic and reads its settings, by Kafka's admin API.
+//! [`TopicAdmin`]: creates the topic and reads its settings, by Kafka's admin API.
 //!
-//! Called by the log thread before it reads, and by the thread of `topic_watch.rs`. Each call opens a client of its own
-//! and closes it again, as calls are rare; each has a deadline, and ends soon after the reader was told to give up.
+//! Called by the log thread before it reads, and by the thread of `topic_watch.rs`. Calls are rare, so each call opens a
+//! client and closes it again. Each call has a deadline, and ends within [`GIVE_UP_CHECK`] after its flag was set.
 
 use std::future::Future;
 use std::pin::pin;
@@ -14,28 +14,33 @@ use std::time::{Duration, Instant};
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, ResourceSpecifier, TopicReplication};
 use rdkafka::config::ClientConfig;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
+use thiserror::Error;
 
+use super::diagnostics::{Client, Diagnostics, KafkaContext, text_of};
 use super::topic_settings::TopicSettings;
-use super::{ADMIN_CLIENT, Ears, Hearsay, KafkaSettings, client_config};
+use super::{KafkaSettings, client_config};
+use crate::threads::{self, Stack};
 
-/// What the topic keeps, when it is made here: a day, in files that are small enough to be deleted daily. Starting needs
-/// seconds of it; the rest is for operators.
+/// The settings of a topic that this program creates: it keeps the records of a day, in files that are small enough to be
+/// deleted daily. A starting instance needs the records of the last seconds; the others are for operators.
 const TOPIC_CONFIG: [(&str, &str); 4] = [
     ("cleanup.policy", "delete"),
     ("retention.ms", "86400000"),
     ("segment.ms", "21600000"),
     ("segment.bytes", "67108864"),
 ];
-/// How often a waiting call checks whether it was told to give up.
+/// How often a waiting call checks whether its flag to give up is set.
 pub(super) const GIVE_UP_CHECK: Duration = Duration::from_millis(100);
 
-/// Why the admin API did not do as asked.
-#[derive(Debug)]
+/// Why a call of the admin API failed.
+#[derive(Debug, Error)]
 pub(super) enum AdminError {
-    /// No answer before the deadline, or the caller was told to give up.
+    /// No answer before the deadline, or the flag to give up was set. The text is that of a time-out.
+    #[error("{}", Code::OperationTimedOut)]
     NoAnswer,
-    /// Kafka, or the client, refused with this error.
-    Refused(KafkaError),
+    /// Kafka or the client rejected the request.
+    #[error("{}", text_of(.0))]
+    Refused(#[source] KafkaError),
 }
 
 impl AdminError {
@@ -48,41 +53,36 @@ impl AdminError {
     }
 }
 
-impl std::fmt::Display for AdminError {
-    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match (self.code(), self) {
-            (Some(code), _) => write!(formatter, "{code}"),
-            (None, AdminError::Refused(error)) => write!(formatter, "{error}"),
-            (None, AdminError::NoAnswer) => write!(formatter, "no answer in time"),
-        }
-    }
-}
-
-/// Asks the admin API about one topic.
+/// The admin API for one topic.
 #[derive(Clone)]
 pub(super) struct TopicAdmin {
-    pub topic: String,
+    pub(super) topic: String,
     replication_factor: Option<i32>,
     config: ClientConfig,
-    hearsay: Arc<Hearsay>,
+    diagnostics: Arc<Diagnostics>,
 }
 
 impl TopicAdmin {
-    pub(super) fn new(settings: &KafkaSettings, hearsay: Arc<Hearsay>) -> Self {
+    pub(super) fn new(settings: &KafkaSettings, diagnostics: Arc<Diagnostics>) -> Self {
         let mut config = client_config(settings);
         // With sparse connections, librdkafka resets its delay between connection attempts each time an admin request
         // notices that its broker is not connected: an address that refuses connections keeps a core busy.
         config.set("enable.sparse.connections", "false");
-        TopicAdmin { topic: settings.topic.clone(), replication_factor: settings.replication_factor, config, hearsay }
+        TopicAdmin {
+            topic: settings.topic.clone(),
+            replication_factor: settings.replication_factor,
+            config,
+            diagnostics,
+        }
     }
 
-    /// Makes the topic with one partition. True: made; false: another instance was faster.
-    pub(super) fn make(&self, deadline: Instant, give_up: &AtomicBool) -> Result<bool, AdminError> {
+    /// Creates the topic with one partition. False: another instance was faster.
+    pub(super) fn create(&self, deadline: Instant, give_up: &AtomicBool) -> Result<bool, AdminError> {
         let replication = TopicReplication::Fixed(self.replication_factor.unwrap_or(-1));
         let topic = TOPIC_CONFIG
             .iter()
             .fold(NewTopic::new(&self.topic, 1, replication), |it, (name, value)| it.set(name, value));
-        let answers = self.ask(deadline, give_up, |client, options| client.create_topics([&topic], options))?;
+        let answers = self.request(deadline, give_up, |client, options| client.create_topics([&topic], options))?;
         match answers.into_iter().next() {
             Some(Ok(_)) => Ok(true),
             Some(Err((_, Code::TopicAlreadyExists))) => Ok(false),
@@ -91,10 +91,10 @@ impl TopicAdmin {
         }
     }
 
-    /// Reads the settings of the topic, those included that it has from the brokers.
+    /// Reads the settings of the topic, including those that it inherits from the brokers.
     pub(super) fn settings(&self, deadline: Instant, give_up: &AtomicBool) -> Result<TopicSettings, AdminError> {
         let topic = ResourceSpecifier::Topic(&self.topic);
-        let answers = self.ask(deadline, give_up, |client, options| client.describe_configs([&topic], options))?;
+        let answers = self.request(deadline, give_up, |client, options| client.describe_configs([&topic], options))?;
         match answers.into_iter().next() {
             Some(Ok(described)) => {
                 let value = |name| described.get(name).and_then(|entry| entry.value.clone());
@@ -108,25 +108,26 @@ impl TopicAdmin {
         }
     }
 
-    fn ask<T, F: Future<Output = Result<T, KafkaError>>>(
+    fn request<T, F: Future<Output = Result<T, KafkaError>>>(
         &self,
         deadline: Instant,
         give_up: &AtomicBool,
-        request: impl FnOnce(&AdminClient<Ears>, &AdminOptions) -> F,
+        send: impl FnOnce(&AdminClient<KafkaContext>, &AdminOptions) -> F,
     ) -> Result<T, AdminError> {
-        let ears = Ears { client: ADMIN_CLIENT, topic: self.topic.clone(), hearsay: Arc::clone(&self.hearsay) };
-        let client: AdminClient<Ears> = self.config.create_with_context(ears).map_err(AdminError::Refused)?;
+        let (topic, diagnostics) = (self.topic.clone(), Arc::clone(&self.diagnostics));
+        let context = KafkaContext { client: Client::Admin, topic, diagnostics };
+        let client: AdminClient<KafkaContext> =
+            self.config.create_with_context(context).map_err(AdminError::Refused)?;
         let timeout = Some(deadline.saturating_duration_since(Instant::now()));
         let options = AdminOptions::new().request_timeout(timeout).operation_timeout(timeout);
-        let answer = wait_for(request(&client, &options), deadline, give_up);
-        // Closing takes a tenth of a second or more. If no thread can be started, it happens here.
-        let _ = thread::Builder::new().name("kafka-drop".into()).spawn(move || drop(client));
+        let answer = wait_for(send(&client, &options), deadline, give_up);
+        // Closing the client takes 100 ms or more. If no thread can be started, this thread closes it.
+        let _ = threads::spawn("kafka-drop", Stack::Normal, move || drop(client));
         answer.ok_or(AdminError::NoAnswer)?.map_err(AdminError::Refused)
     }
 }
 
-/// Waits for a future of librdkafka's, whose own threads complete it. `None` when the deadline has come or the caller was
-/// told to give up.
+/// Waits for a future that a thread of librdkafka completes. `None`: the deadline has passed, or `give_up` is set.
 fn wait_for<F: Future>(future: F, deadline: Instant, give_up: &AtomicBool) -> Option<F::Output> {
     struct Unpark(thread::Thread);
     impl Wake for Unpark {

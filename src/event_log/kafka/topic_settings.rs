@@ -1,25 +1,26 @@
-//! What the settings of the topic mean for this program. Pure: `topic.rs` reads the settings from Kafka.
+//! [`TopicSettings`]: checks the settings of the topic, and derives the limits of the producer from them. Pure:
+//! `topic.rs` reads the settings from Kafka.
 
 /// The smallest `max.message.bytes` that works: heartbeats, joins with the longest name and id, and rosters in parts fit.
 const MESSAGE_BYTES_MIN: usize = 4096;
-/// With records of this size, the longest message that clients may send with the default settings fits.
-const RECORD_BYTES_COMFORTABLE: usize = 20_000;
-/// The largest request that the producer makes of a topic that takes more: the default of librdkafka.
+/// The longest message that clients may send with the default settings fits into a record of this size.
+const RECORD_BYTES_DEFAULT_TEXT: usize = 20_000;
+/// The largest batch of the producer, also if the topic takes larger ones: the default of librdkafka.
 pub(super) const BATCH_BYTES_MAX: usize = 1_000_000;
-/// What Kafka puts around a single record of a batch.
+/// The bytes that Kafka adds to a single record of a batch.
 const RECORD_OVERHEAD_BYTES: usize = 64;
 
-/// The settings of the topic that matter here. `None`: Kafka did not say.
+/// The settings of the topic that the lobby depends on. `None`: unknown.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(super) struct TopicSettings {
     /// `cleanup.policy`.
-    pub cleanup_policy: Option<String>,
+    pub(super) cleanup_policy: Option<String>,
     /// `max.message.bytes`: the largest batch of records.
-    pub max_message_bytes: Option<usize>,
+    pub(super) max_message_bytes: Option<usize>,
 }
 
 impl TopicSettings {
-    /// Why the lobby cannot use the topic, and what an operator has to change; `None` when it can.
+    /// Why the lobby cannot use the topic, and what an operator has to change. `None`: the lobby can use it.
     pub(super) fn problem(&self, topic: &str) -> Option<String> {
         let command = |setting: &str| {
             format!("kafka-configs.sh --alter --entity-type topics --entity-name {topic} --add-config {setting}")
@@ -39,17 +40,17 @@ impl TopicSettings {
         ))
     }
 
-    /// The largest batch that the producer may send. Smaller than the limit of the topic, which counts the batch after
-    /// the broker has compressed it: data that cannot be compressed grows a little.
+    /// The largest batch that the producer may send, in bytes. It is smaller than the limit of the topic, because that
+    /// limit counts the batch after the broker has compressed it, and data that cannot be compressed grows a little.
     pub(super) fn batch_bytes_max(&self) -> usize {
         let Some(limit) = self.max_message_bytes else { return BATCH_BYTES_MAX };
         limit.max(MESSAGE_BYTES_MIN).saturating_sub(128 + limit / 64).min(BATCH_BYTES_MAX)
     }
 
-    /// A warning when the topic refuses messages that clients may send by default.
+    /// A warning if the topic refuses messages that clients may send with the default settings.
     pub(super) fn warning(&self, topic: &str) -> Option<String> {
         let record_bytes = record_bytes_max(self.batch_bytes_max());
-        let limit = self.max_message_bytes.filter(|_| record_bytes < RECORD_BYTES_COMFORTABLE)?;
+        let limit = self.max_message_bytes.filter(|_| record_bytes < RECORD_BYTES_DEFAULT_TEXT)?;
         Some(format!(
             "the Kafka topic {topic} has the setting max.message.bytes={limit}: a chat message that takes more than \
              {record_bytes} bytes is answered with an error; raise the setting, or lower ICH_MAX_TEXT_CHARS"
@@ -57,7 +58,7 @@ impl TopicSettings {
     }
 }
 
-/// The largest encoded record that fits into a batch of this size.
+/// The size in bytes of the largest encoded record that fits into a batch of this size.
 pub(super) fn record_bytes_max(batch_bytes_max: usize) -> usize {
     batch_bytes_max.saturating_sub(RECORD_OVERHEAD_BYTES)
 }
@@ -71,7 +72,7 @@ mod tests {
     }
 
     #[test]
-    fn a_problem_names_topic_setting_and_remedy() {
+    fn a_problem_names_the_topic_the_setting_and_the_remedy() {
         let problem = |settings: TopicSettings| settings.problem("lobby");
         assert_eq!(problem(with("delete", 1_048_588)), None);
         assert_eq!(problem(with("delete", MESSAGE_BYTES_MIN)), None);
@@ -97,7 +98,7 @@ mod tests {
     }
 
     #[test]
-    fn a_limit_below_the_longest_message_is_warned_about() {
+    fn a_limit_below_the_longest_message_causes_a_warning() {
         assert_eq!(with("delete", 1_048_588).warning("lobby"), None);
         assert_eq!(TopicSettings::default().warning("lobby"), None);
         assert!(with("delete", 5000).warning("lobby").unwrap().contains("max.message.bytes=5000"));

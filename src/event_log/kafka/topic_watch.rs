@@ -1,7 +1,7 @@
-//! A thread that reads the settings of the topic again after Kafka refused a record, reports what is wrong with them, and
-//! adapts the producer to them.
+//! The thread `ich-kafka-topic`: reads the settings of the topic again after Kafka refused a record, logs what is wrong
+//! with them, and adapts the producer to them.
 //!
-//! It sleeps until a refusal is reported to it, and ends when the producer is dropped.
+//! It waits for a report of a refusal, and ends when the producer is dropped.
 
 use std::io;
 use std::sync::atomic::AtomicBool;
@@ -13,13 +13,14 @@ use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
 
 use super::topic::TopicAdmin;
 use super::writer::Writer;
+use crate::threads::{self, Stack};
 
-/// From one reading of the settings to the next, at least.
+/// The time between two reads of the settings, at least.
 const INTERVAL: Duration = Duration::from_secs(5);
-/// How long one reading may take.
+/// How long one read may take.
 const TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Reports refusals to the thread. Never waits.
+/// Reports refusals to the thread. Never waits: one pending report is enough.
 #[derive(Clone)]
 pub(super) struct RefusalReports(Sender<()>);
 
@@ -32,16 +33,16 @@ impl RefusalReports {
     /// Kafka, or the producer itself, refused a record because of a setting of the topic.
     pub(super) fn report(&self) {
         match self.0.try_send(()) {
-            // Full: a refusal is reported already.
+            // Full: a report is pending already.
             Ok(()) | Err(TrySendError::Full(()) | TrySendError::Disconnected(())) => {}
         }
     }
 }
 
-/// Starts the thread.
+/// Starts the thread, which ends soon after `writer` and the senders of `refusals` were dropped.
 pub(super) fn start(admin: TopicAdmin, refusals: Receiver<()>, writer: &Arc<Writer>) -> io::Result<()> {
     let writer = Arc::downgrade(writer);
-    thread::Builder::new().name("kafka-topic".into()).spawn(move || run(&admin, &refusals, &writer))?;
+    threads::spawn("kafka-topic", Stack::Normal, move || run(&admin, &refusals, &writer))?;
     Ok(())
 }
 

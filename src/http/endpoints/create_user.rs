@@ -1,4 +1,4 @@
-//! `POST /createUser`: makes an account.
+//! `POST /createUser`: creates an account.
 
 use std::net::IpAddr;
 

@@ -1,4 +1,5 @@
-//! `GET /join`: from a request to a session. Called on a worker thread: checking a handshake and a token uses much stack.
+//! `GET /join`: checks the request that opens a session. Called on a worker thread: checking a handshake and a token
+//! uses much stack.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -16,14 +17,14 @@ use crate::lobby::User;
 use crate::session::history;
 use crate::session::wire::{self, HandshakeError};
 
-/// The subprotocol of this server. A browser cannot set `Authorization`, so it offers the token as a second subprotocol:
-/// `new WebSocket(url, ["ich", "bearer." + token])`.
+/// The subprotocol of this server. A browser cannot set `Authorization`, so it offers the token as a second
+/// subprotocol: `new WebSocket(url, ["ich", "bearer." + token])`.
 const SUBPROTOCOL: &str = "ich";
 const SUBPROTOCOL_TOKEN_PREFIX: &str = "bearer.";
-/// When a token without a representable end is checked again.
-const TOKEN_LONGEST: Duration = Duration::from_secs(3600 * 24 * 366);
+/// The end of a session whose token expires later than an `Instant` can represent.
+const TOKEN_TIME_MAX: Duration = Duration::from_secs(3600 * 24 * 366);
 
-/// A valid handshake.
+/// A valid handshake, and the session that it opens.
 pub(crate) struct Joined {
     /// The bytes of `101 Switching Protocols`.
     pub(crate) answer: Vec<u8>,
@@ -43,13 +44,13 @@ pub(crate) fn check(app: &AppState, request: &Request) -> Result<Joined, Respons
     let asks_for_upgrade = request.head.headers().contains_key(UPGRADE);
     if request.head.method() != http::Method::GET {
         return Err(if asks_for_upgrade {
-            ApiError::BadHandshake.with_text("a websocket handshake has the method GET")
+            ApiError::BadHandshake.with_text("a websocket handshake must have the method GET")
         } else {
             ApiError::MethodNotAllowed.response().with("Allow", "GET")
         });
     }
     if request.content_length.is_some_and(|length| length > 0) {
-        return Err(ApiError::BadHandshake.with_text("a websocket handshake has no body"));
+        return Err(ApiError::BadHandshake.with_text("a websocket handshake must have no body"));
     }
     let (token, in_subprotocol) = token(request);
     let handshake = wire::accept(&request.head, in_subprotocol.then_some(SUBPROTOCOL));
@@ -73,7 +74,7 @@ pub(crate) fn check(app: &AppState, request: &Request) -> Result<Joined, Respons
     let answer = handshake.map_err(|error| handshake_refused(error, asks_for_upgrade))?;
     let left = Duration::from_secs(claims.expires_at_unix_seconds.saturating_sub(clock::unix_seconds()));
     let now = Instant::now();
-    let token_expires_at = now.checked_add(left).unwrap_or(now + TOKEN_LONGEST);
+    let token_expires_at = now.checked_add(left).unwrap_or(now + TOKEN_TIME_MAX);
     Ok(Joined { answer, user, token_expires_at, history, permit })
 }
 

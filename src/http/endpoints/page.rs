@@ -1,4 +1,4 @@
-//! `GET /`, `/app.js` and `/style.css`: the web page, from the binary.
+//! `GET /`, `/app.js` and `/style.css`: the web page. The files are compiled into the program.
 
 use crate::http::app_state::AppState;
 use crate::http::response::Response;
@@ -6,7 +6,7 @@ use crate::http::response::Response;
 const PAGE: &str = include_str!("../../web/index.html");
 const SCRIPT: &str = include_str!("../../web/app.js");
 const STYLE: &str = include_str!("../../web/style.css");
-/// The page loads nothing from other origins, and text of users cannot become a script in it.
+/// The page loads nothing from other origins, and runs no script besides `/app.js` (Content Security Policy Level 3).
 const PAGE_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self' ws: wss:; \
                            base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 

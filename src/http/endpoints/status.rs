@@ -11,7 +11,7 @@ struct Status {
     status: &'static str,
 }
 
-/// 200 while all threads that the server needs are alive.
+/// 200 while no supervised thread has failed.
 pub(crate) fn health(app: &AppState) -> Response {
     if app.supervisor.has_failed() {
         return ApiError::Failed.response();
@@ -19,7 +19,7 @@ pub(crate) fn health(app: &AppState) -> Response {
     Response::json(&Status { status: "ok" })
 }
 
-/// 200 when the lobby can be joined and the database of accounts answers.
+/// 200 if the lobby can be joined and the database of accounts answers.
 pub(crate) fn ready(app: &AppState) -> Response {
     match app.readiness() {
         ready if ready.is_ready() => Response::json(&Status { status: "ready" }),

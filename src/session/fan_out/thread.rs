@@ -52,9 +52,9 @@ pub(super) struct FanOutThread<S> {
     coalesce_until: Instant,
     /// Sessions with first frames or direct frames in this round.
     touched: Vec<SessionId>,
-    /// Sessions whose last frame follows this round.
+    /// Sessions that end after this round, with their close frames.
     closing: Vec<(SessionId, Vec<u8>)>,
-    /// Sessions whose connection ends with this round.
+    /// Sessions whose connection is closed after this round.
     forgotten: Vec<SessionId>,
     tick_at: Instant,
     drain: Option<Drain>,
@@ -164,7 +164,7 @@ impl<S: Socket> FanOutThread<S> {
     }
 
     fn open(&mut self, link: Arc<Link<S>>, token_expires_at: Instant, now: Instant) {
-        // Pings are spread over the interval by the session's number.
+        // The id of the session spreads the pings over the interval, so that they are not all sent at once.
         let spread = self.settings.health.ping_interval.mul_f64((link.session.0 * 37 % 100) as f64 / 100.0);
         let ping_at = now + self.settings.health.ping_interval / 2 + spread / 2;
         self.indices.insert(link.session, self.outboxes.len());
@@ -183,7 +183,7 @@ impl<S: Socket> FanOutThread<S> {
     }
 
     fn take_batch(&mut self, batch: Batch, now: Instant) {
-        // As many tokens are in the channel: they were sent before the batch.
+        // The channel has that many tokens, because they were sent before the batch.
         for _ in 0..batch.credits() {
             let _ = self.used_credits.try_recv();
         }
@@ -294,7 +294,7 @@ impl<S: Socket> FanOutThread<S> {
         self.note_lagging(index);
     }
 
-    /// To be called after everything that may have written: bytes that the socket did not take have to be retried.
+    /// To be called after each write: bytes that the socket did not accept have to be written again later.
     fn note_lagging(&mut self, index: usize) {
         if let Some(outbox) = self.outboxes.get(index).filter(|outbox| outbox.retry_at().is_some()) {
             self.lagging.insert(outbox.link.session);

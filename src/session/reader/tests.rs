@@ -26,8 +26,6 @@ impl Appender for Taken {
         lock(&self.0).push(record.body);
         Ok(())
     }
-
-    fn flush(&self, _deadline: Instant) {}
 }
 
 struct Bench {
@@ -44,7 +42,7 @@ impl Bench {
         driver.set_health(Health::Ready);
         let (fan_out, mut threads) = FanOut::detached(1);
         let config = crate::config::Config::from_values(&std::collections::BTreeMap::new(), Vec::new()).unwrap();
-        let metrics = Arc::new(Metrics::new(Arc::default()));
+        let metrics = Arc::new(Metrics::new(Arc::default(), &[]));
         let sessions = Sessions { publisher, fan_out, limits: config.limits, metrics };
         Bench { sessions, fan_out: threads.remove(0), taken, driver }
     }

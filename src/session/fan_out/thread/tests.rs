@@ -25,7 +25,7 @@ impl Bench {
         let (commands, waiting) = unbounded();
         let (_, used_credits) = unbounded();
         let health = HealthTimes { ping_interval: PING_INTERVAL, pong_timeout: Duration::from_secs(10) };
-        let metrics = Arc::new(Metrics::new(Arc::default()));
+        let metrics = Arc::new(Metrics::new(Arc::default(), &[]));
         let settings = Settings { outbox_bytes_max: OUTBOX_BYTES_MAX, health, metrics };
         Bench {
             thread: FanOutThread::new(waiting, used_credits, settings),

@@ -1,0 +1,117 @@
+//! librdkafka's producer: its configuration, and [`DeliveryContext`], which receives its delivery reports.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crossbeam_channel::Sender;
+use rdkafka::client::ClientContext;
+use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
+use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode as Code};
+use rdkafka::message::DeliveryResult;
+use rdkafka::producer::{Producer, ProducerContext, PurgeConfig, ThreadedProducer};
+
+use super::diagnostics::{Client, Diagnostics, KafkaContext};
+use super::drop_within::DropWithin;
+use super::topic_watch::RefusalReports;
+use super::{KafkaSettings, client_config};
+use crate::lobby::Record;
+
+/// How many records the producer's queue holds.
+pub(super) const QUEUE_RECORDS: usize = 65_536;
+/// The size of the records in the producer's queue, in KiB.
+const QUEUE_KIB: usize = 64 * 1024;
+/// How long the producer tries to deliver a record. An outage that is shorter loses nothing.
+const DELIVERY_TIMEOUT_MS: u64 = 30_000;
+/// How long a purged producer may take to report its records undelivered.
+const PURGE_TIMEOUT: Duration = Duration::from_millis(250);
+
+pub(super) type LiveProducer = DropWithin<ThreadedProducer<DeliveryContext>>;
+
+/// Creates producers for one topic, which all report to the same channels.
+pub(super) struct ProducerFactory {
+    topic: String,
+    config: ClientConfig,
+    diagnostics: Arc<Diagnostics>,
+    undelivered: Sender<Record>,
+    refusals: RefusalReports,
+}
+
+impl ProducerFactory {
+    /// The producers send undelivered records to `undelivered`, and report to `refusals` that the topic refused a record.
+    pub(super) fn new(
+        settings: &KafkaSettings,
+        diagnostics: Arc<Diagnostics>,
+        undelivered: Sender<Record>,
+        refusals: RefusalReports,
+    ) -> Self {
+        let mut config = client_config(settings);
+        config
+            .set("enable.idempotence", "true")
+            .set("acks", "all")
+            .set("linger.ms", "0")
+            .set("message.timeout.ms", DELIVERY_TIMEOUT_MS.to_string())
+            .set("queue.buffering.max.messages", QUEUE_RECORDS.to_string())
+            .set("queue.buffering.max.kbytes", QUEUE_KIB.to_string());
+        ProducerFactory { topic: settings.topic.clone(), config, diagnostics, undelivered, refusals }
+    }
+
+    /// Creates a producer whose batches have at most `batch_bytes_max` bytes.
+    pub(super) fn create(&self, batch_bytes_max: usize) -> KafkaResult<LiveProducer> {
+        let bytes = batch_bytes_max.to_string();
+        let mut config = self.config.clone();
+        // The first bounds a single record, the second a batch of several records.
+        config.set("message.max.bytes", &bytes).set("batch.size", &bytes);
+        let (topic, diagnostics) = (self.topic.clone(), Arc::clone(&self.diagnostics));
+        let context = DeliveryContext {
+            kafka: KafkaContext { client: Client::Producer, topic, diagnostics },
+            undelivered: self.undelivered.clone(),
+            refusals: self.refusals.clone(),
+        };
+        Ok(DropWithin::new(config.create_with_context(context)?))
+    }
+}
+
+/// Receives the delivery reports, on the polling thread of the producer. Never waits.
+pub(super) struct DeliveryContext {
+    kafka: KafkaContext,
+    undelivered: Sender<Record>,
+    refusals: RefusalReports,
+}
+
+impl ClientContext for DeliveryContext {
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, line: &str) {
+        self.kafka.log(level, facility, line);
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        self.kafka.error(error, reason);
+    }
+}
+
+impl ProducerContext for DeliveryContext {
+    type DeliveryOpaque = Box<Record>;
+
+    fn delivery(&self, result: &DeliveryResult<'_>, record: Box<Record>) {
+        if let Err((error, _)) = result {
+            // A setting of the topic may be the cause: a limit that is too small, or compaction.
+            if matches!(
+                error.rdkafka_error_code(),
+                Some(Code::MessageSizeTooLarge | Code::InvalidRecord | Code::InvalidMessage | Code::PolicyViolation)
+            ) {
+                self.refusals.report();
+            }
+            let topic = &self.kafka.topic;
+            self.kafka.diagnostics.warn(&format!("Kafka did not accept a record for the topic {topic}: {error}"));
+            // The receiver is gone only while the event log is being dropped.
+            let _ = self.undelivered.send(*record);
+        }
+    }
+}
+
+/// Reports all records undelivered that `producer` has not delivered yet. Waits [`PURGE_TIMEOUT`] at most.
+pub(super) fn purge(producer: &LiveProducer) {
+    producer.purge(PurgeConfig::default().queue().inflight());
+    if producer.flush(PURGE_TIMEOUT).is_err() {
+        log::warn!("the Kafka producer did not report {} records undelivered in time", producer.in_flight_count());
+    }
+}

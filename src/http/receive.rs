@@ -1,0 +1,99 @@
+//! Reads one request from a socket: first the head, then the body. Called on the connection's thread; uses little
+//! stack.
+
+use std::io::{ErrorKind, Read};
+use std::net::TcpStream;
+use std::time::Instant;
+
+use super::api_error::ApiError;
+use super::request::{self, BadHead, HEAD_BYTES_MAX};
+use super::response::Response;
+
+/// Why there is no complete request.
+pub(super) enum NoRequest {
+    /// The request is refused with this answer.
+    Refused(Response),
+    /// The connection was closed before a request began.
+    Closed,
+    /// The connection was closed within a request.
+    Incomplete,
+}
+
+/// A request head, with the empty line at its end, and the bytes that followed it.
+pub(super) struct ReceivedHead {
+    pub(super) head: Vec<u8>,
+    pub(super) after_head: Vec<u8>,
+}
+
+/// Reads to the end of the head, which has at most [`HEAD_BYTES_MAX`] bytes.
+pub(super) fn head(stream: &TcpStream, deadline: Instant) -> Result<ReceivedHead, NoRequest> {
+    let mut bytes = Vec::with_capacity(512);
+    loop {
+        read_part(stream, &mut bytes, deadline)?;
+        // No method begins like this; a TLS handshake or an empty line does.
+        if bytes.first().is_some_and(|byte| !byte.is_ascii_alphabetic()) {
+            return Err(refused(BadHead::Malformed("this is not HTTP/1.1 (for TLS, use a proxy before this server)")));
+        }
+        if let Some(end) = request::head_end(&bytes) {
+            if end > HEAD_BYTES_MAX {
+                return Err(refused(too_large(&bytes)));
+            }
+            let after_head = bytes.split_off(end);
+            return Ok(ReceivedHead { head: bytes, after_head });
+        }
+        if bytes.len() > HEAD_BYTES_MAX {
+            return Err(refused(too_large(&bytes)));
+        }
+    }
+}
+
+fn too_large(bytes: &[u8]) -> BadHead {
+    let has_line_end = bytes.iter().take(HEAD_BYTES_MAX).any(|byte| *byte == b'\n');
+    if has_line_end { BadHead::TooLarge } else { BadHead::TargetTooLong }
+}
+
+fn refused(bad: BadHead) -> NoRequest {
+    NoRequest::Refused(bad.into())
+}
+
+/// Reads a body of exactly `length` bytes. `body` has the bytes that were read with the head; bytes after the body are
+/// dropped.
+pub(super) fn body(
+    stream: &TcpStream,
+    mut body: Vec<u8>,
+    length: usize,
+    deadline: Instant,
+) -> Result<Vec<u8>, NoRequest> {
+    while body.len() < length {
+        read_part(stream, &mut body, deadline)?;
+    }
+    body.truncate(length);
+    Ok(body)
+}
+
+/// Appends the next bytes to `bytes`, at most 1 KiB. Waits for them until the deadline.
+fn read_part(mut stream: &TcpStream, bytes: &mut Vec<u8>, deadline: Instant) -> Result<(), NoRequest> {
+    let has_begun = !bytes.is_empty();
+    let closed = || if has_begun { NoRequest::Incomplete } else { NoRequest::Closed };
+    let too_late = || NoRequest::Refused(ApiError::TooLate.response());
+    let mut buffer = [0; 1024];
+    loop {
+        let left = deadline.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Err(too_late());
+        }
+        if stream.set_read_timeout(Some(left)).is_err() {
+            return Err(closed());
+        }
+        match stream.read(&mut buffer) {
+            Ok(0) => return Err(closed()),
+            Ok(read) => {
+                bytes.extend_from_slice(&buffer[..read]);
+                return Ok(());
+            }
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => return Err(too_late()),
+            Err(_) => return Err(closed()),
+        }
+    }
+}

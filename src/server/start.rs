@@ -1,0 +1,279 @@
+//! Starting: opens the listener and the stores, and starts the threads. The listener comes first: if the port is in
+//! use, no thread has started and nothing is in the event log.
+
+use std::io;
+use std::net::{IpAddr, SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+
+use crossbeam_channel::{Receiver, bounded};
+use thiserror::Error;
+
+use super::{Backends, Server};
+use crate::accounts::{
+    AccountLimits, AccountStore, Accounts, StoreError, TokenError, TokenKey, TokenSettings, Tokens, postgres, secret,
+    sqlite,
+};
+use crate::config::{Config, KafkaSettings, Secret};
+use crate::event_log::{self, EventLog};
+use crate::http::accept_loop;
+use crate::http::app_state::AppState;
+use crate::http::connection::ConnectionContext;
+use crate::http::pending::Pending;
+use crate::http::permits::Permits;
+use crate::lobby::InstanceId;
+use crate::log_thread::{LogThread, LogThreadEnd};
+use crate::machine::{self, limits::Limits};
+use crate::metrics::Metrics;
+use crate::net;
+use crate::publisher;
+use crate::random;
+use crate::session::end::End;
+use crate::session::fan_out::{FanOut, Settings};
+use crate::session::history::History;
+use crate::session::outbox::HealthTimes;
+use crate::session::reader::Sessions;
+use crate::supervisor::Supervisor;
+use crate::threads::Stack;
+use crate::workers::Workers;
+
+/// More fan-out threads than this only add wake-ups.
+const FAN_OUT_THREADS_MAX: usize = 8;
+/// The file of the generated token secret, in the data folder.
+const SECRET_FILE: &str = "jwt-secret";
+
+/// Why a server does not start. The text says what to do.
+#[derive(Debug, Error)]
+pub enum StartError {
+    /// The data folder cannot be created.
+    #[error("the data folder {} cannot be used: {source} (see ICH_DATA_DIR)", path.display())]
+    DataDir {
+        /// The setting.
+        path: PathBuf,
+        /// From creating the folder.
+        source: io::Error,
+    },
+    /// The server cannot listen on the address.
+    #[error("cannot listen on {address}: {source} (see ICH_HOST and ICH_PORT)")]
+    Listen {
+        /// The settings.
+        address: SocketAddr,
+        /// From opening the listener.
+        source: io::Error,
+    },
+    /// The store of the accounts cannot be opened.
+    #[error("the accounts cannot be opened: {0}")]
+    Accounts(#[source] StoreError),
+    /// Kafka cannot be used as the event log.
+    #[error("the event log cannot be opened: {0}")]
+    #[cfg(feature = "kafka")]
+    EventLog(#[source] event_log::kafka::OpenError),
+    /// The settings ask for Kafka, which was not compiled in.
+    #[error("the event log cannot be opened: this program was built without Kafka: build it with the feature `kafka`")]
+    WithoutKafka,
+    /// The public key of the outside issuer cannot be read.
+    #[error("the tokens cannot be used: {}: {source}", path.display())]
+    TokenKeyFile {
+        /// The setting.
+        path: PathBuf,
+        /// From reading the file.
+        source: io::Error,
+    },
+    /// The file of the generated token secret cannot be used.
+    #[error("the tokens cannot be used: {0}")]
+    TokenSecret(#[source] io::Error),
+    /// The key of the tokens cannot be used.
+    #[error("the tokens cannot be used: {0}")]
+    Tokens(#[source] TokenError),
+    /// The system has no memory for a thread, or no random bytes.
+    #[error("the system does not let the server start: {0}")]
+    System(#[from] io::Error),
+}
+
+impl Server {
+    /// Opens the stores of the settings, and starts the server. `supervisor` starts all threads and reports the first
+    /// that fails.
+    ///
+    /// # Errors
+    /// See [`StartError`].
+    pub fn start(config: &Config, supervisor: &Supervisor) -> Result<Server, StartError> {
+        create_data_dir(&config.data_dir)?;
+        let tokens = open_tokens(config)?;
+        let listener = listen(config)?;
+        let backends = open_backends(config, supervisor)?;
+        Self::start_with(config, listener, tokens, backends, &Limits::read(), supervisor)
+    }
+
+    /// Starts the server on these stores.
+    ///
+    /// # Errors
+    /// See [`StartError`].
+    pub fn start_on(config: &Config, tokens: Tokens, backends: Backends) -> Result<Server, StartError> {
+        Self::start_within(config, tokens, backends, &Limits::read())
+    }
+
+    /// As [`Server::start_on`], with these limits instead of the machine's own.
+    ///
+    /// # Errors
+    /// See [`StartError`].
+    pub fn start_within(
+        config: &Config,
+        tokens: Tokens,
+        backends: Backends,
+        limits: &Limits,
+    ) -> Result<Server, StartError> {
+        Self::start_with(config, listen(config)?, tokens, backends, limits, &Supervisor::default())
+    }
+
+    fn start_with(
+        config: &Config,
+        listener: TcpListener,
+        tokens: Tokens,
+        backends: Backends,
+        limits: &Limits,
+        supervisor: &Supervisor,
+    ) -> Result<Server, StartError> {
+        let address = listener.local_addr()?;
+        let listener = Arc::new(listener);
+        let Backends { store, log, description } = backends;
+        let end_reasons = End::ALL.map(|end| end.row().label);
+        let metrics = Arc::new(Metrics::new(log.skipped.clone(), &end_reasons));
+        let cores = machine::cores();
+        let health = HealthTimes { ping_interval: config.ping_interval, pong_timeout: config.pong_timeout };
+        let settings = Settings { outbox_bytes_max: config.limits.outbox_bytes, health, metrics: metrics.clone() };
+        let fan_out = FanOut::start(cores.min(FAN_OUT_THREADS_MAX), &settings, supervisor)?;
+        let (publisher, driver) = publisher::open(InstanceId(random::u64()?), log.appender.clone());
+        let abandon = Arc::new(AtomicBool::new(false));
+        let history = History::new(config.limits.history_messages);
+        let log_thread = LogThread::new(log, driver, fan_out.clone(), history, metrics.clone(), abandon.clone());
+        let log_thread_end = start_log_thread(log_thread, supervisor)?;
+        let account_limits =
+            AccountLimits::new(config.limits.logins_per_minute, config.limits.registrations_per_minute);
+        let app = Arc::new(AppState {
+            accounts: Accounts::new(store, account_limits, cores, machine::lower_priority, supervisor)?,
+            tokens,
+            permits_per_user: Permits::new(None, config.limits.connections_per_user),
+            publisher: publisher.clone(),
+            supervisor: supervisor.clone(),
+            metrics: metrics.clone(),
+            allowed_origins: config.allowed_origins.clone(),
+        });
+        let sessions =
+            Sessions { publisher: publisher.clone(), fan_out: fan_out.clone(), limits: config.limits.clone(), metrics };
+        let pending = Arc::new(Pending::default());
+        let workers = Workers::start("worker", cores, supervisor)?;
+        let context = ConnectionContext { app: app.clone(), sessions, workers, pending: pending.clone() };
+        let connections_max = machine::connections_max(config.limits.connections, limits);
+        let connections = Permits::new(connections_max, config.limits.connections_per_address);
+        let stopping = Arc::new(AtomicBool::new(false));
+        let accept_thread = start_accept_thread(&listener, context, &connections, &stopping, supervisor)?;
+        Ok(Server {
+            address,
+            description,
+            app,
+            drain_delay: config.drain_delay,
+            drain: config.drain,
+            listener,
+            stopping,
+            abandon,
+            publisher,
+            connections,
+            pending,
+            fan_out,
+            accept_thread,
+            log_thread_end,
+        })
+    }
+}
+
+/// Starts the log thread. The receiver gets the reason of its end.
+fn start_log_thread(log_thread: LogThread, supervisor: &Supervisor) -> io::Result<Receiver<LogThreadEnd>> {
+    let (end_sender, log_thread_end) = bounded(1);
+    supervisor.spawn("log-reader", Stack::Normal, move || {
+        let end = log_thread.run();
+        let outcome = if let LogThreadEnd::Unusable(_) = end { Err(end.to_string()) } else { Ok(()) };
+        let _ = end_sender.send(end);
+        outcome
+    })?;
+    Ok(log_thread_end)
+}
+
+/// Starts the thread of the accept loop, which ends when `stopping` is set and the listener was shut down.
+fn start_accept_thread(
+    listener: &Arc<TcpListener>,
+    context: ConnectionContext,
+    connections: &Arc<Permits<IpAddr>>,
+    stopping: &Arc<AtomicBool>,
+    supervisor: &Supervisor,
+) -> io::Result<JoinHandle<()>> {
+    let (listener, permits, stopping) = (listener.clone(), connections.clone(), stopping.clone());
+    let context = Arc::new(context);
+    supervisor.spawn("accept", Stack::Normal, move || {
+        accept_loop::run(&listener, &context, &permits, || stopping.load(Ordering::Acquire));
+        Ok(())
+    })
+}
+
+/// Opens the listener. Connections wait in its accept queue until the accept thread runs.
+fn listen(config: &Config) -> Result<TcpListener, StartError> {
+    let address = SocketAddr::new(config.host, config.port);
+    net::listen(address).map_err(|source| StartError::Listen { address, source })
+}
+
+/// Creates the folder if it is missing, with access for its owner only.
+fn create_data_dir(path: &Path) -> Result<(), StartError> {
+    use std::os::unix::fs::DirBuilderExt;
+    if path.is_dir() {
+        return Ok(());
+    }
+    std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(path)
+        .map_err(|source| StartError::DataDir { path: path.to_owned(), source })
+}
+
+fn open_tokens(config: &Config) -> Result<Tokens, StartError> {
+    let key = match (&config.jwt_secret, &config.jwt_public_key_file) {
+        (Some(Secret(secret)), _) => TokenKey::Secret(secret.clone().into_bytes()),
+        (None, Some(path)) => TokenKey::PublicKeyPem(
+            std::fs::read_to_string(path).map_err(|source| StartError::TokenKeyFile { path: path.clone(), source })?,
+        ),
+        (None, None) => {
+            let path = config.data_dir.join(SECRET_FILE);
+            TokenKey::Secret(secret::load_or_generate(&path).map_err(StartError::TokenSecret)?)
+        }
+    };
+    let settings = TokenSettings { key, issuer: config.jwt_issuer.clone(), ttl: config.token_ttl };
+    Tokens::new(settings).map_err(StartError::Tokens)
+}
+
+fn open_backends(config: &Config, supervisor: &Supervisor) -> Result<Backends, StartError> {
+    let (store, accounts): (Arc<dyn AccountStore>, _) = match &config.database_url {
+        None => {
+            let store = sqlite::open(&config.data_dir).map_err(StartError::Accounts)?;
+            (Arc::new(store), format!("accounts in SQLite in {}", config.data_dir.display()))
+        }
+        Some(Secret(url)) => {
+            let store = postgres::open(url, supervisor).map_err(StartError::Accounts)?;
+            (Arc::new(store), "accounts in PostgreSQL".to_owned())
+        }
+    };
+    let (log, events) = match &config.kafka {
+        None => (event_log::memory::open(), "event log in this process".to_owned()),
+        Some(kafka) => (open_kafka(kafka)?, format!("event log in Kafka at {}, topic {}", kafka.brokers, kafka.topic)),
+    };
+    Ok(Backends { store, log, description: format!("{accounts}, {events}") })
+}
+
+#[cfg(feature = "kafka")]
+fn open_kafka(settings: &KafkaSettings) -> Result<EventLog, StartError> {
+    event_log::kafka::open(settings).map_err(StartError::EventLog)
+}
+
+#[cfg(not(feature = "kafka"))]
+fn open_kafka(_: &KafkaSettings) -> Result<EventLog, StartError> {
+    Err(StartError::WithoutKafka)
+}
