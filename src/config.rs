@@ -24,7 +24,7 @@ pub(crate) use self::log_filter::LogFilter;
 use self::reader::{Reader, invalid};
 pub use self::table::{SETTINGS, Setting};
 use crate::event_log::sqlite::Retention;
-use crate::limits::OUTBOX_BYTES_MIN;
+use crate::limits::{FRAME_BYTES_MAX, HISTORY_MESSAGES_MAX, OUTBOX_BYTES_MIN};
 
 /// A value that must not be printed.
 #[derive(Clone, PartialEq, Eq)]
@@ -68,6 +68,8 @@ pub(crate) struct Limits {
     pub(crate) frame_bytes: usize,
     /// Bytes that may wait for one client.
     pub(crate) outbox_bytes: usize,
+    /// Messages that are kept for clients that return; 0: none.
+    pub(crate) history_messages: usize,
 }
 
 /// Where the event log is.
@@ -198,8 +200,9 @@ impl Config {
                 logins_per_minute: settings.limit("ICH_MAX_LOGINS_PER_MINUTE", 1_000_000),
                 registrations_per_minute: settings.limit("ICH_MAX_REGISTRATIONS_PER_MINUTE", 1_000_000),
                 text_chars: settings.size("ICH_MAX_TEXT_CHARS", 1, 100_000),
-                frame_bytes: settings.size("ICH_MAX_FRAME_BYTES", 256, 524_288),
+                frame_bytes: settings.size("ICH_MAX_FRAME_BYTES", 256, FRAME_BYTES_MAX as u64),
                 outbox_bytes: settings.size("ICH_OUTBOX_BYTES", OUTBOX_BYTES_MIN as u64, 1 << 30),
+                history_messages: settings.size("ICH_HISTORY_MESSAGES", 0, HISTORY_MESSAGES_MAX as u64),
             },
             ping_interval: Duration::from_secs(settings.number("ICH_PING_INTERVAL_SECONDS", 1, 3600)),
             pong_timeout: Duration::from_secs(settings.number("ICH_PONG_TIMEOUT_SECONDS", 1, 3600)),

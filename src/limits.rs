@@ -63,12 +63,25 @@ pub const RETRY_PAUSE_MAX: Duration = Duration::from_millis(64);
 /// The least that `ICH_OUTBOX_BYTES` may be.
 pub const OUTBOX_BYTES_MIN: usize = 64 * 1024;
 
-/// The slowest rate at which a client may read its list of users, on average, after [`LIST_GRACE`]. A slow mobile line
-/// carries some 5 KiB a second. The list does not count against `ICH_OUTBOX_BYTES`, so without a rate a client that
-/// reads a byte now and then would keep an old list in memory.
-pub const LIST_BYTES_PER_SECOND_MIN: u64 = 1024;
-/// The time for the list of users beside that of [`LIST_BYTES_PER_SECOND_MIN`].
-pub const LIST_GRACE: Duration = Duration::from_secs(60);
+/// The slowest rate at which a client may read its first frames (the list of users, and the messages that it had
+/// missed), on average, after [`FIRST_FRAMES_GRACE`]. A slow mobile line carries some 5 KiB a second. The first frames do
+/// not count against `ICH_OUTBOX_BYTES`, so without a rate a client that reads a byte now and then would keep an old list
+/// and old messages in memory.
+pub const FIRST_FRAMES_BYTES_PER_SECOND_MIN: u64 = 1024;
+/// The time for the first frames beside that of [`FIRST_FRAMES_BYTES_PER_SECOND_MIN`].
+pub const FIRST_FRAMES_GRACE: Duration = Duration::from_secs(60);
+
+/// Messages that an instance keeps at most for clients that return (`ICH_HISTORY_MESSAGES`).
+pub const HISTORY_MESSAGES_MAX: usize = 10_000;
+/// Bytes of the frames of these messages.
+pub const HISTORY_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// The length at which a block of these frames is full. While messages arrive, each client that returns can cause a copy
+/// of the block that is not full; and a client that misses everything has all blocks in its outbox.
+pub const HISTORY_BLOCK_BYTES: usize = 16 * 1024;
+/// The most that `ICH_MAX_FRAME_BYTES` may be.
+pub const FRAME_BYTES_MAX: usize = 512 * 1024;
+/// Characters of the id of a message, for clients.
+pub const EVENT_ID_CHARS_MAX: usize = 40;
 
 /// Characters of the text of an `error` frame. The JSON library quotes input that it did not expect, whatever its
 /// length.
@@ -92,5 +105,9 @@ const _: () = assert!(CONNECTIONS_DEFAULT <= COMMANDS_MAX);
 // The frames of a single round never disconnect a client that has read all earlier frames.
 const _: () = assert!(ROUND_BYTES_MAX + BATCH_BYTES <= OUTBOX_BYTES_MIN);
 const _: () = assert!(ROUND_DIRECT_BYTES_MAX + ERROR_FRAME_BYTES_MAX <= OUTBOX_BYTES_MIN);
+// The longest message fits into the history, with its frame and the names of its fields.
+const _: () = assert!(FRAME_BYTES_MAX + 4 * 1024 + HISTORY_BLOCK_BYTES <= HISTORY_BYTES_MAX);
+// A client that misses everything has few blocks in its outbox: one write takes nearly all of them.
+const _: () = assert!(HISTORY_BYTES_MAX / HISTORY_BLOCK_BYTES <= 256);
 const _: () = assert!(COALESCING_DELAY_MAX.as_millis() <= PRESENCE_COALESCING_DELAY_MAX.as_millis());
 const _: () = assert!(RETRY_PAUSE_FIRST.as_millis() < RETRY_PAUSE_MAX.as_millis());

@@ -18,6 +18,7 @@ pub mod bootstrap;
 pub mod instance;
 mod presence;
 pub mod record;
+mod repetitions;
 mod roster;
 pub mod state;
 #[cfg(test)]
@@ -25,5 +26,5 @@ mod testing;
 
 pub use bootstrap::Bootstrap;
 pub use instance::{Health, Instance};
-pub use record::{Body, InstanceId, Record, RosterEntry, SessionId, User};
-pub use state::{Event, Lobby};
+pub use record::{Body, EventId, InstanceId, Record, RosterEntry, SessionId, User};
+pub use state::{Event, Lobby, Outcome};

@@ -4,21 +4,21 @@
 //! It must never wait for a client, a store or a lock that is held across I/O.
 
 mod batch_builder;
+mod start;
 
 use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use log::{error, info, warn};
 use thiserror::Error;
 
-use self::batch_builder::{BatchBuilder, users_online};
+use self::batch_builder::{BatchBuilder, missed_messages, users_online};
 use crate::clock;
-use crate::event_log::{Entry, EventLog, ReadError, Span};
+use crate::event_log::{Entry, EventLog, ReadError};
 use crate::limits::{BATCH_BYTES, POLL_RECORDS_MAX};
-use crate::lobby::bootstrap::{FIRST_SPAN_RECORDS, WIDEN_TIMES};
-use crate::lobby::{Body, Bootstrap, Event, Health, InstanceId, Lobby, Record, SessionId};
+use crate::lobby::{Body, Bootstrap, Event, Health, InstanceId, Lobby, Outcome, Record, SessionId};
 use crate::log_throttle::LogThrottle;
 use crate::metrics::Metrics;
 use crate::publisher::PublisherDriver;
@@ -26,15 +26,12 @@ use crate::random;
 use crate::session::client_error::{ClientError, ErrorCode};
 use crate::session::end::End;
 use crate::session::fan_out::{Command, FanOut};
+use crate::session::history::History;
 use crate::session::online_list::OnlineList;
 use crate::session::protocol;
 
 /// The longest wait for a record. The instance needs a tick at least once a second.
 const POLL_WAIT: Duration = Duration::from_secs(1);
-/// The pause between two attempts to reach a log that does not answer.
-const RETRY_WAIT: Duration = Duration::from_secs(1);
-/// How often that wait checks whether the log was abandoned.
-const ABANDON_CHECK: Duration = Duration::from_millis(50);
 
 /// The log thread and its state.
 pub struct LogThread {
@@ -46,7 +43,9 @@ pub struct LogThread {
     me: InstanceId,
     lobby: Lobby,
     online: OnlineList,
-    /// Until the state is exact: tells whether enough of the log was read.
+    /// The newest messages that were published while the state was exact.
+    history: History,
+    /// Decides whether the state is exact. None once it is.
     bootstrap: Option<Bootstrap>,
     /// Sessions of this instance that are live: they have got the list of users, and get events.
     live: HashSet<SessionId>,
@@ -78,6 +77,7 @@ impl LogThread {
         mut log: EventLog,
         driver: PublisherDriver,
         fan_out: FanOut,
+        history: History,
         metrics: Arc<Metrics>,
         abandon: Arc<AtomicBool>,
     ) -> Self {
@@ -92,6 +92,7 @@ impl LogThread {
             abandon,
             lobby: Lobby::default(),
             online: OnlineList::default(),
+            history,
             bootstrap: None,
             live: HashSet::new(),
             events: Vec::new(),
@@ -140,126 +141,40 @@ impl LogThread {
         }
     }
 
-    /// Reads enough of the log to know who is there.
-    fn build_state(&mut self) -> Result<(), LogThreadEnd> {
-        let started_at = Instant::now();
-        let mut records = FIRST_SPAN_RECORDS;
-        loop {
-            let Some(span) = self.replay(records)? else { continue };
-            let read_all = span.end.saturating_sub(span.start) < records;
-            if self.is_exact() || read_all {
-                let (users, took) = (self.online.len(), started_at.elapsed());
-                info!("read the event log from {} to {}: {users} online, {took:.1?}", span.start, span.end);
-                return Ok(());
-            }
-            info!("the last {records} records of the event log do not tell who is there: reading more");
-            records = records.saturating_mul(WIDEN_TIMES);
-        }
-    }
-
-    /// Folds the last `records` of the log into a new state. None: the log did not answer, try again.
-    fn replay(&mut self, records: u64) -> Result<Option<Span>, LogThreadEnd> {
-        let span = match self.log.reader.rewind(records) {
-            Ok(span) => span,
-            Err(error) => return self.wait_out(&error).map(|()| None),
-        };
-        self.lobby = Lobby::default();
-        let mut bootstrap = Bootstrap::new(span.from_the_beginning);
-        while self.log.reader.position() < span.end {
-            if self.abandon.load(Ordering::Acquire) {
-                return Err(LogThreadEnd::Abandoned);
-            }
-            self.entries.clear();
-            if let Err(error) = self.log.reader.poll(POLL_WAIT, POLL_RECORDS_MAX, &mut self.entries) {
-                return self.wait_out(&error).map(|()| None);
-            }
-            for entry in &self.entries {
-                self.events.clear();
-                self.lobby.apply(&entry.record, &mut self.events);
-                bootstrap.on_record(&entry.record);
-            }
-        }
-        self.events.clear();
-        self.bootstrap = Some(bootstrap);
-        self.online = OnlineList::default();
-        self.lobby.users_online().for_each(|user| self.online.insert(user));
-        self.metrics.set_online(self.online.len());
-        Ok(Some(span))
-    }
-
-    fn wait_out(&self, error: &ReadError) -> Result<(), LogThreadEnd> {
-        match error {
-            ReadError::Unusable(text) => return Err(LogThreadEnd::Unusable(text.clone())),
-            ReadError::Unavailable(_) | ReadError::Truncated(_) => {
-                let text = error.to_string();
-                if let Some(more) = self.read_errors.may_log(&text, Instant::now())
-                    && !self.abandon.load(Ordering::Acquire)
-                {
-                    warn!("{text}; trying again{more}");
-                }
-            }
-        }
-        let until = Instant::now() + RETRY_WAIT;
-        while Instant::now() < until {
-            if self.abandon.load(Ordering::Acquire) {
-                return Err(LogThreadEnd::Abandoned);
-            }
-            std::thread::sleep(ABANDON_CHECK);
-        }
-        Ok(())
-    }
-
-    /// Once exact, always exact.
-    fn is_exact(&mut self) -> bool {
-        if self.bootstrap.as_ref().is_some_and(|bootstrap| bootstrap.is_exact(&self.lobby)) {
-            self.bootstrap = None;
-        }
-        self.bootstrap.is_none()
-    }
-
     fn poll(&mut self, wait: Duration) -> Result<(), ReadError> {
         let mut entries = std::mem::take(&mut self.entries);
         entries.clear();
         let polled = self.log.reader.poll(wait, POLL_RECORDS_MAX, &mut entries);
         for entry in &entries {
-            self.apply(&entry.record);
+            self.apply(entry);
         }
         self.flush();
         self.metrics.applied(entries.len(), self.online.len());
+        self.metrics.set_history(self.history.len());
         self.entries = entries;
         polled
     }
 
     /// Applies one record and adds its events, and the sessions that it makes live, to the batch.
-    fn apply(&mut self, record: &Record) {
+    fn apply(&mut self, entry: &Entry) {
+        let Entry { offset, record } = entry;
         let own = record.from == self.me;
         let admits = own && matches!(record.body, Body::Joined { .. } | Body::Roster { .. });
         // The list before this record: the first frame of a session that this record makes live.
         let before = if admits { self.online.snapshot() } else { Vec::new() };
-        self.lobby.apply(record, &mut self.events);
+        let outcome = self.lobby.apply(record, *offset, &mut self.events);
         if let Some(bootstrap) = &mut self.bootstrap {
-            bootstrap.on_record(record);
+            bootstrap.on_record(record, *offset, &self.lobby);
         }
         if admits {
             self.admit(record, &before);
         }
         match &record.body {
             Body::Left { session } if own => drop(self.live.remove(session)),
-            // Ignored by the lobby: this instance was lost while the message was in flight. (A duplicate is ignored
-            // too, but its author's session is known.)
-            Body::Said { session, id, .. } if own && self.lobby.user_of(self.me, *session).is_none() => {
-                self.answer_unavailable(*session, id.clone());
-            }
+            Body::Said { session, id, .. } if own => self.on_own_message(*session, id.clone(), outcome),
             _ => {}
         }
-        for event in self.events.drain(..) {
-            match &event {
-                Event::UserJoined { user } => self.online.insert(user),
-                Event::UserLeft { user } => self.online.remove(user),
-                Event::Said { .. } => {}
-            }
-            self.batch.put(&event, &record.at);
-        }
+        self.send_events(record);
         if own {
             self.driver.on_own_record(record, &self.lobby);
         }
@@ -268,8 +183,35 @@ impl LogThread {
         }
     }
 
-    /// Makes the sessions live that this record added to the lobby. Each gets `before`, the list of users before this
-    /// record, and then all events from this record on.
+    /// Sends an error to the author of a message that was not published.
+    fn on_own_message(&mut self, session: SessionId, id: Option<Arc<str>>, outcome: Outcome) {
+        match outcome {
+            Outcome::Applied | Outcome::Duplicate => {}
+            // This instance was lost while the message was in flight.
+            Outcome::UnknownSession => self.answer(session, ErrorCode::Unavailable, id),
+            Outcome::Repeated => {
+                self.metrics.duplicate_refused();
+                self.answer(session, ErrorCode::Duplicate, id);
+            }
+        }
+    }
+
+    /// Adds the events of this record to the batch, and its message to the history.
+    fn send_events(&mut self, record: &Record) {
+        let is_exact = self.is_exact();
+        for event in self.events.drain(..) {
+            let frame = self.batch.put(&event, record);
+            match &event {
+                Event::UserJoined { user } => self.online.insert(user),
+                Event::UserLeft { user } => self.online.remove(user),
+                Event::Said { .. } if is_exact => self.history.push(record.event_id(), frame),
+                Event::Said { .. } => {}
+            }
+        }
+    }
+
+    /// Makes the sessions live that this record added to the lobby. Each gets `before`, the list as it was before this
+    /// record, and then all events, beginning with those of this record.
     fn admit(&mut self, record: &Record, before: &[Arc<[u8]>]) {
         if !self.lobby.is_member(self.me) {
             return;
@@ -288,9 +230,14 @@ impl LogThread {
     }
 
     fn admit_session(&mut self, session: SessionId, record: &Record, before: &[Arc<[u8]>]) {
-        if self.live.insert(session) {
-            self.batch.admit(self.fan_out.thread_of(session), session, users_online(&record.at, before));
+        if !self.live.insert(session) {
+            return;
         }
+        let mut first_frames = users_online(&record.at, self.history.last_id(), before);
+        if let Some(request) = self.driver.take_request(session) {
+            first_frames.extend(missed_messages(&record.at, self.history.missed(request)));
+        }
+        self.batch.admit(self.fan_out.thread_of(session), session, first_frames);
     }
 
     fn flush(&mut self) {
@@ -306,15 +253,16 @@ impl LogThread {
             }
             self.driver.on_undelivered(&record);
             if let Body::Said { session, id, .. } = record.body {
-                self.answer_unavailable(session, id);
+                self.answer(session, ErrorCode::Unavailable, id);
+                self.flush();
             }
         }
     }
 
-    fn answer_unavailable(&self, session: SessionId, id: Option<Arc<str>>) {
-        let error = ClientError::from(ErrorCode::Unavailable).about(id);
-        let frame = protocol::error_frame(&error, &clock::rfc3339());
-        self.fan_out.send(session, Command::Direct { session, frame });
+    /// Adds an error frame for one client to the batch.
+    fn answer(&mut self, session: SessionId, code: ErrorCode, id: Option<Arc<str>>) {
+        let error = ClientError::from(code).about(id);
+        self.batch.put_direct(session, protocol::error_frame(&error, &clock::rfc3339()));
     }
 
     fn on_read_error(&mut self, error: ReadError) -> Result<(), LogThreadEnd> {
@@ -331,6 +279,14 @@ impl LogThread {
                 self.build_state()
             }
         }
+    }
+
+    /// Whether the state is exact. Once exact, always exact.
+    fn is_exact(&mut self) -> bool {
+        if self.bootstrap.as_ref().is_some_and(Bootstrap::is_exact) {
+            self.bootstrap = None;
+        }
+        self.bootstrap.is_none()
     }
 
     fn set_health(&mut self, health: Health) {

@@ -25,6 +25,8 @@ pub struct Metrics {
     records_applied: Counter,
     messages_accepted: Counter,
     deliveries: Counter,
+    history_messages: Gauge,
+    duplicates_refused: Counter,
     records_skipped: Counter,
     /// Counted by the reader of the event log; copied into `records_skipped` when the metrics are encoded.
     skipped_by_reader: Arc<AtomicU64>,
@@ -46,6 +48,8 @@ impl Metrics {
             records_applied: Counter::default(),
             messages_accepted: Counter::default(),
             deliveries: Counter::default(),
+            history_messages: Gauge::default(),
+            duplicates_refused: Counter::default(),
             records_skipped: Counter::default(),
             skipped_by_reader: records_skipped,
             account_requests_refused: Family::default(),
@@ -80,6 +84,12 @@ impl Metrics {
             "deliveries",
             "Events passed to the outboxes of clients, once per client",
             self.deliveries.clone(),
+        );
+        registry.register("history_messages", "Messages kept for clients that return", self.history_messages.clone());
+        registry.register(
+            "duplicates_refused",
+            "Messages of this instance's clients that repeat an earlier one",
+            self.duplicates_refused.clone(),
         );
         registry.register(
             "account_requests_refused",
@@ -127,6 +137,16 @@ impl Metrics {
     /// Counts events that were passed to outboxes: the number of events times the number of clients.
     pub(crate) fn delivered(&self, deliveries: u64) {
         self.deliveries.inc_by(deliveries);
+    }
+
+    /// Sets how many messages are kept for clients that return.
+    pub(crate) fn set_history(&self, messages: usize) {
+        self.history_messages.set(i64::try_from(messages).unwrap_or(i64::MAX));
+    }
+
+    /// Counts a message that was not published because its author's account had used its id before.
+    pub(crate) fn duplicate_refused(&self) {
+        self.duplicates_refused.inc();
     }
 
     /// Counts a registration or login that a limit refused; `reason` is the code of the answer.

@@ -9,6 +9,7 @@
 mod driver;
 mod window;
 
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -22,6 +23,7 @@ use crate::event_log::{AppendError, Appender};
 use crate::limits::WINDOW_WAIT_MAX;
 use crate::lobby::instance::ROSTER_BYTES_MAX;
 use crate::lobby::{Health, Instance, InstanceId, Record, SessionId, User};
+use crate::session::history;
 use crate::threads::lock;
 
 /// How long a message waits for room in the queue to the log. Meanwhile the server does not read from its client.
@@ -53,6 +55,8 @@ pub struct Publisher {
 struct State {
     instance: Instance,
     window: PresenceWindow,
+    /// The earlier messages that sessions ask for, until the log thread admits them.
+    requests: HashMap<SessionId, history::Request>,
 }
 
 /// Creates the two handles, with a first incarnation that has this id.
@@ -60,7 +64,7 @@ struct State {
 pub fn open(id: InstanceId, appender: Arc<dyn Appender>) -> (Arc<Publisher>, PublisherDriver) {
     let instance = Instance::new(id, ROSTER_BYTES_MAX, Duration::ZERO);
     let publisher = Arc::new(Publisher {
-        state: Mutex::new(State { instance, window: PresenceWindow::default() }),
+        state: Mutex::new(State { instance, window: PresenceWindow::default(), requests: HashMap::new() }),
         window_opened: Condvar::new(),
         appender,
         started_at: Instant::now(),
@@ -96,11 +100,17 @@ impl Publisher {
     }
 
     /// Appends the `joined` of a new session. During a join burst it first waits until fewer records are in flight,
-    /// at most [`WINDOW_WAIT_MAX`]. If the log does not take the record, the next roster reports the session.
+    /// at most [`WINDOW_WAIT_MAX`]. If the log does not take the record, the next roster reports the session. `request`:
+    /// the earlier messages that its client asks for.
     ///
     /// # Errors
     /// The log does not answer, or the server is about to stop.
-    pub fn open_session(&self, session: SessionId, user: User) -> Result<(), SayError> {
+    pub fn open_session(
+        &self,
+        session: SessionId,
+        user: User,
+        request: Option<history::Request>,
+    ) -> Result<(), SayError> {
         let mut state = self.wait_for_window();
         if !self.is_ready() {
             return Err(SayError::Unavailable);
@@ -108,6 +118,9 @@ impl Publisher {
         let Some(record) = state.instance.open_session(session, user, clock::rfc3339()) else {
             return Err(SayError::Unavailable);
         };
+        if let Some(request) = request {
+            state.requests.insert(session, request);
+        }
         state.window.appended(record.seq);
         let _ = self.append(&mut state, record);
         self.advance_window(&mut state);
@@ -124,6 +137,7 @@ impl Publisher {
     /// server drains, no `left` is appended: the user can join another instance until the lease expires.
     pub fn close_session(&self, session: SessionId) {
         let mut state = lock(&self.state);
+        state.requests.remove(&session);
         state.window.leave(session);
         self.advance_window(&mut state);
     }

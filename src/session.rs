@@ -5,12 +5,13 @@
 //! - [`fan_out`]: a few threads own the [`outbox`]es and do all the writing; they never block.
 //! - [`socket`]: what both need of the connection; tests have one in memory.
 //! - [`wire`]: websocket frames as bytes. [`protocol`]: the JSON in the frames. [`client_error`]: the codes of `error`
-//!   frames. [`online_list`]: the list of names, encoded.
+//!   frames. [`online_list`]: the list of names, encoded. [`history`]: the newest messages, encoded.
 //! - [`end`]: why a session ends, with its close code, log level and metric label.
 
 pub mod client_error;
 pub mod end;
 pub mod fan_out;
+pub mod history;
 pub mod link;
 pub mod online_list;
 pub mod outbox;

@@ -57,7 +57,7 @@ fn an_instance_reads_more_if_the_last_records_are_invalid() {
     let cluster = Cluster::new(broker);
     let first = cluster.start();
     let ann = Watcher::join(&first, "Ann");
-    broker.produce_transaction(&cluster.topic, b"invalid", 6000);
+    broker.produce_transaction(&cluster.topic, b"invalid", 20_000);
     let late = cluster.start();
     let bob = Watcher::join(&late, "Bob");
     wait_online([&ann, &bob], &["Ann", "Bob"]);

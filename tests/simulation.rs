@@ -39,6 +39,11 @@ fn all_rules_hold_and_the_runs_contain_the_hard_cases() {
     assert!(sum(|seen| seen.expired_instances) > 300);
     assert!(sum(|seen| seen.last_byes) > 30);
     assert!(sum(|seen| seen.idle_instances) > 15);
+    assert!(sum(|seen| seen.repeated_messages) > 1_900);
+    assert!(sum(|seen| seen.reused_ids) > 300);
+    assert!(sum(|seen| seen.complete_returns) > 2_500);
+    assert!(sum(|seen| seen.incomplete_returns) > 2_200);
+    assert!(sum(|seen| seen.unknown_repetitions) > 150);
 }
 
 #[test]

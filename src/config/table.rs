@@ -78,6 +78,7 @@ pub const SETTINGS: &[Setting] = &[
         "1048576",
         "bytes that may wait for a slow client before the server closes its session",
     ),
+    setting("ICH_HISTORY_MESSAGES", "1000", "newest messages kept for clients that return; 0: none"),
     setting("ICH_PING_INTERVAL_SECONDS", "25", "time between two pings to a client"),
     setting("ICH_PONG_TIMEOUT_SECONDS", "10", "time in which a client must answer a ping"),
     setting(

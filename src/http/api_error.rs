@@ -12,6 +12,8 @@ pub enum ApiError {
     BadJson,
     /// A field of the body is missing, not a string, or breaks a rule.
     BadField,
+    /// The query of the request is not valid.
+    BadQuery,
     /// The websocket handshake is not valid.
     BadHandshake,
     /// The email or the password is wrong.
@@ -83,10 +85,11 @@ pub struct Row {
 
 impl ApiError {
     /// All errors, in the order of their status.
-    pub const ALL: [ApiError; 30] = [
+    pub const ALL: [ApiError; 31] = [
         ApiError::BadRequest,
         ApiError::BadJson,
         ApiError::BadField,
+        ApiError::BadQuery,
         ApiError::BadHandshake,
         ApiError::WrongCredentials,
         ApiError::Unauthorized,
@@ -124,6 +127,7 @@ impl ApiError {
             E::BadRequest => (400, "bad_request", None, "the request is not valid HTTP/1.1"),
             E::BadJson => (400, "bad_json", None, "the body must be a JSON object"),
             E::BadField => (400, "bad_field", None, "a field of the body is not valid"),
+            E::BadQuery => (400, "bad_query", None, "a parameter of the query is not valid"),
             E::BadHandshake => {
                 (400, "bad_handshake", None, "the websocket handshake is not valid (RFC 6455, section 4.2.1)")
             }

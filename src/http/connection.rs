@@ -114,7 +114,7 @@ fn send_answer(mut stream: &TcpStream, response: &Response) {
 
 /// Completes the handshake and runs the session to its end.
 fn open_session(context: &ConnectionContext, mut stream: TcpStream, joined: Joined, after_head: Vec<u8>) {
-    let Joined { answer, user, token_expires_at, permit } = joined;
+    let Joined { answer, user, token_expires_at, history, permit } = joined;
     let sent = stream
         .set_read_timeout(None)
         .and_then(|()| stream.set_write_timeout(Some(ANSWER_TIMEOUT)))
@@ -124,6 +124,6 @@ fn open_session(context: &ConnectionContext, mut stream: TcpStream, joined: Join
     }
     drop(answer);
     let link = Arc::new(Link::new(context.app.publisher.new_session(), stream));
-    reader::run(&context.sessions, NewSession { link, user, token_expires_at, after_head });
+    reader::run(&context.sessions, NewSession { link, user, token_expires_at, request: history, after_head });
     drop(permit);
 }

@@ -1,23 +1,43 @@
 //! [`Bootstrap`]: how far back an instance must read before its state is exact.
 //!
-//! The log thread of a starting instance has one for each span that it reads. At the end of the span it calls
-//! [`Bootstrap::is_exact`], and reads a wider span if the answer is no. If the whole log was read and the answer is
-//! still no, because retention has deleted its beginning, the instance begins to work all the same: its own heartbeats
-//! make the state exact some seconds later. Once exact, the state stays exact, and the `Bootstrap` can be dropped.
+//! The log thread of a starting instance has one for each span of the log that it reads. At the end of the span,
+//! [`Bootstrap::next_span`] decides whether a longer span has to be read. If the whole log was read and the state is
+//! still not exact, because retention has deleted the beginning of the log, the instance reads on: its own heartbeats
+//! make the state exact some seconds later.
 //!
-//! Why the state is exact: an instance with records before the span only was lost to the heartbeats in the span, so
-//! every instance that counts has records in it; and since each has a roster in it, all its sessions are known. The
-//! state of each instance follows from its records in the span, so two replicas agree.
+//! **Why the sessions are exact.** An instance with records before the span only was lost to the heartbeats in the
+//! span, so every instance that counts has records in it; and since each has a roster in it, all its sessions are known.
+//! The state of each instance follows from its records in the span, so two replicas agree. Once exact, the sessions stay
+//! exact.
+//!
+//! **Why repeated messages are refused equally.** Whether a message is refused depends on the uses of its id in the
+//! records of the window before it ([`super::repetitions`]). A use is a message of an effective session, whether it was
+//! published or refused. So a replica knows every use from the offset on at which its sessions became exact, and decides
+//! like all others one window later. The span therefore has to contain the records that make the sessions exact, and
+//! after them a whole window.
+//!
+//! If retention has left less than that, the instance does not wait for a whole window of new records, which can take
+//! hours. Until then it can publish a message whose first copy retention has deleted, while the others refuse it.
 
 use std::collections::BTreeMap;
 
 use super::record::{Body, InstanceId, Record};
 use super::state::{LEASE_HEARTBEATS, Lobby};
 
-/// The length of the first span, in records before the end of the log.
-pub const FIRST_SPAN_RECORDS: u64 = 4096;
-/// Each span is so many times longer than the one before.
-pub const WIDEN_TIMES: u64 = 4;
+/// The lengths of the spans, in records before the end of the log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Spans {
+    /// The length of the first span.
+    pub first: u64,
+    /// Each span is so many times longer than the one before.
+    pub widen_times: u64,
+    /// A longer span is not read only to find more messages for the history.
+    pub history_max: u64,
+}
+
+/// The spans of a server. The first one has room for a window of repetitions and for what makes the sessions exact
+/// before it; in the common case, no other is read.
+pub const SPANS: Spans = Spans { first: 16_384, widen_times: 4, history_max: 262_144 };
 
 /// The heartbeats of one instance that a span has to have: two more than the lease. A producer's retry can put a
 /// heartbeat into the log twice. If the first copy is before the span, the second copy is wrongly counted as new. Two
@@ -31,6 +51,8 @@ pub struct Bootstrap {
     from_the_beginning: bool,
     heartbeats: BTreeMap<InstanceId, Heartbeats>,
     is_long_enough: bool,
+    /// From this offset on, the sessions are exact.
+    exact_since: Option<u64>,
 }
 
 #[derive(Debug, Clone, Default)]
@@ -40,14 +62,30 @@ struct Heartbeats {
 }
 
 impl Bootstrap {
-    /// A new span. `from_the_beginning`: it starts with the first record that was ever appended.
+    /// A new span that begins at the offset `start`. `from_the_beginning`: `start` is the first record that was ever
+    /// appended.
     #[must_use]
-    pub fn new(from_the_beginning: bool) -> Self {
-        Bootstrap { from_the_beginning, heartbeats: BTreeMap::new(), is_long_enough: false }
+    pub fn new(start: u64, from_the_beginning: bool) -> Self {
+        Bootstrap {
+            from_the_beginning,
+            heartbeats: BTreeMap::new(),
+            is_long_enough: false,
+            exact_since: from_the_beginning.then_some(start),
+        }
     }
 
-    /// To be called with each record of the span, after it was applied to the lobby.
-    pub fn on_record(&mut self, record: &Record) {
+    /// To be called with each record of the span, after it was applied to `lobby`.
+    pub fn on_record(&mut self, record: &Record, offset: u64, lobby: &Lobby) {
+        if self.is_exact() {
+            return;
+        }
+        self.count_heartbeat(record);
+        if self.is_long_enough && lobby.is_every_instance_member() {
+            self.exact_since = Some(offset + 1);
+        }
+    }
+
+    fn count_heartbeat(&mut self, record: &Record) {
         let Body::Heartbeat { n } = record.body else { return };
         let heartbeats = self.heartbeats.entry(record.from).or_default();
         if n > heartbeats.last_n {
@@ -57,10 +95,39 @@ impl Bootstrap {
         }
     }
 
-    /// Whether the state of this span equals the state of the whole log.
+    /// Whether the sessions of the lobby are those that follow from the whole log.
     #[must_use]
-    pub fn is_exact(&self, lobby: &Lobby) -> bool {
-        self.from_the_beginning || (self.is_long_enough && lobby.is_every_instance_member())
+    pub fn is_exact(&self) -> bool {
+        self.exact_since.is_some()
+    }
+
+    /// Whether a message at the offset `position` or later is refused as repeated exactly when every other replica
+    /// refuses it.
+    #[must_use]
+    pub fn knows_repetitions(&self, lobby: &Lobby, position: u64) -> bool {
+        let knows_from = |since: u64| since.saturating_add(lobby.repetition_window());
+        self.from_the_beginning || self.exact_since.is_some_and(|since| knows_from(since) <= position)
+    }
+
+    /// The length of the span to be read next; none if this one is enough. `read` is the length of this span, and
+    /// `position` the offset behind it.
+    #[must_use]
+    pub fn next_span(
+        &self,
+        spans: &Spans,
+        read: u64,
+        lobby: &Lobby,
+        position: u64,
+        is_history_full: bool,
+    ) -> Option<u64> {
+        let longer = read.saturating_mul(spans.widen_times);
+        if !self.knows_repetitions(lobby, position) {
+            Some(longer)
+        } else if !is_history_full && read < spans.history_max {
+            Some(longer.min(spans.history_max))
+        } else {
+            None
+        }
     }
 }
 

@@ -4,9 +4,10 @@
 //! [`crate::event_log::codec`] writes them as JSON, and instances of the version before have to read it.
 
 use std::fmt;
+use std::str::FromStr;
 use std::sync::Arc;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 
 /// The id of one incarnation. A process begins a new one when it starts, and when it has to read the log anew.
 /// Generated at random, and never used again.
@@ -73,6 +74,52 @@ pub struct Record {
     pub body: Body,
 }
 
+impl Record {
+    /// The id of the message in this record, for clients.
+    #[must_use]
+    pub fn event_id(&self) -> EventId {
+        EventId { from: self.from, seq: self.seq }
+    }
+}
+
+/// The id of a message, for clients: it names the record that published the message. No two messages have the same id,
+/// not even in two logs, because the id of an incarnation is never used again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct EventId {
+    /// The instance that appended the record.
+    pub from: InstanceId,
+    /// The number of the record.
+    pub seq: u64,
+}
+
+impl fmt::Display for EventId {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{}-{}", self.from, self.seq)
+    }
+}
+
+impl Serialize for EventId {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+/// The text is not an [`EventId`] as [`fmt::Display`] writes it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct InvalidEventId;
+
+impl FromStr for EventId {
+    type Err = InvalidEventId;
+
+    fn from_str(text: &str) -> Result<Self, InvalidEventId> {
+        let (from, seq) = text.split_once('-').ok_or(InvalidEventId)?;
+        let from = InstanceId(u64::from_str_radix(from, 16).map_err(|_| InvalidEventId)?);
+        let id = EventId { from, seq: seq.parse().map_err(|_| InvalidEventId)? };
+        // Upper case, a sign or missing zeros: no message has this id.
+        if id.to_string() == text { Ok(id) } else { Err(InvalidEventId) }
+    }
+}
+
 /// The fact that a [`Record`] states.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
@@ -120,4 +167,22 @@ pub enum Body {
         /// True when every member has appended a `bye`: no instance remains whose heartbeats could end their leases.
         last: bool,
     },
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::limits::EVENT_ID_CHARS_MAX;
+
+    #[test]
+    fn an_event_id_is_parsed_from_its_text_and_from_no_other() {
+        for id in [EventId { from: InstanceId(0x2a), seq: 7 }, EventId { from: InstanceId(u64::MAX), seq: u64::MAX }] {
+            let text = id.to_string();
+            assert_eq!(text.parse(), Ok(id));
+            assert!(text.len() <= EVENT_ID_CHARS_MAX, "{text}");
+        }
+        for text in ["", "-", "2a-7", "000000000000002A-7", "000000000000002a-07", "000000000000002a-+7", "0-0-0"] {
+            assert_eq!(text.parse::<EventId>(), Err(InvalidEventId), "{text}");
+        }
+    }
 }

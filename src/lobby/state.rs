@@ -14,6 +14,7 @@ use std::sync::Arc;
 
 use super::presence::Presence;
 use super::record::{Body, InstanceId, Record, SessionId, User};
+use super::repetitions::{Repetitions, WINDOW_RECORDS};
 use super::roster::{self, Collecting, Sessions};
 
 /// The lease of an instance expires when one other instance has appended this many heartbeats since the last record of
@@ -44,6 +45,19 @@ pub enum Event {
     },
 }
 
+/// What a record came to, beside its events.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// It was applied.
+    Applied,
+    /// The log has the record twice. This is the second one: it only renews the lease of its sender.
+    Duplicate,
+    /// A message of a session that is not effective: it is not published.
+    UnknownSession,
+    /// A message with an id that its author's account used within the window: it is not published.
+    Repeated,
+}
+
 /// One instance with a record in the log, member or not, until it is lost.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Instance {
@@ -71,19 +85,34 @@ impl Instance {
 }
 
 /// The state.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Lobby {
     instances: BTreeMap<InstanceId, Instance>,
     /// Counts exactly the sessions of all `instances`.
     presence: Presence,
+    repetitions: Repetitions,
+}
+
+impl Default for Lobby {
+    fn default() -> Self {
+        Lobby::with_repetition_window(WINDOW_RECORDS)
+    }
 }
 
 impl Lobby {
-    /// Applies one record and adds its events to `events`, in order.
-    pub fn apply(&mut self, record: &Record, events: &mut Vec<Event>) {
+    /// An empty lobby in which a use of a message id counts for so many records. All replicas need the same number.
+    #[must_use]
+    pub fn with_repetition_window(records: u64) -> Self {
+        Lobby { instances: BTreeMap::new(), presence: Presence::default(), repetitions: Repetitions::new(records) }
+    }
+
+    /// Applies the record at this offset and adds its events to `events`, in order. Each offset is greater than the one
+    /// before; gaps do no harm, as every replica sees the same ones.
+    pub fn apply(&mut self, record: &Record, offset: u64, events: &mut Vec<Event>) -> Outcome {
         let from = record.from;
+        self.repetitions.advance(offset);
         if !self.renew(from, record.seq) {
-            return;
+            return Outcome::Duplicate;
         }
         match &record.body {
             Body::Roster { part, parts, sessions } => {
@@ -99,12 +128,30 @@ impl Lobby {
             Body::Joined { session, user } => self.join(from, *session, user, events),
             Body::Left { session } => self.leave(from, *session, events),
             Body::Said { session, text, id } => {
-                if let Some(user) = self.user_of(from, *session) {
-                    events.push(Event::Said { user: user.clone(), text: text.clone(), id: id.clone() });
-                }
+                let Some(user) = self.user_of(from, *session).cloned() else { return Outcome::UnknownSession };
+                return self.say(user, text, id.as_ref(), offset, events);
             }
             Body::Bye { last } => self.bye(from, *last, events),
         }
+        Outcome::Applied
+    }
+
+    /// Publishes a message, unless its author used its id within the window. A message that is refused for this reason
+    /// is a use of the id too. If only published messages were, the decision would depend on decisions before the
+    /// window, and those on still earlier ones.
+    fn say(
+        &mut self,
+        user: User,
+        text: &Arc<str>,
+        id: Option<&Arc<str>>,
+        offset: u64,
+        events: &mut Vec<Event>,
+    ) -> Outcome {
+        if id.is_some_and(|id| self.repetitions.add(&user, id, offset)) {
+            return Outcome::Repeated;
+        }
+        events.push(Event::Said { user, text: text.clone(), id: id.cloned() });
+        Outcome::Applied
     }
 
     /// Any record renews the lease of its sender, even a duplicate. False for a duplicate, which has no other effect.
@@ -213,6 +260,12 @@ impl Lobby {
     #[must_use]
     pub fn is_every_instance_member(&self) -> bool {
         self.instances.values().all(|instance| instance.admitted)
+    }
+
+    /// For how many records a use of a message id counts.
+    #[must_use]
+    pub fn repetition_window(&self) -> u64 {
+        self.repetitions.window()
     }
 
     /// Whether every member has appended a `bye`.

@@ -38,6 +38,10 @@ pub fn said(session: u64, text: &str) -> Body {
     Body::Said { session: SessionId(session), text: text.into(), id: None }
 }
 
+pub fn said_with_id(session: u64, id: &str) -> Body {
+    Body::Said { session: SessionId(session), text: "text".into(), id: Some(id.into()) }
+}
+
 pub fn heartbeat(n: u64) -> Body {
     Body::Heartbeat { n }
 }
@@ -58,7 +62,7 @@ impl Story {
 
     pub fn put(&mut self, record: Record) -> Vec<String> {
         let mut events = Vec::new();
-        self.lobby.apply(&record, &mut events);
+        self.lobby.apply(&record, self.log.len() as u64, &mut events);
         self.log.push(record);
         events.iter().map(show).collect()
     }

@@ -3,8 +3,9 @@
 
 use std::sync::Arc;
 
-use crate::lobby::{Event, SessionId};
+use crate::lobby::{Event, EventId, Record, SessionId};
 use crate::session::fan_out::{Admission, Batch, Command, FanOut};
+use crate::session::history::Missed;
 use crate::session::outbox::Piece;
 use crate::session::protocol;
 use crate::session::wire;
@@ -16,6 +17,8 @@ pub(super) struct BatchBuilder {
     has_presence: bool,
     /// By fan-out thread.
     admissions: Vec<Vec<Admission>>,
+    /// Direct frames that go out behind the events.
+    direct: Vec<(SessionId, Vec<u8>)>,
 }
 
 impl BatchBuilder {
@@ -25,6 +28,7 @@ impl BatchBuilder {
             events: 0,
             has_presence: false,
             admissions: (0..threads).map(|_| Vec::new()).collect(),
+            direct: Vec::new(),
         }
     }
 
@@ -33,26 +37,39 @@ impl BatchBuilder {
         self.frames.len()
     }
 
-    /// Adds an event for all live sessions.
-    pub(super) fn put(&mut self, event: &Event, sent_at: &str) {
-        protocol::put_event(event, sent_at, &mut self.frames);
+    /// Adds an event of `record` for all live sessions, and returns its frame.
+    pub(super) fn put(&mut self, event: &Event, record: &Record) -> &[u8] {
+        let start = self.frames.len();
+        protocol::put_event(event, record, &mut self.frames);
         self.events += 1;
         self.has_presence |= !matches!(event, Event::Said { .. });
+        self.frames.get(start..).unwrap_or_default()
     }
 
-    /// Makes a session live: it gets the events that are added from now on.
-    pub(super) fn admit(&mut self, thread: usize, session: SessionId, list: Vec<Piece>) {
+    /// Makes a session live: it gets these first frames, and then the events that are added from now on.
+    pub(super) fn admit(&mut self, thread: usize, session: SessionId, first_frames: Vec<Piece>) {
         let origin = self.frames.len();
         if let Some(admissions) = self.admissions.get_mut(thread) {
-            admissions.push(Admission { session, list, origin });
+            admissions.push(Admission { session, first_frames, origin });
         }
+    }
+
+    /// Adds a frame for one client. The client gets it behind the events that were added before it.
+    pub(super) fn put_direct(&mut self, session: SessionId, frame: Vec<u8>) {
+        self.direct.push((session, frame));
     }
 
     /// Sends the batch to the fan-out threads and begins an empty one. Does nothing if the batch is empty.
     pub(super) fn flush(&mut self, fan_out: &FanOut) {
-        if self.frames.is_empty() && self.admissions.iter().all(Vec::is_empty) {
-            return;
+        if !self.frames.is_empty() || self.admissions.iter().any(|admissions| !admissions.is_empty()) {
+            self.flush_events(fan_out);
         }
+        for (session, frame) in self.direct.drain(..) {
+            fan_out.send(session, Command::Direct { session, frame });
+        }
+    }
+
+    fn flush_events(&mut self, fan_out: &FanOut) {
         let frames: Arc<[u8]> = self.frames.as_slice().into();
         self.frames.clear();
         let (events, has_presence) = (std::mem::take(&mut self.events), std::mem::take(&mut self.has_presence));
@@ -64,8 +81,8 @@ impl BatchBuilder {
 }
 
 /// The `users_online` frame of this list, in parts. Sessions share the parts with the names.
-pub(super) fn users_online(sent_at: &str, names: &[Arc<[u8]>]) -> Vec<Piece> {
-    let head = protocol::users_online_head(sent_at);
+pub(super) fn users_online(sent_at: &str, last_message: Option<EventId>, names: &[Arc<[u8]>]) -> Vec<Piece> {
+    let head = protocol::users_online_head(sent_at, last_message);
     let names_bytes: usize = names.iter().map(|part| part.len()).sum();
     let payload_bytes = head.len() + names_bytes + protocol::USERS_ONLINE_TAIL.len();
     let mut first = Vec::with_capacity(head.len() + 10);
@@ -78,12 +95,20 @@ pub(super) fn users_online(sent_at: &str, names: &[Arc<[u8]>]) -> Vec<Piece> {
     pieces
 }
 
+/// The frames of the messages that a client had missed, and `caught_up`. Sessions share the blocks of messages.
+pub(super) fn missed_messages(sent_at: &str, missed: Missed) -> impl Iterator<Item = Piece> {
+    let caught_up = protocol::caught_up_frame(missed.is_complete, missed.messages, sent_at);
+    let origins = std::iter::once(missed.origin).chain(std::iter::repeat(0));
+    let messages = missed.blocks.into_iter().zip(origins).map(|(block, origin)| Piece::frames(block, origin));
+    messages.chain(std::iter::once(Piece::frames(caught_up.into(), 0)))
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::lobby::User;
+    use crate::lobby::{Body, InstanceId, User};
     use crate::session::testing::frames;
 
     const AT: &str = "2026-11-23T10:00:00.000000001+01:00";
@@ -113,6 +138,7 @@ mod tests {
         fn every_thread_gets_every_event_and_each_admission_once(steps in steps()) {
             let (fan_out, threads) = FanOut::detached(2);
             let mut builder = BatchBuilder::new(2);
+            let record = Record { from: InstanceId(1), seq: 1, at: AT.into(), body: Body::Heartbeat { n: 1 } };
             let mut expected = Vec::new();
             // By thread: the session, and the events before it.
             let mut admitted = [Vec::new(), Vec::new()];
@@ -124,7 +150,7 @@ mod tests {
                     Step::Admit { session } => {
                         let thread = fan_out.thread_of(SessionId(session));
                         admitted[thread].push((SessionId(session), expected.len()));
-                        builder.admit(thread, SessionId(session), users_online(AT, &[]));
+                        builder.admit(thread, SessionId(session), users_online(AT, None, &[]));
                         continue;
                     }
                     Step::Flush => {
@@ -133,9 +159,9 @@ mod tests {
                         continue;
                     }
                 };
-                builder.put(&event, AT);
                 let mut frame = Vec::new();
-                protocol::put_event(&event, AT, &mut frame);
+                protocol::put_event(&event, &record, &mut frame);
+                prop_assert_eq!(builder.put(&event, &record), &frame);
                 expected.push(frame);
             }
             builder.flush(&fan_out);

@@ -2,15 +2,18 @@
 
 use std::collections::VecDeque;
 use std::sync::Mutex;
+use std::sync::atomic::AtomicU64;
+use std::time::Instant;
 
 use crossbeam_channel::{Sender, unbounded};
 
 use super::*;
-use crate::event_log::{AppendError, Appender, Reader};
+use crate::event_log::{AppendError, Appender, Reader, Span};
 use crate::lobby::User;
 use crate::lobby::state::LEASE_HEARTBEATS;
 use crate::publisher::{self, Publisher};
 use crate::session::fan_out::DetachedThread;
+use crate::session::history::Request;
 use crate::session::outbox::Piece;
 use crate::session::testing::frames;
 use crate::threads::lock;
@@ -23,6 +26,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 #[derive(Default)]
 struct FakeLog {
     records: Mutex<VecDeque<Arc<Record>>>,
+    next_offset: AtomicU64,
     refuses_left: AtomicBool,
 }
 
@@ -48,7 +52,8 @@ impl Reader for Arc<FakeLog> {
     fn poll(&mut self, _timeout: Duration, max: usize, entries: &mut Vec<Entry>) -> Result<(), ReadError> {
         let mut records = lock(&self.records);
         let count = max.min(records.len());
-        entries.extend(records.drain(..count).map(|record| Entry { offset: 0, record }));
+        let next_offset = || self.next_offset.fetch_add(1, Ordering::Relaxed);
+        entries.extend(records.drain(..count).map(|record| Entry { offset: next_offset(), record }));
         Ok(())
     }
 }
@@ -75,7 +80,7 @@ impl Bench {
         let (publisher, driver) = publisher::open(ME, Arc::new(log.clone()));
         let (fan_out, mut detached) = FanOut::detached(1);
         let metrics = Arc::new(Metrics::new(Arc::default(), &[]));
-        let mut thread = LogThread::new(event_log, driver, fan_out, metrics, Arc::default());
+        let mut thread = LogThread::new(event_log, driver, fan_out, History::new(4), metrics, Arc::default());
         thread.build_state().unwrap();
         let mut bench = Bench { thread, publisher, log, undelivered, fan_out: detached.remove(0) };
         bench.run_until("it is ready", |bench| bench.publisher.is_ready());
@@ -101,10 +106,36 @@ impl Bench {
     }
 
     fn open(&mut self) -> SessionId {
+        self.open_with(None)
+    }
+
+    fn open_with(&mut self, request: Option<Request>) -> SessionId {
         let session = self.publisher.new_session();
         let user = User { id: "4".into(), username: "Bob".into() };
-        self.publisher.open_session(session, user).unwrap();
+        self.publisher.open_session(session, user, request).unwrap();
         session
+    }
+
+    /// Sends a message and reads it back.
+    fn say(&mut self, session: SessionId, id: &str) {
+        self.publisher.say(session, "hi".into(), Some(id.into())).unwrap();
+        self.step();
+    }
+
+    /// The first frames of a session that opens with this request.
+    fn first_frames(&mut self, request: Option<Request>) -> Vec<String> {
+        self.step();
+        while self.fan_out.commands.try_recv().is_ok() {}
+        let session = self.open_with(request);
+        self.step();
+        let admission = self.fan_out.commands.try_iter().find_map(|command| match command {
+            Command::Events(batch) => batch.admissions.into_iter().find(|one| one.session == session),
+            _ => None,
+        });
+        let pieces = admission.expect("an admission").first_frames;
+        let bytes: Vec<u8> = pieces.iter().flat_map(Piece::rest).copied().collect();
+        let text = |frame: &Vec<u8>| String::from_utf8_lossy(&frame[if frame[1] < 126 { 2 } else { 4 }..]).into_owned();
+        frames(&bytes).0.iter().map(text).collect()
     }
 
     /// The direct frames that were sent to the fan-out since the last call, by session.
@@ -157,7 +188,7 @@ fn batches(bench: &Bench) -> Vec<Payloads> {
         Command::Events(batch) => {
             let events = frames(&batch.frames).0.iter().map(|frame| text(frame)).collect();
             let admissions = batch.admissions.iter();
-            Some((events, admissions.map(|one| (one.session, text(&list(&one.list)), one.origin)).collect()))
+            Some((events, admissions.map(|one| (one.session, text(&list(&one.first_frames)), one.origin)).collect()))
         }
         _ => None,
     };
@@ -197,4 +228,39 @@ fn the_author_of_a_message_that_came_back_ignored_gets_an_error() {
     assert!(frames.len() == 1 && frames[0].1.contains(r#""id":"mine""#), "{frames:?}");
     bench.run_until("it is ready again", |bench| bench.publisher.is_ready());
     assert_eq!(bench.thread.live, HashSet::from([session]));
+}
+
+#[test]
+fn the_author_of_a_repeated_message_gets_an_error_and_nobody_gets_the_message() {
+    let mut bench = Bench::ready();
+    let session = bench.open();
+    bench.run_until("it is live", |bench| bench.thread.live.len() == 1);
+    bench.say(session, "a");
+    bench.direct_frames();
+    bench.say(session, "a");
+    let frames = bench.direct_frames();
+    assert_eq!(frames.len(), 1, "{frames:?}");
+    assert!(frames[0].1.contains(r#""code":"duplicate""#) && frames[0].1.contains(r#""id":"a""#), "{frames:?}");
+    assert!(bench.thread.metrics.encode().contains("ich_duplicates_refused_total 1"));
+    assert_eq!(bench.thread.history.len(), 1);
+}
+
+#[test]
+fn a_session_gets_the_messages_that_it_asks_for_behind_its_list_once() {
+    let mut bench = Bench::ready();
+    let session = bench.open();
+    bench.run_until("it is live", |bench| bench.thread.live.len() == 1);
+    let first = bench.first_frames(None);
+    assert!(first.len() == 1 && !first[0].contains("event_id"), "{first:?}");
+    (1..=3).for_each(|id| bench.say(session, &id.to_string()));
+    let last_id = bench.thread.history.last_id().unwrap();
+
+    let frames = bench.first_frames(Some(Request::Last(2)));
+    assert!(frames[0].contains(&format!(r#""event_id":"{last_id}""#)), "{frames:?}");
+    assert!(frames[1].contains(r#""id":"2""#) && frames[2].contains(r#""id":"3""#), "{frames:?}");
+    assert!(frames[3].contains(r#""msg":{"complete":true,"messages":2}"#), "{frames:?}");
+    assert_eq!(frames.len(), 4);
+    let frames = bench.first_frames(Some(Request::After(Some(last_id))));
+    assert!(frames.len() == 2 && frames[1].contains(r#""msg":{"complete":true,"messages":0}"#), "{frames:?}");
+    assert_eq!(bench.first_frames(None).len(), 1);
 }

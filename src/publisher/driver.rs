@@ -10,7 +10,8 @@ use super::Publisher;
 use super::window::PresenceWindow;
 use crate::clock;
 use crate::lobby::instance::ROSTER_BYTES_MAX;
-use crate::lobby::{Health, Instance, InstanceId, Lobby, Record};
+use crate::lobby::{Health, Instance, InstanceId, Lobby, Record, SessionId};
+use crate::session::history;
 use crate::threads::lock;
 
 /// The largest size of a roster record without its sessions, in bytes.
@@ -37,6 +38,7 @@ impl PublisherDriver {
         let mut state = lock(&self.publisher.state);
         state.instance = Instance::new(id, ROSTER_BYTES_MAX, self.publisher.started_at.elapsed());
         state.window = PresenceWindow::default();
+        state.requests.clear();
         if self.publisher.is_draining() {
             state.instance.stop();
         }
@@ -48,6 +50,11 @@ impl PublisherDriver {
         state.instance.on_own_record(record, lobby, self.publisher.started_at.elapsed());
         state.window.on_read(record.seq);
         self.publisher.advance_window(&mut state);
+    }
+
+    /// The earlier messages that a session asked for which is admitted now; none if it asked for none.
+    pub(crate) fn take_request(&mut self, session: SessionId) -> Option<history::Request> {
+        lock(&self.publisher.state).requests.remove(&session)
     }
 
     /// The log reported a record undelivered.

@@ -33,7 +33,7 @@ fn user() -> User {
 /// Appends as many joins as may be in flight.
 fn fill_window(publisher: &Publisher) {
     while lock(&publisher.state).window.has_room() {
-        publisher.open_session(publisher.new_session(), user()).unwrap();
+        publisher.open_session(publisher.new_session(), user(), None).unwrap();
     }
 }
 
@@ -53,6 +53,24 @@ fn an_undelivered_record_of_an_earlier_incarnation_makes_no_room_in_the_window()
 }
 
 #[test]
+fn what_a_session_asked_for_is_forgotten_when_it_is_taken_when_it_ends_and_with_its_incarnation() {
+    let (publisher, mut driver, _) = ready();
+    let open = || {
+        let session = publisher.new_session();
+        publisher.open_session(session, user(), Some(history::Request::Last(7))).unwrap();
+        session
+    };
+    let session = open();
+    assert_eq!(driver.take_request(session), Some(history::Request::Last(7)));
+    assert_eq!(driver.take_request(session), None);
+    publisher.close_session(open());
+    assert!(lock(&publisher.state).requests.is_empty());
+    open();
+    driver.reincarnate(NEW);
+    assert!(lock(&publisher.state).requests.is_empty());
+}
+
+#[test]
 fn leaves_beyond_the_window_are_appended_when_records_come_back() {
     let (publisher, mut driver, taken) = ready();
     fill_window(&publisher);
@@ -63,8 +81,8 @@ fn leaves_beyond_the_window_are_appended_when_records_come_back() {
     }
     assert_eq!(*lock(&taken.0), []);
     let (mut lobby, mut events) = (Lobby::default(), Vec::new());
-    for record in &joined {
-        lobby.apply(record, &mut events);
+    for (offset, record) in (0..).zip(&joined) {
+        lobby.apply(record, offset, &mut events);
         driver.on_own_record(record, &lobby);
     }
     let left = lock(&taken.0).iter().filter(|record| matches!(record.body, Body::Left { .. })).count();

@@ -32,6 +32,7 @@ use crate::publisher;
 use crate::random;
 use crate::session::end::End;
 use crate::session::fan_out::{FanOut, Settings};
+use crate::session::history::History;
 use crate::session::outbox::HealthTimes;
 use crate::session::reader::Sessions;
 use crate::supervisor::Supervisor;
@@ -148,7 +149,8 @@ impl Server {
         let fan_out = FanOut::start(cores.min(FAN_OUT_THREADS_MAX), &settings, supervisor)?;
         let (publisher, driver) = publisher::open(InstanceId(random::u64()?), log.appender.clone());
         let abandon = Arc::new(AtomicBool::new(false));
-        let log_thread = LogThread::new(log, driver, fan_out.clone(), metrics.clone(), abandon.clone());
+        let history = History::new(config.limits.history_messages);
+        let log_thread = LogThread::new(log, driver, fan_out.clone(), history, metrics.clone(), abandon.clone());
         let log_thread_end = start_log_thread(log_thread, supervisor)?;
         let account_limits =
             AccountLimits::new(config.limits.logins_per_minute, config.limits.registrations_per_minute);

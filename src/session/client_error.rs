@@ -29,6 +29,8 @@ pub enum ErrorCode {
     Binary,
     /// The client sends too many messages; the server dropped this one.
     RateLimited,
+    /// The message repeats one that was published.
+    Duplicate,
     /// The event log did not accept the message, or the lobby ignored it.
     Unavailable,
 }
@@ -44,7 +46,7 @@ pub struct Row {
 
 impl ErrorCode {
     /// All errors, in the order of `doc/api.md`.
-    pub const ALL: [ErrorCode; 11] = [
+    pub const ALL: [ErrorCode; 12] = [
         ErrorCode::BadJson,
         ErrorCode::NoType,
         ErrorCode::UnknownType,
@@ -55,6 +57,7 @@ impl ErrorCode {
         ErrorCode::BadId,
         ErrorCode::Binary,
         ErrorCode::RateLimited,
+        ErrorCode::Duplicate,
         ErrorCode::Unavailable,
     ];
 
@@ -77,6 +80,7 @@ impl ErrorCode {
                 "rate_limited",
                 "too many messages: this one was not sent; wait a second, or the server closes the connection",
             ),
+            ErrorCode::Duplicate => ("duplicate", "a message of this account with this id was published already"),
             ErrorCode::Unavailable => ("unavailable", "the lobby did not accept this message: send it again later"),
         };
         Row { code, text }

@@ -79,12 +79,12 @@ impl Batch {
     }
 }
 
-/// A session that becomes live: it gets its list, and all events from then on.
+/// A session that becomes live: it gets its first frames, and all events from then on.
 pub struct Admission {
     /// The session.
     pub session: SessionId,
-    /// Its `users_online` frame, in parts.
-    pub list: Vec<Piece>,
+    /// Its `users_online` frame, and behind it, if it asked for them, the messages that it missed and `caught_up`.
+    pub first_frames: Vec<Piece>,
     /// The offset in the batch's frames at which its events begin.
     pub origin: usize,
 }

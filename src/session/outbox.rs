@@ -14,7 +14,7 @@ use super::end::End;
 use super::link::Link;
 use super::socket::Socket;
 use super::wire;
-use crate::limits::{LIST_BYTES_PER_SECOND_MIN, LIST_GRACE, RETRY_PAUSE_FIRST, RETRY_PAUSE_MAX};
+use crate::limits::{FIRST_FRAMES_BYTES_PER_SECOND_MIN, FIRST_FRAMES_GRACE, RETRY_PAUSE_FIRST, RETRY_PAUSE_MAX};
 
 /// The most parts of one write. Linux allows 1,024.
 const PARTS_PER_WRITE: usize = 256;
@@ -79,12 +79,12 @@ pub struct Outbox<S = TcpStream> {
     stage: Stage,
     queue: VecDeque<Piece>,
     queued_bytes: usize,
-    /// How many of `queued_bytes` belong to the list of users, which is always at the head of the queue. They do not
-    /// count against the bound of a slow client: the list comes at once, however slow the line is, and its parts are
-    /// shared with other sessions.
-    list_bytes: usize,
-    /// When the list must have been taken.
-    list_deadline: Instant,
+    /// How many of `queued_bytes` belong to the first frames (the list of users, and the messages that the client had
+    /// missed), which are always at the head of the queue. They do not count against the bound of a slow client: they
+    /// come at once, however slow the line is, and they are shared with other sessions.
+    first_bytes: usize,
+    /// When the socket must have taken the first frames.
+    first_deadline: Instant,
     /// Direct frames (pongs, errors), to go out behind the events of this round.
     direct: Vec<u8>,
     /// The offset in the frames of this round at which the events of this session begin.
@@ -117,8 +117,8 @@ impl<S: Socket> Outbox<S> {
             stage: Stage::Waiting,
             queue: VecDeque::new(),
             queued_bytes: 0,
-            list_bytes: 0,
-            list_deadline: now,
+            first_bytes: 0,
+            first_deadline: now,
             direct: Vec::new(),
             origin: 0,
             retry_pause: RETRY_PAUSE_FIRST,
@@ -147,15 +147,15 @@ impl<S: Socket> Outbox<S> {
         (!self.queue.is_empty() && self.stage != Stage::Gone).then_some(self.retry_at)
     }
 
-    /// Makes the session live: it gets `list`, then the events of this round from the offset `origin` on.
-    pub fn admit(&mut self, list: Vec<Piece>, origin: usize, now: Instant) {
+    /// Makes the session live: it gets `first_frames`, then the events of this round from the offset `origin` on.
+    pub fn admit(&mut self, first_frames: Vec<Piece>, origin: usize, now: Instant) {
         if self.stage == Stage::Waiting {
             self.stage = Stage::Live;
             self.origin = origin;
-            list.into_iter().for_each(|piece| self.enqueue(piece, now));
-            self.list_bytes = self.queued_bytes;
-            let seconds = self.list_bytes as u64 / LIST_BYTES_PER_SECOND_MIN;
-            self.list_deadline = now + LIST_GRACE + Duration::from_secs(seconds);
+            first_frames.into_iter().for_each(|piece| self.enqueue(piece, now));
+            self.first_bytes = self.queued_bytes;
+            let seconds = self.first_bytes as u64 / FIRST_FRAMES_BYTES_PER_SECOND_MIN;
+            self.first_deadline = now + FIRST_FRAMES_GRACE + Duration::from_secs(seconds);
         }
     }
 
@@ -206,7 +206,7 @@ impl<S: Socket> Outbox<S> {
         if nothing_waits || now >= self.retry_at {
             self.work_off(now)?;
         }
-        let bytes_behind = self.queued_bytes - self.list_bytes;
+        let bytes_behind = self.queued_bytes - self.first_bytes;
         if bytes_behind > outbox_bytes_max { Err(End::TooSlow) } else { Ok(()) }
     }
 
@@ -260,7 +260,7 @@ impl<S: Socket> Outbox<S> {
         self.stage = Stage::Gone;
         self.queue = VecDeque::new();
         self.queued_bytes = 0;
-        self.list_bytes = 0;
+        self.first_bytes = 0;
         self.direct = Vec::new();
         self.link.disconnect();
     }
@@ -292,8 +292,8 @@ impl<S: Socket> Outbox<S> {
         if !self.queue.is_empty() {
             // A ping would wait behind the queue. Whether the client still reads shows in the progress of the queue.
             let takes_nothing = now >= self.progress_at + health.ping_interval + health.pong_timeout;
-            let is_list_late = self.list_bytes > 0 && now >= self.list_deadline;
-            return if takes_nothing || is_list_late { Err(End::TooSlow) } else { Ok(()) };
+            let are_first_frames_late = self.first_bytes > 0 && now >= self.first_deadline;
+            return if takes_nothing || are_first_frames_late { Err(End::TooSlow) } else { Ok(()) };
         }
         if now >= self.ping_at && self.ping == Ping::None && self.stage == Stage::Live {
             self.ping_at = now + health.ping_interval;
@@ -343,7 +343,7 @@ impl<S: Socket> Outbox<S> {
 
     fn advance(&mut self, mut sent: usize) {
         self.queued_bytes = self.queued_bytes.saturating_sub(sent);
-        self.list_bytes = self.list_bytes.saturating_sub(sent);
+        self.first_bytes = self.first_bytes.saturating_sub(sent);
         while let Some(front) = self.queue.front_mut() {
             let rest = front.rest().len();
             if sent < rest {
@@ -383,7 +383,7 @@ impl<S: Socket> Outbox<S> {
         }
         self.queue = kept;
         self.queued_bytes = self.queue.iter().map(|piece| piece.rest().len()).sum();
-        self.list_bytes = self.list_bytes.min(self.queued_bytes);
+        self.first_bytes = self.first_bytes.min(self.queued_bytes);
     }
 }
 

@@ -11,7 +11,7 @@ use serde_json::value::RawValue;
 use super::client_error::{ClientError, ErrorCode};
 use super::wire;
 use crate::limits::MESSAGE_ID_CHARS_MAX;
-use crate::lobby::Event;
+use crate::lobby::{Event, EventId, Record};
 
 /// A chat message of a client.
 #[derive(Debug, PartialEq, Eq)]
@@ -80,8 +80,16 @@ struct Outgoing<'a, M: Serialize> {
     kind: &'static str,
     sent_at: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
+    event_id: Option<EventId>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     id: Option<&'a str>,
     msg: M,
+}
+
+impl<'a, M: Serialize> Outgoing<'a, M> {
+    fn new(kind: &'static str, sent_at: &'a str, msg: M) -> Self {
+        Outgoing { kind, sent_at, event_id: None, id: None, msg }
+    }
 }
 
 #[derive(Serialize)]
@@ -96,21 +104,29 @@ struct ChatMsg<'a> {
 }
 
 #[derive(Serialize)]
+struct CaughtUpMsg {
+    complete: bool,
+    messages: usize,
+}
+
+#[derive(Serialize)]
 struct ErrorMsg<'a> {
     code: &'a str,
     text: &'a str,
 }
 
-/// Appends the frame of an event to `out`: a complete websocket frame, the same for all clients. `sent_at` is the time
-/// of the record (RFC 3339).
-pub(crate) fn put_event(event: &Event, sent_at: &str, out: &mut Vec<u8>) {
+/// Appends the frame of an event of `record` to `out`: a complete websocket frame, the same for all clients.
+pub(crate) fn put_event(event: &Event, record: &Record, out: &mut Vec<u8>) {
     match event {
         Event::UserJoined { user } => {
-            put("user_joined", sent_at, None, UserMsg { username: &user.username }, out);
+            put(&Outgoing::new("user_joined", &record.at, UserMsg { username: &user.username }), out);
         }
-        Event::UserLeft { user } => put("user_left", sent_at, None, UserMsg { username: &user.username }, out),
+        Event::UserLeft { user } => {
+            put(&Outgoing::new("user_left", &record.at, UserMsg { username: &user.username }), out);
+        }
         Event::Said { user, text, id } => {
-            put("chat_message", sent_at, id.as_deref(), ChatMsg { from_user: &user.username, text }, out);
+            let message = Outgoing::new("chat_message", &record.at, ChatMsg { from_user: &user.username, text });
+            put(&Outgoing { event_id: Some(record.event_id()), id: id.as_deref(), ..message }, out);
         }
     }
 }
@@ -118,13 +134,23 @@ pub(crate) fn put_event(event: &Event, sent_at: &str, out: &mut Vec<u8>) {
 /// A complete websocket frame with this error. `sent_at` is the present time (RFC 3339).
 pub(crate) fn error_frame(error: &ClientError, sent_at: &str) -> Vec<u8> {
     let mut frame = Vec::with_capacity(256);
-    put("error", sent_at, error.id.as_deref(), ErrorMsg { code: error.code.row().code, text: &error.text }, &mut frame);
+    let message = Outgoing::new("error", sent_at, ErrorMsg { code: error.code.row().code, text: &error.text });
+    put(&Outgoing { id: error.id.as_deref(), ..message }, &mut frame);
     frame
 }
 
-/// The JSON of a `users_online` frame up to the names. [`USERS_ONLINE_TAIL`] follows the names.
-pub(crate) fn users_online_head(sent_at: &str) -> String {
-    format!(r#"{{"type":"users_online","sent_at":"{sent_at}","msg":{{"list":["#)
+/// The frame behind the messages that a client had missed.
+pub(crate) fn caught_up_frame(is_complete: bool, messages: usize, sent_at: &str) -> Vec<u8> {
+    let mut frame = Vec::with_capacity(128);
+    put(&Outgoing::new("caught_up", sent_at, CaughtUpMsg { complete: is_complete, messages }), &mut frame);
+    frame
+}
+
+/// The JSON of a `users_online` frame before the names. [`USERS_ONLINE_TAIL`] follows them. `last_message`: the id of the
+/// last message before the list.
+pub(crate) fn users_online_head(sent_at: &str, last_message: Option<EventId>) -> String {
+    let event_id = last_message.map(|id| format!(r#""event_id":"{id}","#)).unwrap_or_default();
+    format!(r#"{{"type":"users_online","sent_at":"{sent_at}",{event_id}"msg":{{"list":["#)
 }
 
 /// The JSON of a `users_online` frame after the names.
@@ -135,9 +161,9 @@ pub(crate) fn put_name(name: &str, out: &mut Vec<u8>) {
     put_json(&name, out);
 }
 
-fn put<M: Serialize>(kind: &'static str, sent_at: &str, id: Option<&str>, msg: M, out: &mut Vec<u8>) {
+fn put(message: &Outgoing<'_, impl Serialize>, out: &mut Vec<u8>) {
     let mut payload = Vec::with_capacity(256);
-    put_json(&Outgoing { kind, sent_at, id, msg }, &mut payload);
+    put_json(message, &mut payload);
     wire::put_text(&payload, out);
 }
 
@@ -151,9 +177,10 @@ fn put_json(value: &impl Serialize, out: &mut Vec<u8>) {
 mod tests {
     use super::*;
     use crate::limits::ERROR_FRAME_BYTES_MAX;
-    use crate::lobby::User;
+    use crate::lobby::{Body, InstanceId, User};
 
     const AT: &str = "2026-11-23T10:00:00.000000001+01:00";
+    const ID: &str = "000000000000002a-7";
 
     fn payload(frame: &[u8]) -> &str {
         std::str::from_utf8(&frame[if frame[1] < 126 { 2 } else { 4 }..]).unwrap()
@@ -162,9 +189,10 @@ mod tests {
     #[test]
     fn frames_have_the_form_of_the_contract() {
         let user = User { id: "4".into(), username: "Bob".into() };
+        let record = Record { from: InstanceId(0x2a), seq: 7, at: AT.into(), body: Body::Heartbeat { n: 1 } };
         let frame = |event| {
             let mut frame = Vec::new();
-            put_event(&event, AT, &mut frame);
+            put_event(&event, &record, &mut frame);
             payload(&frame).to_owned()
         };
         assert_eq!(
@@ -177,15 +205,29 @@ mod tests {
         );
         assert_eq!(
             frame(Event::Said { user: user.clone(), text: "Hello!".into(), id: None }),
-            format!(r#"{{"type":"chat_message","sent_at":"{AT}","msg":{{"from_user":"Bob","text":"Hello!"}}}}"#)
+            format!(
+                r#"{{"type":"chat_message","sent_at":"{AT}","event_id":"{ID}","msg":{{"from_user":"Bob","text":"Hello!"}}}}"#
+            )
         );
         assert_eq!(
             frame(Event::Said { user, text: "a\"b".into(), id: Some("7".into()) }),
-            format!(r#"{{"type":"chat_message","sent_at":"{AT}","id":"7","msg":{{"from_user":"Bob","text":"a\"b"}}}}"#)
+            format!(
+                r#"{{"type":"chat_message","sent_at":"{AT}","event_id":"{ID}","id":"7","msg":{{"from_user":"Bob","text":"a\"b"}}}}"#
+            )
         );
         assert_eq!(
             payload(&error_frame(&ErrorCode::NoText.into(), AT)),
             format!(r#"{{"type":"error","sent_at":"{AT}","msg":{{"code":"no_text","text":"msg.text is missing"}}}}"#)
+        );
+        assert_eq!(
+            payload(&caught_up_frame(true, 12, AT)),
+            format!(r#"{{"type":"caught_up","sent_at":"{AT}","msg":{{"complete":true,"messages":12}}}}"#)
+        );
+        let head = users_online_head(AT, Some(record.event_id()));
+        assert_eq!(head, format!(r#"{{"type":"users_online","sent_at":"{AT}","event_id":"{ID}","msg":{{"list":["#));
+        assert_eq!(
+            users_online_head(AT, None),
+            format!(r#"{{"type":"users_online","sent_at":"{AT}","msg":{{"list":["#)
         );
     }
 

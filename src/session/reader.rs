@@ -11,6 +11,7 @@ use log::log;
 use super::client_error::{ClientError, ErrorCode};
 use super::end::End;
 use super::fan_out::{Command, FanOut};
+use super::history;
 use super::link::Link;
 use super::protocol;
 use super::socket::Socket;
@@ -51,13 +52,15 @@ pub struct NewSession<S = TcpStream> {
     pub user: User,
     /// When the token expires, and the session ends.
     pub token_expires_at: Instant,
+    /// The earlier messages that the client asks for.
+    pub request: Option<history::Request>,
     /// The bytes that followed the head of the request.
     pub after_head: Vec<u8>,
 }
 
 /// Runs a session to its end. Called on the connection's thread.
 pub fn run<S: Socket>(shared: &Sessions<S>, new: NewSession<S>) {
-    let NewSession { link, user, token_expires_at, after_head } = new;
+    let NewSession { link, user, token_expires_at, request, after_head } = new;
     let opened = Command::Open { link: link.clone(), token_expires_at };
     if !shared.fan_out.send(link.session, opened) {
         return;
@@ -65,7 +68,7 @@ pub fn run<S: Socket>(shared: &Sessions<S>, new: NewSession<S>) {
     let username = user.username.clone();
     shared.metrics.session_opened();
     let open = OpenSession { shared, link: &link };
-    let end = match shared.publisher.open_session(link.session, user) {
+    let end = match shared.publisher.open_session(link.session, user, request) {
         Ok(()) => Conversation::new(shared, &link, after_head).run(),
         Err(_) => End::LogUnavailable,
     };

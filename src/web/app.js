@@ -7,6 +7,10 @@ const RETRY_LONGEST_MS = 15000;
 
 const byId = (id) => document.getElementById(id);
 const online = new Set();
+// The ids of the messages that are shown, and of the last one that was received: after a lost connection, the page asks
+// for the messages since then.
+const shownIds = new Set();
+let lastId = null;
 let token = null;
 let socket = null;
 let retryMs = RETRY_FIRST_MS;
@@ -44,6 +48,7 @@ async function enter(event) {
 function join() {
   const url = new URL("join", location.href);
   url.protocol = url.protocol === "https:" ? "wss:" : "ws:";
+  if (lastId !== null) url.searchParams.set("after", lastId);
   // A page cannot set a header here, so it sends the token as a subprotocol.
   socket = new WebSocket(url, ["ich", "bearer." + token]);
   let wasOpen = false;
@@ -96,16 +101,20 @@ function leave(why) {
   token = null;
   if (socket) socket.close(1000);
   online.clear();
+  shownIds.clear();
+  lastId = null;
   byId("events").replaceChildren();
   byId("lobby").hidden = true;
   byId("door").hidden = false;
   problem(why);
 }
 
-function show({ type, sent_at, msg }) {
+function show({ type, sent_at, event_id, msg }) {
   switch (type) {
     case "users_online":
       retryMs = RETRY_FIRST_MS;
+      // After a return, the messages since the last one follow.
+      if (lastId === null && event_id !== undefined) lastId = event_id;
       online.clear();
       msg.list.forEach((name) => online.add(name));
       break;
@@ -118,7 +127,10 @@ function show({ type, sent_at, msg }) {
       line(sent_at, "", msg.username + " left", "note");
       break;
     case "chat_message":
-      line(sent_at, msg.from_user, msg.text, "said");
+      if (isNew(event_id)) line(sent_at, msg.from_user, msg.text, "said");
+      return;
+    case "caught_up":
+      if (!msg.complete) line(sent_at, "", "Some messages from before are missing here.", "note");
       return;
     case "error":
       line(sent_at, "", msg.text, "error");
@@ -127,6 +139,15 @@ function show({ type, sent_at, msg }) {
       return;
   }
   showOnline();
+}
+
+// The server can send a message again if it does not know the last one that was received here.
+function isNew(id) {
+  lastId = id;
+  if (shownIds.has(id)) return false;
+  shownIds.add(id);
+  if (shownIds.size > EVENTS_MAX) shownIds.delete(shownIds.values().next().value);
+  return true;
 }
 
 let isListDue = false;

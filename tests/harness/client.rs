@@ -26,18 +26,36 @@ impl Client {
         Self::try_join(address, token).unwrap_or_else(|status| panic!("the server answers {status} to a join"))
     }
 
+    /// As [`Client::join`], with this query: `after=...` or `last=...`.
+    pub fn join_query(address: SocketAddr, token: &str, query: &str) -> Client {
+        Self::try_join_query(address, token, query).unwrap_or_else(|status| panic!("{status} to a join with {query}"))
+    }
+
     /// Joins, or returns the status with which the server rejects the join.
     pub fn try_join(address: SocketAddr, token: &str) -> Result<Client, u16> {
+        Self::try_join_query(address, token, "")
+    }
+
+    /// As [`Client::try_join`], with this query.
+    pub fn try_join_query(address: SocketAddr, token: &str, query: &str) -> Result<Client, u16> {
         let fields = [("Authorization", format!("Bearer {token}"))];
-        Self::try_join_with(address, &fields).map(|(client, _)| client)
+        Self::handshake(address, &format!("/join?{query}"), &fields).map(|(client, _)| client)
     }
 
     /// As [`Client::try_join`], with these header fields. Also returns the response to the handshake.
     pub fn try_join_with(address: SocketAddr, fields: &[(&'static str, String)]) -> Result<(Client, Response), u16> {
+        Self::handshake(address, "/join", fields)
+    }
+
+    fn handshake(
+        address: SocketAddr,
+        target: &str,
+        fields: &[(&'static str, String)],
+    ) -> Result<(Client, Response), u16> {
         let stream = TcpStream::connect(address).expect("connecting");
         stream.set_nodelay(true).expect("setting a socket option");
         stream.set_read_timeout(Some(PATIENCE)).expect("setting a socket option");
-        let mut request = format!("ws://{address}/join").into_client_request().expect("a request");
+        let mut request = format!("ws://{address}{target}").into_client_request().expect("a request");
         for (name, value) in fields {
             request.headers_mut().insert(*name, value.parse().expect("a header value"));
         }
@@ -109,6 +127,11 @@ impl Client {
     /// Sends a chat message.
     pub fn say(&mut self, text: &str) {
         self.send(&json!({"type": "chat_message", "msg": {"text": text}}).to_string());
+    }
+
+    /// Sends a chat message with this id.
+    pub fn say_with_id(&mut self, id: &str, text: &str) {
+        self.send(&json!({"type": "chat_message", "id": id, "msg": {"text": text}}).to_string());
     }
 
     /// Sends a text frame with exactly this payload.

@@ -10,6 +10,7 @@ pub mod http;
 pub mod kafka;
 pub mod postgres;
 pub mod raw_websocket;
+pub mod returning;
 pub mod server;
 pub mod sqlite;
 pub mod tmpfs;

@@ -88,9 +88,19 @@ impl RawClient {
     /// # Panics
     /// The server rejects the handshake.
     pub fn join_on(stream: TcpStream, name: &str, more: &[u8]) -> RawClient {
+        Self::upgrade(stream, &[handshake(name).as_bytes(), more].concat())
+    }
+
+    /// Joins on this connection with this query.
+    pub fn join_query_on(stream: TcpStream, name: &str, query: &str) -> RawClient {
+        let request = handshake(name).replacen("/join", &format!("/join?{query}"), 1);
+        Self::upgrade(stream, request.as_bytes())
+    }
+
+    fn upgrade(stream: TcpStream, request: &[u8]) -> RawClient {
         stream.set_read_timeout(Some(PATIENCE)).expect("setting a socket option");
         let mut client = RawClient { stream, unread: Vec::new() };
-        client.send(&[handshake(name).as_bytes(), more].concat());
+        client.send(request);
         let end = loop {
             if let Some(at) = client.unread.windows(4).position(|four| four == b"\r\n\r\n") {
                 break at + 4;

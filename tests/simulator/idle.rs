@@ -1,6 +1,7 @@
 //! One instance is left alone, without sessions: it must hardly append anything, and yet everything must hold when
 //! another instance starts, when a user joins, and when it crashes while it is idle.
 
+use super::client::Memory;
 use super::world::{World, user};
 use super::{Millis, STEP, Violation, ensure};
 
@@ -53,7 +54,7 @@ impl World {
             1 => {
                 let now = self.now;
                 if let Some(process) = &mut self.slots[index].process {
-                    process.open(user(1), true, now);
+                    process.open(user(1), Memory::default(), None, true, now);
                 }
                 self.check_awake(index)?;
             }
@@ -91,6 +92,10 @@ impl World {
     fn close_all(&mut self, index: usize) -> Result<(), Violation> {
         let Some(process) = &mut self.slots[index].process else { return Ok(()) };
         let sessions: Vec<_> = process.clients.keys().copied().collect();
-        sessions.into_iter().try_for_each(|session| process.close(session, true, self.now, &self.oracle))
+        for session in sessions {
+            // This is the last part of a run: the user does not return.
+            process.close(session, true, self.now, &self.oracle)?;
+        }
+        Ok(())
     }
 }

@@ -1,8 +1,8 @@
 //! The simulation: several instances on one virtual log, in virtual time, with injected faults.
 //!
 //! A seed determines a run: the simulation uses no clock and no other source of random numbers. Under test are
-//! [`ich::lobby::Lobby`], [`ich::lobby::Instance`] and [`ich::lobby::Bootstrap`]. The code that checks the rules shares
-//! nothing with them.
+//! [`ich::lobby::Lobby`], [`ich::lobby::Instance`], [`ich::lobby::Bootstrap`] and [`ich::session::history::History`]. The
+//! code that checks the rules shares nothing with them.
 //!
 //! - `world`: one run, step by step; `faults`: the injected faults; `slot`: the faults of one process at present.
 //! - `idle`: the last part of some runs, in which one instance is alone and must hardly append anything.
@@ -30,6 +30,10 @@ type Millis = u64;
 
 /// The duration of one step.
 const STEP: Millis = 100;
+/// For how many records a use of a message id counts: few, so that ids are used again after it.
+const REPETITION_WINDOW: usize = 60;
+/// Messages that each process keeps: few, so that clients return too late.
+const HISTORY_MESSAGES: usize = 12;
 
 /// A broken rule.
 pub struct Violation {
@@ -46,7 +50,7 @@ fn ensure(holds: bool, rule: &'static str, detail: impl FnOnce() -> String) -> R
 pub fn run(seed: u64) -> (Seen, Result<(), Violation>) {
     let mut world = World::new(seed, Trace::default());
     let result = world.run();
-    (world.oracle.seen, result)
+    (world.seen(), result)
 }
 
 /// Runs the seed again, and returns its last events.

@@ -3,12 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use ich::lobby::{Body, Event, InstanceId, Lobby, Record, User};
+use ich::lobby::{Body, Event, EventId, InstanceId, Lobby, Outcome, Record, User};
 
 use super::log::VirtualLog;
-use super::reference::{Change, Reference};
+use super::reference::{Change, Reference, Said};
 use super::trace::Trace;
-use super::{Millis, Violation, ensure};
+use super::{Millis, REPETITION_WINDOW, Violation, ensure};
 
 /// The state of a running instance that is not stopping, as the simulation knows it.
 pub struct Liveness {
@@ -32,18 +32,46 @@ pub struct Seen {
     pub last_byes: usize,
     /// Runs in which an instance was alone and idle.
     pub idle_instances: usize,
+    pub repeated_messages: usize,
+    /// Ids that were used again after the window.
+    pub reused_ids: usize,
+    /// Clients that returned and got all that they had missed, and those that did not.
+    pub complete_returns: usize,
+    pub incomplete_returns: usize,
+    /// Repeated messages that an instance published because the log no longer had the message before.
+    pub unknown_repetitions: usize,
 }
 
-#[derive(Default)]
 pub struct Oracle {
     pub seen: Seen,
     /// A replica that reads all records from the first on, and its state after each record.
     replica: Lobby,
     states: Vec<Lobby>,
     reference: Reference,
-    messages: BTreeSet<Arc<str>>,
+    /// The offset and the id of each message that was published.
+    published: Vec<(usize, EventId)>,
+    event_ids: BTreeSet<EventId>,
+    /// The offset of the last message of each account with each id.
+    published_at: BTreeMap<(Arc<str>, Arc<str>), usize>,
+    texts_without_id: BTreeSet<Arc<str>>,
     /// The instances that ended, and when.
     crashed: Vec<(InstanceId, Millis)>,
+}
+
+impl Default for Oracle {
+    fn default() -> Self {
+        Oracle {
+            seen: Seen::default(),
+            replica: Lobby::with_repetition_window(REPETITION_WINDOW as u64),
+            states: Vec::new(),
+            reference: Reference::default(),
+            published: Vec::new(),
+            event_ids: BTreeSet::new(),
+            published_at: BTreeMap::new(),
+            texts_without_id: BTreeSet::new(),
+            crashed: Vec::new(),
+        }
+    }
 }
 
 impl Oracle {
@@ -64,8 +92,19 @@ impl Oracle {
         self.reference.online.last().cloned().unwrap_or_default()
     }
 
-    pub fn message(&self, offset: usize) -> Option<&(User, Arc<str>)> {
-        self.reference.changes[offset].said.as_ref()
+    /// The messages that were published below this offset.
+    pub fn published_before(&self, offset: usize) -> &[(usize, EventId)] {
+        &self.published[..self.published.partition_point(|(at, _)| *at < offset)]
+    }
+
+    /// Whether the record at this offset is a message that is refused as repeated.
+    pub fn is_repeated(&self, offset: usize) -> bool {
+        self.reference.changes[offset].is_repeated
+    }
+
+    /// Whether this account has published a message with this id.
+    pub fn has_published(&self, user: &User, id: &Arc<str>) -> bool {
+        self.published_at.contains_key(&(user.id.clone(), id.clone()))
     }
 
     pub fn on_crash(&mut self, id: InstanceId, now: Millis) {
@@ -88,7 +127,7 @@ impl Oracle {
             self.note(offset, record, is_fresh);
             self.seen.expired_instances += forgotten.len();
             let mut events = Vec::new();
-            self.replica.apply(record, &mut events);
+            let outcome = self.replica.apply(record, offset as u64, &mut events);
             self.states.push(self.replica.clone());
 
             ensure(
@@ -97,6 +136,11 @@ impl Oracle {
                 || format!("offset {offset}: {:?}, not {:?}", self.replica, self.online(offset)),
             )?;
             self.check_events(offset, &events)?;
+            ensure(
+                (outcome == Outcome::Repeated) == self.is_repeated(offset),
+                "the reference agrees on repeated messages",
+                || format!("offset {offset}: {outcome:?}"),
+            )?;
             self.check_sent_once(offset)?;
             for id in forgotten {
                 trace.note(now, || format!("offset {offset}: {id} is forgotten"));
@@ -116,6 +160,7 @@ impl Oracle {
         match record.body {
             Body::Roster { parts: 2.., .. } => seen.parts_of_rosters += 1,
             Body::Bye { last: true } => seen.last_byes += 1,
+            Body::Said { .. } if self.reference.changes[offset].is_repeated => seen.repeated_messages += 1,
             Body::Said { .. } if is_fresh && self.reference.changes[offset].said.is_none() => {
                 seen.ignored_messages += 1
             }
@@ -125,10 +170,14 @@ impl Oracle {
 
     /// Checks that `events` are those of the reference at `offset`, in the same order.
     pub fn check_events(&self, offset: usize, events: &[Event]) -> Result<(), Violation> {
-        let Change { left, joined, said } = &self.reference.changes[offset];
+        let Change { left, joined, said, .. } = &self.reference.changes[offset];
         let left = left.iter().map(|user| Event::UserLeft { user: user.clone() });
         let joined = joined.iter().map(|user| Event::UserJoined { user: user.clone() });
-        let said = said.iter().map(|(user, text)| Event::Said { user: user.clone(), text: text.clone(), id: None });
+        let said = said.iter().map(|Said { user, text, id, .. }| Event::Said {
+            user: user.clone(),
+            text: text.clone(),
+            id: id.clone(),
+        });
         let expected: Vec<Event> = left.chain(joined).chain(said).collect();
         ensure(events == expected, "the events equal those of the reference", || {
             format!("offset {offset}: {events:?}, not {expected:?}")
@@ -136,9 +185,18 @@ impl Oracle {
     }
 
     fn check_sent_once(&mut self, offset: usize) -> Result<(), Violation> {
-        let Some((_, text)) = self.reference.changes[offset].said.clone() else { return Ok(()) };
-        let is_new = self.messages.insert(text.clone());
-        ensure(is_new, "no message takes effect twice", || format!("{text:?} at offset {offset}"))
+        let Some(said) = self.reference.changes[offset].said.clone() else { return Ok(()) };
+        self.published.push((offset, said.event_id));
+        ensure(self.event_ids.insert(said.event_id), "no two messages have the same event id", || format!("{said:?}"))?;
+        let Some(id) = said.id else {
+            let is_new = self.texts_without_id.insert(said.text.clone());
+            return ensure(is_new, "no message takes effect twice", || format!("{:?} at offset {offset}", said.text));
+        };
+        let Some(before) = self.published_at.insert((said.user.id, id), offset) else { return Ok(()) };
+        self.seen.reused_ids += 1;
+        ensure(offset - before >= REPETITION_WINDOW, "no id is published twice within the window", || {
+            format!("offsets {before} and {offset}: {:?}", said.text)
+        })
     }
 
     /// Checks that the users of crashed instances have left, if another instance was undisturbed since the crash.

@@ -5,17 +5,18 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use ich::lobby::{Body, Bootstrap, Health, Instance, InstanceId, Lobby, Record, SessionId, User};
+use ich::lobby::bootstrap::Spans;
+use ich::lobby::{Body, Bootstrap, Event, Health, Instance, InstanceId, Lobby, Outcome, Record, SessionId, User};
+use ich::session::history::{History, Request};
 
-use super::client::Client;
+use super::client::{Client, Horizon, Memory, Message, frame, ids_of};
 use super::log::{Producer, VirtualLog};
-use super::oracle::Oracle;
+use super::oracle::{Oracle, Seen};
 use super::rng::Rng;
-use super::{Millis, Violation, ensure};
+use super::{HISTORY_MESSAGES, Millis, REPETITION_WINDOW, Violation, ensure};
 
-/// Small, so that most starts have to read a longer span.
-const FIRST_SPAN: usize = 40;
-const WIDEN_TIMES: usize = 4;
+/// The first span is small, so that most starts have to read a longer one.
+const SPANS: Spans = Spans { first: 40, widen_times: 4, history_max: 640 };
 /// The size of two users of this simulation.
 const ROSTER_BYTES_MAX: usize = 160;
 
@@ -28,16 +29,24 @@ pub struct Process {
     pub clients: BTreeMap<SessionId, Client>,
     next_session: u64,
     lobby: Lobby,
+    history: History,
     bootstrap: Bootstrap,
-    is_exact: bool,
     is_stopping: bool,
+    /// The first offset that was read.
+    start: usize,
+    /// The position at which it became ready. `None`: it was not ready yet.
+    ready_at: Option<usize>,
     /// The offset of the next record to read.
     position: usize,
-    span: usize,
+    span: u64,
     /// The end of the span that is being read. `None`: the span was read.
     span_end: Option<usize>,
-    /// The `seq` of each message that was appended, and neither read back nor reported undelivered.
-    unanswered: BTreeSet<u64>,
+    /// Each message that was appended, and neither read back nor reported undelivered, by `seq`.
+    unanswered: BTreeMap<u64, (SessionId, Message)>,
+    /// Complete and incomplete answers to clients that asked for messages.
+    returns: (usize, usize),
+    /// Messages that repeat an earlier one which only this process does not know.
+    unknown_repetitions: usize,
     /// The time in the records, which no rule may use.
     at: Arc<str>,
     /// How many ticks appended something.
@@ -60,13 +69,17 @@ impl Process {
             clients: BTreeMap::new(),
             next_session: 1,
             lobby: Lobby::default(),
-            bootstrap: Bootstrap::new(true),
-            is_exact: false,
+            history: History::new(HISTORY_MESSAGES),
+            bootstrap: Bootstrap::new(0, true),
             is_stopping: false,
+            start: 0,
+            ready_at: None,
             position: 0,
-            span: FIRST_SPAN,
+            span: SPANS.first,
             span_end: None,
-            unanswered: BTreeSet::new(),
+            unanswered: BTreeMap::new(),
+            returns: (0, 0),
+            unknown_repetitions: 0,
             at: "".into(),
             appending_ticks: 0,
         };
@@ -75,9 +88,12 @@ impl Process {
     }
 
     fn begin_span(&mut self, log: &VirtualLog) {
-        self.position = log.first.max(log.end().saturating_sub(self.span));
-        self.lobby = Lobby::default();
-        self.bootstrap = Bootstrap::new(self.position == 0);
+        let span = usize::try_from(self.span).unwrap_or(usize::MAX);
+        self.position = log.first.max(log.end().saturating_sub(span));
+        self.start = self.position;
+        self.lobby = Lobby::with_repetition_window(REPETITION_WINDOW as u64);
+        self.history.restart(self.position == 0);
+        self.bootstrap = Bootstrap::new(self.position as u64, self.position == 0);
         self.span_end = Some(log.end());
         self.end_span(log);
     }
@@ -86,51 +102,66 @@ impl Process {
         if self.span_end != Some(self.position) {
             return;
         }
-        let is_all_there_is = log.end().saturating_sub(self.span) <= log.first;
-        self.is_exact = self.bootstrap.is_exact(&self.lobby);
-        if self.is_exact || is_all_there_is {
-            self.span_end = None;
-        } else {
-            self.span *= WIDEN_TIMES;
-            self.begin_span(log);
+        let is_all_there_is = (log.end() as u64).saturating_sub(self.span) <= log.first as u64;
+        let (position, is_full) = (self.position as u64, self.history.is_full());
+        let longer = self.bootstrap.next_span(&SPANS, self.span, &self.lobby, position, is_full);
+        match longer.filter(|_| !is_all_there_is) {
+            None => self.span_end = None,
+            Some(longer) => {
+                self.span = longer;
+                self.begin_span(log);
+            }
         }
     }
 
     pub fn is_ready(&self, now: Millis) -> bool {
-        self.is_exact && self.instance.health(Duration::from_millis(now)) == Health::Ready
+        self.ready_at.is_some() && self.instance.health(Duration::from_millis(now)) == Health::Ready
     }
 
-    pub fn open(&mut self, user: User, is_accepted: bool, now: Millis) {
+    pub fn open(&mut self, user: User, memory: Memory, request: Option<Request>, is_accepted: bool, now: Millis) {
         let session = SessionId(self.next_session);
         self.next_session += 1;
         if let Some(record) = self.instance.open_session(session, user.clone(), self.at.clone()) {
-            self.clients.insert(session, Client::new(user, now));
+            self.clients.insert(session, Client::new(user, memory, request, now));
             self.append(record, is_accepted, now);
         }
     }
 
+    /// The session ends. Returns its user, who may come again.
     pub fn close(
         &mut self,
         session: SessionId,
         is_accepted: bool,
         now: Millis,
         oracle: &Oracle,
-    ) -> Result<(), Violation> {
-        if let Some(client) = self.clients.remove(&session) {
-            client.check_received(self.position, oracle)?;
-        }
+    ) -> Result<Option<(User, Memory)>, Violation> {
+        let Some(client) = self.clients.remove(&session) else { return Ok(None) };
+        client.check_received(self.position, oracle)?;
         if let Some(record) = self.instance.close_session(session, self.at.clone()) {
             self.check_stopping(&record)?;
             self.append(record, is_accepted, now);
         }
-        Ok(())
+        Ok(Some(client.into_memory()))
     }
 
-    pub fn say(&mut self, session: SessionId, text: &str, is_accepted: bool, now: Millis) {
-        let Some(record) = self.instance.say(session, text.into(), None, self.at.clone()) else { return };
+    pub fn say(&mut self, session: SessionId, message: Message, is_accepted: bool, now: Millis) {
+        let (text, id) = (message.text.clone(), message.id.clone());
+        let Some(record) = self.instance.say(session, text, id, self.at.clone()) else { return };
         let seq = record.seq;
-        if self.append(record, is_accepted, now) {
-            self.unanswered.insert(seq);
+        let is_accepted = self.append(record, is_accepted, now);
+        if let Some(client) = self.clients.get_mut(&session) {
+            client.on_said(message.clone());
+        }
+        if is_accepted {
+            self.unanswered.insert(seq, (session, message));
+        } else {
+            self.answer_unavailable(session, message);
+        }
+    }
+
+    fn answer_unavailable(&mut self, session: SessionId, message: Message) {
+        if let Some(client) = self.clients.get_mut(&session) {
+            client.on_unavailable(message);
         }
     }
 
@@ -146,7 +177,9 @@ impl Process {
     /// The work of the log thread besides reading. `refuses` decides for each record whether the queue is full.
     pub fn tick(&mut self, now: Millis, mut refuses: impl FnMut() -> bool) -> Result<(), Violation> {
         for record in std::mem::take(&mut self.producer.undelivered) {
-            self.unanswered.remove(&record.seq);
+            if let Some((session, message)) = self.unanswered.remove(&record.seq) {
+                self.answer_unavailable(session, message);
+            }
             self.instance.on_undelivered(&record);
         }
         if self.span_end.is_some() {
@@ -196,22 +229,56 @@ impl Process {
         let end = self.position + if rng.one_in(3) { rng.index(available + 1) } else { available };
         while self.position < end {
             let Some(record) = log.read(self.position) else { return Ok(ReadResult::Truncated) };
-            let was_exact = self.is_exact;
+            let was_exact = self.is_exact();
             self.apply(record, oracle, now)?;
             self.position += 1;
-            self.end_span(log);
             // Equal states stay equal while the same records are applied: after the first check, some checks are enough.
-            if self.is_exact && (!was_exact || rng.one_in(8)) {
+            if self.is_exact() && (!was_exact || rng.one_in(8)) {
                 self.check_equal(oracle)?;
+            }
+            self.end_span(log);
+            if self.ready_at.is_none() && self.span_end.is_none() && self.is_exact() {
+                self.ready_at = Some(self.position);
+                self.check_at_start(log, oracle)?;
             }
         }
         Ok(ReadResult::Done)
     }
 
+    fn is_exact(&self) -> bool {
+        self.bootstrap.is_exact()
+    }
+
+    fn knows_repetitions(&self) -> bool {
+        self.bootstrap.knows_repetitions(&self.lobby, self.position as u64)
+    }
+
     fn check_equal(&self, oracle: &Oracle) -> Result<(), Violation> {
         let (id, lobby, expected) = (self.instance.id(), &self.lobby, oracle.state(self.position - 1));
-        ensure(lobby == expected, "exact replicas have the same state", || {
-            format!("{id} at offset {}: {lobby:?}\nis not {expected:?}", self.position - 1)
+        let is_equal = lobby == expected;
+        let are_sessions_equal = || lobby.users_online().eq(expected.users_online());
+        ensure(
+            is_equal || (!self.knows_repetitions() && are_sessions_equal()),
+            "exact replicas have the same state",
+            || format!("{id} at offset {}: {lobby:?}\nis not {expected:?}", self.position - 1),
+        )
+    }
+
+    /// What a process has to know when it begins to serve, as far as the log reaches back.
+    fn check_at_start(&mut self, log: &VirtualLog, oracle: &Oracle) -> Result<(), Violation> {
+        let (id, start) = (self.instance.id(), self.start);
+        let has_read_all = start <= log.first;
+        ensure(has_read_all || self.knows_repetitions(), "a process reads enough to know repeated messages", || {
+            format!("{id} from offset {start}")
+        })?;
+        let known = ids_of(&self.history.missed(Request::Last(HISTORY_MESSAGES)));
+        let published = oracle.published_before(self.position);
+        let newest: Vec<_> = published.iter().rev().take(known.len()).rev().map(|(_, id)| *id).collect();
+        ensure(known == newest, "the history has the newest messages", || format!("{known:?}, not {newest:?}"))?;
+        let has_enough = known.len() == published.len().min(HISTORY_MESSAGES);
+        let may_have_less = start > 0 && (has_read_all || self.span >= SPANS.history_max);
+        ensure(has_enough || may_have_less, "the history is filled from the log", || {
+            format!("{id} from offset {start}: {} of {} messages", known.len(), published.len())
         })
     }
 
@@ -221,35 +288,76 @@ impl Process {
         let before: BTreeSet<User> =
             if is_own { self.lobby.users_online().cloned().collect() } else { BTreeSet::new() };
         let mut events = Vec::new();
-        self.lobby.apply(record, &mut events);
+        let mut outcome = self.lobby.apply(record, offset as u64, &mut events);
+        if !self.knows_repetitions() && oracle.is_repeated(offset) && outcome == Outcome::Applied {
+            // Only a process that found too short a log may not know this. The others refuse the message.
+            self.unknown_repetitions += 1;
+            events.clear();
+            outcome = Outcome::Repeated;
+        }
         // The events of the record that makes the state exact start from an inexact state, so they may differ.
-        if self.is_exact {
+        let is_exact = self.is_exact();
+        if is_exact {
             oracle.check_events(offset, &events)?;
         }
-        self.bootstrap.on_record(record);
-        if self.span_end.is_none() && !self.is_exact {
-            self.is_exact = self.bootstrap.is_exact(&self.lobby);
-        }
+        self.bootstrap.on_record(record, offset as u64, &self.lobby);
         if is_own {
-            self.on_own_record(record, now);
-            for (session, client) in self.clients.iter_mut().filter(|(_, client)| !client.is_admitted()) {
-                if self.lobby.user_of(record.from, *session).is_some() {
-                    client.admit(offset, before.clone());
-                }
-            }
+            self.on_own_record(record, outcome, oracle, now)?;
+            self.admit_clients(record, &before, oracle)?;
+        }
+        if is_exact && matches!(events[..], [Event::Said { .. }]) {
+            self.history.push(record.event_id(), &frame(record.event_id()));
         }
         self.clients
             .values_mut()
             .filter(|client| client.is_admitted())
-            .try_for_each(|client| client.on_events(offset, &events, oracle))
+            .try_for_each(|client| client.on_events(offset, record.event_id(), &events, oracle))
     }
 
-    fn on_own_record(&mut self, record: &Record, now: Millis) {
-        if let Body::Said { .. } = record.body {
-            // The lobby may have ignored the message. The server then answers with an error.
-            self.unanswered.remove(&record.seq);
+    fn admit_clients(&mut self, record: &Record, before: &BTreeSet<User>, oracle: &Oracle) -> Result<(), Violation> {
+        let horizon = Horizon(if self.start == 0 { 0 } else { self.ready_at.unwrap_or(usize::MAX) });
+        for (session, client) in self.clients.iter_mut().filter(|(_, client)| !client.is_admitted()) {
+            if self.lobby.user_of(record.from, *session).is_none() {
+                continue;
+            }
+            match client.admit(self.position, before.clone(), &mut self.history, horizon, oracle)? {
+                Some(true) => self.returns.0 += 1,
+                Some(false) => self.returns.1 += 1,
+                None => {}
+            }
         }
+        Ok(())
+    }
+
+    /// What the server does with its own record, beside what it does with every record.
+    fn on_own_record(
+        &mut self,
+        record: &Record,
+        outcome: Outcome,
+        oracle: &Oracle,
+        now: Millis,
+    ) -> Result<(), Violation> {
         self.instance.on_own_record(record, &self.lobby, Duration::from_millis(now));
+        let Body::Said { session, text, id } = &record.body else { return Ok(()) };
+        self.unanswered.remove(&record.seq);
+        let Some(client) = self.clients.get_mut(session) else { return Ok(()) };
+        match outcome {
+            Outcome::Applied | Outcome::Duplicate => {}
+            Outcome::UnknownSession => client.on_unavailable(Message { id: id.clone(), text: text.clone() }),
+            Outcome::Repeated => {
+                let is_published = id.as_ref().is_some_and(|id| oracle.has_published(&client.user, id));
+                ensure(is_published, "only a published message is refused as repeated", || format!("{record:?}"))?;
+                client.on_answer(id.as_ref());
+            }
+        }
+        Ok(())
+    }
+
+    /// Adds what this process has seen.
+    pub fn add_to(&self, seen: &mut Seen) {
+        seen.complete_returns += self.returns.0;
+        seen.incomplete_returns += self.returns.1;
+        seen.unknown_repetitions += self.unknown_repetitions;
     }
 
     /// Checks the rules for a process without a fault since `undisturbed_since`.
@@ -268,7 +376,7 @@ impl Process {
     /// Checks the rules for a process long after the last fault.
     pub fn check_final_state(&self, oracle: &Oracle) -> Result<(), Violation> {
         let id = self.instance.id();
-        ensure(self.is_exact, "every replica is exact in the end", || format!("{id}: {:?}", self.lobby))?;
+        ensure(self.is_exact(), "every replica is exact in the end", || format!("{id}: {:?}", self.lobby))?;
         ensure(self.unanswered.is_empty(), "no message is lost silently", || {
             format!("{id} got no answer to the messages {:?}", self.unanswered)
         })?;

@@ -4,7 +4,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use ich::lobby::{Body, InstanceId, Record, SessionId, User};
+use ich::lobby::{Body, EventId, InstanceId, Record, SessionId, User};
+
+use super::REPETITION_WINDOW;
 
 const LEASE_HEARTBEATS: usize = 10;
 
@@ -13,6 +15,8 @@ struct Line {
     record: Arc<Record>,
     /// Not a duplicate: the first record with this `seq` since the instance was last forgotten.
     is_fresh: bool,
+    /// The account and the id, if an effective session said something with an id.
+    used: Option<(Arc<str>, Arc<str>)>,
 }
 
 /// The records of one instance since it was last forgotten.
@@ -29,7 +33,18 @@ struct History {
 pub struct Change {
     pub left: BTreeSet<User>,
     pub joined: BTreeSet<User>,
-    pub said: Option<(User, Arc<str>)>,
+    pub said: Option<Said>,
+    /// A message was not published because its author used its id shortly before.
+    pub is_repeated: bool,
+}
+
+/// A message that is published.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Said {
+    pub event_id: EventId,
+    pub user: User,
+    pub text: Arc<str>,
+    pub id: Option<Arc<str>>,
 }
 
 #[derive(Default)]
@@ -53,7 +68,7 @@ impl Reference {
         if is_fresh {
             history.fresh.push(record.clone());
         }
-        self.lines.push(Line { record: record.clone(), is_fresh });
+        self.lines.push(Line { record: record.clone(), is_fresh, used: None });
 
         let forgotten = if is_fresh { self.forgotten_by(&record) } else { Vec::new() };
         for id in &forgotten {
@@ -71,18 +86,33 @@ impl Reference {
         } else {
             self.histories.keys().flat_map(|id| self.sessions(*id).into_values()).collect()
         };
-        let said = match &record.body {
-            Body::Said { session, text, .. } if is_fresh => {
-                self.sessions(record.from).get(session).map(|user| (user.clone(), text.clone()))
-            }
-            _ => None,
-        };
+        let said = if is_fresh { self.said(record) } else { None };
+        let is_repeated = said.as_ref().is_some_and(|said| self.is_repeated(said));
         self.changes.push(Change {
             left: before.difference(&online).cloned().collect(),
             joined: online.difference(&before).cloned().collect(),
-            said,
+            said: said.filter(|_| !is_repeated),
+            is_repeated,
         });
         self.online.push(online);
+    }
+
+    /// The message in this record, if its session is effective.
+    fn said(&self, record: &Record) -> Option<Said> {
+        let Body::Said { session, text, id } = &record.body else { return None };
+        let user = self.sessions(record.from).get(session)?.clone();
+        let event_id = EventId { from: record.from, seq: record.seq };
+        Some(Said { event_id, user, text: text.clone(), id: id.clone() })
+    }
+
+    /// Whether the last lines before this one have a use of the same id. Notes the use in this line.
+    fn is_repeated(&mut self, said: &Said) -> bool {
+        let here = self.lines.len() - 1;
+        let used = said.id.clone().map(|id| (said.user.id.clone(), id));
+        let window = &self.lines[(here + 1).saturating_sub(REPETITION_WINDOW)..here];
+        let is_repeated = used.is_some() && window.iter().any(|line| line.used == used);
+        self.lines[here].used = used;
+        is_repeated
     }
 
     fn forgotten_by(&self, record: &Record) -> Vec<InstanceId> {

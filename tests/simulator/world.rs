@@ -4,20 +4,23 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use ich::lobby::{Health, InstanceId, SessionId, User};
+use ich::session::history::Request;
 
-use super::client::Client;
+use super::client::{Memory, Message};
 use super::faults::Faults;
 use super::log::VirtualLog;
-use super::oracle::{Liveness, Oracle};
+use super::oracle::{Liveness, Oracle, Seen};
 use super::process::{Process, ReadResult};
 use super::rng::Rng;
 use super::slot::Slot;
 use super::trace::Trace;
-use super::{Millis, STEP, Violation, ensure};
+use super::{HISTORY_MESSAGES, Millis, STEP, Violation, ensure};
 
 /// A small number, so that most users have several sessions.
 const USERS: u64 = 8;
 const SESSIONS_PER_PROCESS: usize = 7;
+/// Users whose session has ended and who may return.
+const AWAY_MAX: usize = 20;
 /// The time without faults and without clients' actions before the final state is checked.
 const QUIET_TIME: Millis = 30_000;
 /// How long a process takes to stop, at most.
@@ -34,6 +37,7 @@ pub struct World {
     next_instance: u64,
     activity: Activity,
     are_clients_active: bool,
+    away: Vec<(User, Memory)>,
 }
 
 /// What the clients do by themselves.
@@ -59,6 +63,7 @@ impl World {
             next_instance: 0,
             activity: Activity { join_one_in, next_message: 0 },
             are_clients_active: true,
+            away: Vec::new(),
         }
     }
 
@@ -139,16 +144,58 @@ impl World {
                 || format!("{} was disconnected for {} ms", process.instance.id(), slot.disconnected_for),
             )?;
             for session in &sessions {
-                process.close(*session, !refuse(), now, &self.oracle)?;
+                self.away.extend(process.close(*session, !refuse(), now, &self.oracle)?);
             }
         }
         process.tick(now, &mut refuse)?;
         if is_stopping {
             for session in sessions.iter().filter(|_| rng.one_in(4)) {
-                process.close(*session, true, now, &self.oracle)?;
+                self.away.extend(process.close(*session, true, now, &self.oracle)?);
             }
         } else if self.are_clients_active && process.is_ready(now) {
-            act_clients(process, &sessions, refuses, &mut self.activity, rng, now, &self.oracle)?;
+            self.act_clients(index, &sessions)?;
+        }
+        self.away.truncate(AWAY_MAX);
+        Ok(())
+    }
+
+    /// What users do in one step at one process: come, speak, go.
+    fn act_clients(&mut self, index: usize, sessions: &[SessionId]) -> Result<(), Violation> {
+        let (now, rng, slot) = (self.now, &mut self.rng, &mut self.slots[index]);
+        let refuses = slot.refuses(now);
+        let Some(process) = slot.process.as_mut() else { return Ok(()) };
+        if process.clients.len() < SESSIONS_PER_PROCESS && rng.one_in(self.activity.join_one_in) {
+            let is_accepted = !(refuses && rng.one_in(2));
+            if !self.away.is_empty() && rng.one_in(2) {
+                let (user, memory) = self.away.swap_remove(rng.index(self.away.len()));
+                let request = memory.last_id().map(|id| Request::After(Some(id)));
+                process.open(user, memory, request, is_accepted, now);
+            } else {
+                let last = 1 + rng.index(HISTORY_MESSAGES + 4);
+                let request = rng.one_in(3).then_some(Request::Last(last));
+                process.open(user(rng.below(USERS)), Memory::default(), request, is_accepted, now);
+            }
+        }
+        for session in sessions {
+            let is_accepted = !(refuses && rng.one_in(2));
+            let Some(client) = process.clients.get_mut(session) else { continue };
+            if client.is_admitted() && rng.one_in(60) {
+                self.activity.next_message += 1;
+                process.say(*session, new_message(self.activity.next_message, rng), is_accepted, now);
+            } else if client.is_admitted() && rng.one_in(20) && !client.memory.unclear.is_empty() {
+                let message = client.memory.unclear.remove(0);
+                process.say(*session, message, is_accepted, now);
+            } else if rng.one_in(100)
+                && let Some(message) = client.last_said.clone().filter(|said| said.id.is_some())
+            {
+                process.say(*session, message, is_accepted, now);
+            } else if rng.one_in(80) {
+                let left = process.close(*session, is_accepted, now, &self.oracle)?;
+                self.away.extend(left.map(|(user, mut memory)| {
+                    memory.lose_last(rng.index(3));
+                    (user, memory)
+                }));
+            }
         }
         Ok(())
     }
@@ -207,8 +254,22 @@ impl World {
             let id = process.instance.id();
             self.trace.note(self.now, || format!("slot {index}: {id} ends"));
             self.oracle.on_crash(id, self.now);
+            process.add_to(&mut self.oracle.seen);
+            for (_, client) in process.clients {
+                let (user, mut memory) = client.into_memory();
+                memory.lose_last(self.rng.index(4));
+                self.away.push((user, memory));
+            }
+            self.away.truncate(AWAY_MAX);
             process.producer.crash(&mut self.log, reaches_log, &mut self.rng);
         }
+    }
+
+    /// What there was in the run.
+    pub fn seen(&self) -> Seen {
+        let mut seen = self.oracle.seen;
+        self.slots.iter().filter_map(|slot| slot.process.as_ref()).for_each(|process| process.add_to(&mut seen));
+        seen
     }
 
     pub fn stop(&mut self, index: usize) {
@@ -249,30 +310,10 @@ impl World {
     }
 }
 
-/// The actions of the clients of one process in one step: some join, send a message or leave.
-fn act_clients(
-    process: &mut Process,
-    sessions: &[SessionId],
-    refuses: bool,
-    activity: &mut Activity,
-    rng: &mut Rng,
-    now: Millis,
-    oracle: &Oracle,
-) -> Result<(), Violation> {
-    if process.clients.len() < SESSIONS_PER_PROCESS && rng.one_in(activity.join_one_in) {
-        process.open(user(rng.below(USERS)), !(refuses && rng.one_in(2)), now);
-    }
-    for session in sessions {
-        let is_accepted = !(refuses && rng.one_in(2));
-        let is_admitted = process.clients.get(session).is_some_and(Client::is_admitted);
-        if is_admitted && rng.one_in(60) {
-            activity.next_message += 1;
-            process.say(*session, &format!("message {}", activity.next_message), is_accepted, now);
-        } else if rng.one_in(80) {
-            process.close(*session, is_accepted, now, oracle)?;
-        }
-    }
-    Ok(())
+/// Most messages have an id. Two accounts may use the same one.
+fn new_message(number: u64, rng: &mut Rng) -> Message {
+    let id = (!rng.one_in(4)).then(|| format!("id {}", number / 2).into());
+    Message { id, text: format!("message {number}").into() }
 }
 
 pub fn user(number: u64) -> User {

@@ -11,9 +11,11 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use rusqlite::{Connection, Transaction};
 
-/// Retention by age keeps at least so many of the newest records, so that a server that was stopped for long, or a clock
-/// that jumps, leaves what a start has to read: the first span of [`crate::lobby::bootstrap`].
-const KEPT_RECORDS: i64 = 4096;
+use crate::lobby::bootstrap::SPANS;
+
+/// Retention by age keeps at least this many of the newest records: those that a start reads first. So a server that was
+/// stopped for long, or a clock that jumps, leaves enough for the next start.
+const KEPT_RECORDS: i64 = SPANS.first as i64;
 /// How many records a step deletes, while much is due.
 const STEP_RECORDS: i64 = 512;
 /// Between two steps, while much is due.

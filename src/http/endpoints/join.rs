@@ -12,7 +12,9 @@ use crate::http::app_state::AppState;
 use crate::http::permits::{NoPermit, Permit};
 use crate::http::request::Request;
 use crate::http::response::Response;
+use crate::limits::{EVENT_ID_CHARS_MAX, HISTORY_MESSAGES_MAX};
 use crate::lobby::User;
+use crate::session::history;
 use crate::session::wire::{self, HandshakeError};
 
 /// The subprotocol of this server. A browser cannot set `Authorization`, so it offers the token as a second
@@ -28,6 +30,8 @@ pub(crate) struct Joined {
     pub(crate) answer: Vec<u8>,
     pub(crate) user: User,
     pub(crate) token_expires_at: Instant,
+    /// The earlier messages that the client asks for.
+    pub(crate) history: Option<history::Request>,
     /// Counts the session among those of its user.
     pub(crate) permit: Permit<Arc<str>>,
 }
@@ -60,6 +64,7 @@ pub(crate) fn check(app: &AppState, request: &Request) -> Result<Joined, Respons
     let token = token.ok_or_else(|| ApiError::Unauthorized.response())?;
     let invalid_token = |_| ApiError::Unauthorized.with_text("the token is not valid: log in again");
     let claims = app.tokens.verify(token).map_err(invalid_token)?;
+    let history = history_request(request.head.uri().query())?;
     if !app.publisher.is_ready() {
         return Err(ApiError::NotReady.response());
     }
@@ -70,7 +75,45 @@ pub(crate) fn check(app: &AppState, request: &Request) -> Result<Joined, Respons
     let left = Duration::from_secs(claims.expires_at_unix_seconds.saturating_sub(clock::unix_seconds()));
     let now = Instant::now();
     let token_expires_at = now.checked_add(left).unwrap_or(now + TOKEN_TIME_MAX);
-    Ok(Joined { answer, user, token_expires_at, permit })
+    Ok(Joined { answer, user, token_expires_at, history, permit })
+}
+
+/// The earlier messages that the client asks for, with `after` or `last`. Other parameters are ignored.
+fn history_request(query: Option<&str>) -> Result<Option<history::Request>, Response> {
+    let mut request = None;
+    for parameter in query.unwrap_or_default().split('&') {
+        let (name, value) = parameter.split_once('=').unwrap_or((parameter, ""));
+        let asked = match name {
+            "after" => after(value)?,
+            "last" => last(value)?,
+            _ => continue,
+        };
+        if request.replace(asked).is_some() {
+            return Err(ApiError::BadQuery.with_text("give after or last, once"));
+        }
+    }
+    Ok(request)
+}
+
+/// A text that is no id of ours, and could be one of a later version, is an id that is not known.
+fn after(value: &str) -> Result<history::Request, Response> {
+    let is_id = (1..=EVENT_ID_CHARS_MAX).contains(&value.len())
+        && value.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f' | b'-'));
+    if is_id {
+        return Ok(history::Request::After(value.parse().ok()));
+    }
+    Err(ApiError::BadQuery.with_text("after is not the event_id of a message"))
+}
+
+fn last(value: &str) -> Result<history::Request, Response> {
+    let is_number = value.bytes().all(|byte| byte.is_ascii_digit());
+    match value.parse() {
+        Ok(count) if is_number && (1..=HISTORY_MESSAGES_MAX).contains(&count) => Ok(history::Request::Last(count)),
+        _ => {
+            let text = format!("last is not a whole number from 1 to {HISTORY_MESSAGES_MAX}");
+            Err(ApiError::BadQuery.with_text(&text))
+        }
+    }
 }
 
 /// The token, and whether it came as a subprotocol. Each of the two header fields may occur once.
@@ -105,5 +148,35 @@ fn handshake_refused(error: HandshakeError, asks_for_upgrade: bool) -> Response 
         HandshakeError::NoUpgrade if !asks_for_upgrade => ApiError::UpgradeRequired.response(),
         HandshakeError::Version => ApiError::UpgradeRequired.response(),
         HandshakeError::NoUpgrade | HandshakeError::Malformed => ApiError::BadHandshake.response(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::lobby::{EventId, InstanceId};
+
+    #[test]
+    fn a_query_asks_for_messages_after_one_or_for_the_last_ones() {
+        let id = EventId { from: InstanceId(0x2a), seq: 7 };
+        let asked = |query: &str| history_request(Some(query)).ok().flatten();
+        assert_eq!(asked("after=000000000000002a-7"), Some(history::Request::After(Some(id))));
+        assert_eq!(asked("x=1&after=7&y"), Some(history::Request::After(None)));
+        assert_eq!(asked("last=50"), Some(history::Request::Last(50)));
+        assert_eq!(asked("last=10000&"), Some(history::Request::Last(10_000)));
+        for none in [None, Some(""), Some("x=1"), Some("lasting=1&afters=2")] {
+            assert_eq!(history_request(none).ok(), Some(None), "{none:?}");
+        }
+    }
+
+    #[test]
+    fn a_query_that_asks_wrongly_is_refused() {
+        let long = format!("after={}", "0".repeat(41));
+        let bad =
+            ["after", "after=", "after=xyz", "after=00%2D1", "after=2A-7", &long, "last=", "last=0", "last=10001"];
+        let worse = ["last=+5", "last=-1", "last=5.0", "last=1&last=1", "after=7&last=1", "after=7&after=7"];
+        for query in bad.iter().chain(&worse) {
+            assert_eq!(history_request(Some(query)).err().map(|response| response.status), Some(400), "{query}");
+        }
     }
 }

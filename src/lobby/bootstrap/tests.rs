@@ -5,13 +5,12 @@ use crate::lobby::testing::*;
 use super::*;
 
 fn replay(log: &[Record], from_the_beginning: bool) -> (Lobby, bool) {
-    let (mut lobby, mut bootstrap) = (Lobby::default(), Bootstrap::new(from_the_beginning));
-    for record in log {
-        lobby.apply(record, &mut Vec::new());
-        bootstrap.on_record(record);
+    let (mut lobby, mut bootstrap) = (Lobby::default(), Bootstrap::new(0, from_the_beginning));
+    for (offset, record) in (0..).zip(log) {
+        lobby.apply(record, offset, &mut Vec::new());
+        bootstrap.on_record(record, offset, &lobby);
     }
-    let is_exact = bootstrap.is_exact(&lobby);
-    (lobby, is_exact)
+    (lobby, bootstrap.is_exact())
 }
 
 /// Two members, of which the first has its roster at the start only.
@@ -65,4 +64,49 @@ fn what_was_lost_before_need_not_be_known() {
     assert!(is_exact);
     assert_eq!(lobby, story.lobby);
     assert!(story.online().is_empty());
+}
+
+const SPAN_SIZES: Spans = Spans { first: 10, widen_times: 4, history_max: 1_000 };
+
+/// Replays this log with a window of so many records, and returns the length of the next span.
+fn next_span(log: &[Record], window: u64, read: u64, is_history_full: bool) -> Option<u64> {
+    let mut lobby = Lobby::with_repetition_window(window);
+    let mut bootstrap = Bootstrap::new(500, false);
+    for (offset, record) in (500..).zip(log) {
+        lobby.apply(record, offset, &mut Vec::new());
+        bootstrap.on_record(record, offset, &lobby);
+    }
+    bootstrap.next_span(&SPAN_SIZES, read, &lobby, 500 + log.len() as u64, is_history_full)
+}
+
+#[test]
+fn a_span_is_long_enough_with_a_whole_window_behind_the_record_that_makes_the_sessions_exact() {
+    let mut story = Story::default();
+    story.tell(X, roster(&[]));
+    story.heartbeats(X, 12);
+    assert_eq!(next_span(&story.log[..12], 0, 10, true), Some(40));
+    assert_eq!(next_span(&story.log, 0, 10, true), None);
+    for _ in 0..9 {
+        story.tell(X, said(1, ""));
+    }
+    assert_eq!(next_span(&story.log, 10, 40, true), Some(160));
+    assert_eq!(next_span(&story.log, 9, 40, true), None);
+}
+
+#[test]
+fn more_is_read_to_fill_the_history_up_to_a_bound() {
+    let mut story = Story::default();
+    story.tell(X, roster(&[]));
+    story.heartbeats(X, 12);
+    assert_eq!(next_span(&story.log, 0, 10, false), Some(40));
+    assert_eq!(next_span(&story.log, 0, 640, false), Some(1_000));
+    assert_eq!(next_span(&story.log, 0, 1_000, false), None);
+    assert_eq!(next_span(&story.log, 100, 1_000, false), Some(4_000), "what is needed for the state is read");
+}
+
+#[test]
+fn from_the_beginning_of_the_log_all_repetitions_are_known() {
+    let bootstrap = Bootstrap::new(0, true);
+    assert!(bootstrap.knows_repetitions(&Lobby::default(), 0));
+    assert_eq!(bootstrap.next_span(&SPAN_SIZES, 10, &Lobby::default(), 0, true), None);
 }

@@ -16,12 +16,13 @@ struct Bench {
     lobby: Lobby,
     now: Duration,
     other_seq: u64,
+    next_offset: u64,
 }
 
 impl Bench {
     fn new() -> Self {
         let instance = Instance::new(ID, 200, Duration::ZERO);
-        Bench { instance, lobby: Lobby::default(), now: Duration::ZERO, other_seq: 0 }
+        Bench { instance, lobby: Lobby::default(), now: Duration::ZERO, other_seq: 0, next_offset: 0 }
     }
 
     /// An instance that is ready.
@@ -47,7 +48,8 @@ impl Bench {
     fn deliver(&mut self, records: &[Record]) -> Vec<Event> {
         let mut events = Vec::new();
         for record in records {
-            self.lobby.apply(record, &mut events);
+            self.lobby.apply(record, self.next_offset, &mut events);
+            self.next_offset += 1;
             if record.from == ID {
                 self.instance.on_own_record(record, &self.lobby, self.now);
             }
@@ -89,7 +91,8 @@ impl Bench {
     fn apply_other(&mut self, body: Body) {
         self.other_seq += 1;
         let record = Record { from: Y, seq: self.other_seq, at: Self::at(), body };
-        self.lobby.apply(&record, &mut Vec::new());
+        self.lobby.apply(&record, self.next_offset, &mut Vec::new());
+        self.next_offset += 1;
     }
 
     fn lose(&mut self) {

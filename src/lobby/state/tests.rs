@@ -191,13 +191,57 @@ fn a_session_stays_whose_it_was() {
 }
 
 #[test]
+fn a_message_with_an_id_that_its_account_used_is_not_published_again() {
+    let mut story = with_members();
+    assert_eq!(story.tell(X, said_with_id(1, "a")), ["Ann: text"]);
+    assert_eq!(story.tell(X, said_with_id(1, "a")), NOTHING);
+    assert_eq!(story.tell(X, said_with_id(1, "b")), ["Ann: text"], "another id");
+    assert_eq!(story.tell(X, said_with_id(2, "a")), ["Bob: text"], "another account");
+    assert_eq!(story.tell(X, said(1, "no id")), ["Ann: no id"]);
+    assert_eq!(story.tell(X, said(1, "no id")), ["Ann: no id"]);
+    assert_eq!(story.tell(Y, joined(2, "Ann")), NOTHING);
+    assert_eq!(story.tell(Y, said_with_id(2, "a")), NOTHING, "on another instance");
+    let renamed = User { id: "ann".into(), username: "Anna".into() };
+    story.tell(Y, Body::Joined { session: SessionId(3), user: renamed });
+    assert_eq!(story.tell(Y, said_with_id(3, "a")), NOTHING, "under another name");
+}
+
+/// An ignored message can be sent again with the same id: its author was told that it is not published.
+#[test]
+fn an_ignored_message_is_no_use_of_its_id() {
+    let mut story = with_members();
+    assert_eq!(story.tell(X, said_with_id(9, "a")), NOTHING);
+    assert_eq!(story.tell(Z, said_with_id(1, "a")), NOTHING);
+    assert_eq!(story.tell(X, said_with_id(1, "a")), ["Ann: text"]);
+    story.put(story.log.last().unwrap().clone());
+    assert_eq!(story.lobby.apply(&story.log[0].clone(), 100, &mut Vec::new()), Outcome::Duplicate);
+}
+
+#[test]
+fn an_id_can_be_used_again_when_its_last_use_was_ten_thousand_records_before() {
+    let mut lobby = Lobby::default();
+    let mut events = Vec::new();
+    let mut seq = 0;
+    let mut apply = |lobby: &mut Lobby, offset: u64, body| {
+        seq += 1;
+        lobby.apply(&record(X, seq, body), offset, &mut events)
+    };
+    apply(&mut lobby, 0, roster(&[(1, "Ann")]));
+    assert_eq!(apply(&mut lobby, 100, said_with_id(1, "a")), Outcome::Applied);
+    assert_eq!(apply(&mut lobby, 10_099, said_with_id(1, "a")), Outcome::Repeated, "renews the window");
+    assert_eq!(apply(&mut lobby, 20_098, said_with_id(1, "a")), Outcome::Repeated);
+    assert_eq!(apply(&mut lobby, 30_098, said_with_id(1, "a")), Outcome::Applied);
+}
+
+#[test]
 fn ten_thousand_people_join_and_go_at_once() {
     let mut story = Story::default();
     story.tell(X, roster(&[]));
     let mut events = Vec::new();
     for session in 0..10_000 {
         let user = User { id: session.to_string().into(), username: format!("User {session}").into() };
-        story.lobby.apply(&record(X, session + 2, Body::Joined { session: SessionId(session), user }), &mut events);
+        let joined = record(X, session + 2, Body::Joined { session: SessionId(session), user });
+        story.lobby.apply(&joined, session + 1, &mut events);
     }
     assert_eq!(story.lobby.users_online().len(), 10_000);
     assert_eq!(story.heartbeats(Y, 10).len(), 10_000);
@@ -215,6 +259,7 @@ fn any_record() -> impl Strategy<Value = Record> {
         4 => (0u64..4, name).prop_map(|(session, name)| joined(session, name)),
         2 => (0u64..4).prop_map(left),
         2 => (0u64..4).prop_map(|session| said(session, "text")),
+        2 => (0u64..4, prop_oneof![Just("a"), Just("b")]).prop_map(|(session, id)| said_with_id(session, id)),
         1 => any::<bool>().prop_map(|last| Body::Bye { last }),
     ];
     let seq = prop_oneof![20 => 0u64..60, 1 => Just(u64::MAX)];
@@ -227,9 +272,9 @@ proptest! {
     fn any_log_gives_a_state_that_its_events_describe(log in proptest::collection::vec(any_record(), 0..120)) {
         let mut lobby = Lobby::default();
         let mut seen = BTreeSet::new();
-        for record in &log {
+        for (offset, record) in (0..).zip(&log) {
             let mut events = Vec::new();
-            lobby.apply(record, &mut events);
+            lobby.apply(record, offset, &mut events);
             for event in events {
                 match event {
                     Event::UserJoined { user } => prop_assert!(seen.insert(user)),
@@ -248,11 +293,11 @@ proptest! {
     #[test]
     fn the_senders_clocks_change_nothing(log in proptest::collection::vec(any_record(), 0..60)) {
         let (mut one, mut other) = (Lobby::default(), Lobby::default());
-        for mut record in log {
+        for (offset, mut record) in (0..).zip(log) {
             let (mut events, mut same) = (Vec::new(), Vec::new());
-            one.apply(&record, &mut events);
+            one.apply(&record, offset, &mut events);
             record.at = "another time".into();
-            other.apply(&record, &mut same);
+            other.apply(&record, offset, &mut same);
             prop_assert_eq!(events, same);
         }
         prop_assert_eq!(one, other);

@@ -50,7 +50,7 @@ pub(super) struct FanOutThread<S> {
     has_presence: bool,
     /// The end of the coalescing delay: commands that come until then go out with the next round.
     coalesce_until: Instant,
-    /// Sessions with a list or direct frames in this round.
+    /// Sessions with first frames or direct frames in this round.
     touched: Vec<SessionId>,
     /// Sessions that end after this round, with their close frames.
     closing: Vec<(SessionId, Vec<u8>)>,
@@ -190,7 +190,7 @@ impl<S: Socket> FanOutThread<S> {
         let base = self.round_bytes;
         for admission in batch.admissions {
             if let Some(outbox) = self.outbox_mut(admission.session) {
-                outbox.admit(admission.list, base + admission.origin, now);
+                outbox.admit(admission.first_frames, base + admission.origin, now);
                 self.touched.push(admission.session);
             }
         }
@@ -202,7 +202,7 @@ impl<S: Socket> FanOutThread<S> {
         }
     }
 
-    /// Sends the round: to all sessions if it has events, otherwise to those with a list or direct frames.
+    /// Sends the round: to all sessions if it has events, otherwise to those with first frames or direct frames.
     fn send_round(&mut self) {
         let round: Arc<[u8]> = match self.batches.as_slice() {
             [] => Arc::from([]),

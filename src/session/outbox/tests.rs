@@ -16,9 +16,11 @@ const PING: &[u8] = &[0x89, 0];
 /// What can happen to an outbox.
 #[derive(Debug, Clone)]
 enum Step {
-    /// The session is in the lobby: its list in parts of these lengths, then the events of this round from `origin` on.
+    /// The session is in the lobby: its list in parts of these lengths, then the messages that it missed, then the events
+    /// of this round from `origin` on.
     Admit {
         list: Vec<usize>,
+        missed: Vec<usize>,
         events: Vec<usize>,
         origin: usize,
     },
@@ -43,8 +45,8 @@ enum Step {
 fn steps() -> impl Strategy<Value = Vec<Step>> {
     let lengths = |max: usize| prop::collection::vec(0..max, 0..5);
     let step = prop_oneof![
-        2 => (lengths(4_000), lengths(300), 0usize..5)
-            .prop_map(|(list, events, origin)| Step::Admit { list, events, origin }),
+        2 => (lengths(4_000), lengths(4_000), lengths(300), 0usize..5)
+            .prop_map(|(list, missed, events, origin)| Step::Admit { list, missed, events, origin }),
         8 => lengths(300).prop_map(|events| Step::Round { events }),
         3 => (0usize..300).prop_map(|bytes| Step::Direct { bytes }),
         8 => prop::collection::vec(prop_oneof![0usize..4, 0usize..3_000], 1..6)
@@ -92,7 +94,7 @@ impl Model {
 
     fn perform(&mut self, step: Step) {
         match step {
-            Step::Admit { list, events, origin } => self.admit(&list, &events, origin),
+            Step::Admit { list, missed, events, origin } => self.admit(&list, &missed, &events, origin),
             Step::Round { events } => self.round(&events, 0),
             Step::Direct { bytes } => {
                 let frame = self.frame(bytes);
@@ -114,7 +116,7 @@ impl Model {
         }
     }
 
-    fn admit(&mut self, list: &[usize], events: &[usize], origin: usize) {
+    fn admit(&mut self, list: &[usize], missed: &[usize], events: &[usize], origin: usize) {
         if self.is_live || self.closed.is_some() {
             return;
         }
@@ -128,12 +130,22 @@ impl Model {
         }
         pieces.push(Piece::part(rest.into(), true));
         self.expected.push(frame);
+        pieces.extend(self.missed(missed));
         self.is_live = true;
         let first = origin.min(events.len());
         let origin = events.iter().take(first).map(|bytes| self.frame(*bytes).len()).sum();
         self.next_number -= u32::try_from(first).unwrap();
         self.outbox.admit(pieces, origin, self.now);
         self.round(events, first);
+    }
+
+    /// A block with a frame that the client has, and these behind it; none if it missed none.
+    fn missed(&mut self, missed: &[usize]) -> Option<Piece> {
+        let known = b"\x81\x00";
+        let frames: Vec<_> = missed.iter().map(|bytes| self.frame(*bytes)).collect();
+        let block = [known.as_slice(), &frames.concat()].concat();
+        self.expected.extend(frames);
+        (!missed.is_empty()).then(|| Piece::frames(block.into(), known.len()))
     }
 
     /// A round of these events, of which the client gets those from `first` on.
@@ -165,8 +177,8 @@ impl Model {
 
     /// What must hold after every step.
     fn check(&self) {
-        let list_bytes_max = 4 * 4_000 + 12;
-        let behind_max = if self.closed.is_some() { usize::MAX } else { OUTBOX_BYTES_MAX + list_bytes_max };
+        let first_bytes_max = 4 * 4_000 + 12 + 4 * 4_012;
+        let behind_max = if self.closed.is_some() { usize::MAX } else { OUTBOX_BYTES_MAX + first_bytes_max };
         assert!(self.outbox.queued_bytes <= behind_max, "{} bytes are queued", self.outbox.queued_bytes);
         let (mut got, _) = frames(&self.outbox.link.socket.taken());
         got.retain(|frame| frame != PING);
@@ -218,7 +230,7 @@ fn a_client_that_is_closed_with_the_end_of_its_list_unsent_gets_the_whole_list()
         model.next_number = 0;
         model.outbox.link.socket.grant([list_bytes - unsent_bytes]);
         // The last part has 10 bytes.
-        model.perform(Step::Admit { list: vec![42, 55], events: vec![], origin: 0 });
+        model.perform(Step::Admit { list: vec![42, 55], missed: vec![], events: vec![], origin: 0 });
         model.close(End::TooSlow);
         model.check_at_end();
     }

@@ -52,7 +52,8 @@ impl Bench {
         let link = Arc::new(Link::new(SessionId(1), FakeSocket::with_input(&input.concat())));
         let user = User { id: "4".into(), username: "Bob".into() };
         let token_expires_at = Instant::now() + Duration::from_secs(3600);
-        run(&self.sessions, NewSession { link: link.clone(), user, token_expires_at, after_head: Vec::new() });
+        let new = NewSession { link: link.clone(), user, token_expires_at, request: None, after_head: Vec::new() };
+        run(&self.sessions, new);
         link
     }
 

@@ -39,23 +39,23 @@ fn bounds(connection: &Connection) -> (i64, i64) {
 
 #[test]
 fn old_records_are_deleted_in_steps_from_the_oldest_on() {
-    let mut log = log(5_000, 10);
+    let mut log = log(20_000, 10);
     let cleaner = cleaner(3600, u64::MAX);
     assert_eq!(delete(&cleaner, &mut log, 100, 3600), 0);
     // The first three are older than an hour.
     assert_eq!(delete(&cleaner, &mut log, 100, 3603), 3);
     assert_eq!(delete(&cleaner, &mut log, 100, 3700), 97);
     assert_eq!(delete(&cleaner, &mut log, 50, 4500), 50);
-    assert_eq!(bounds(&log), (150, 4_999));
+    assert_eq!(bounds(&log), (150, 19_999));
 }
 
 #[test]
 fn what_a_start_reads_is_kept_however_old_it_is() {
-    let mut log = log(5_000, 10);
+    let mut log = log(20_000, 10);
     let cleaner = cleaner(3600, u64::MAX);
-    assert_eq!(delete(&cleaner, &mut log, 10_000, 100 * DAY), 5_000 - KEPT_RECORDS);
+    assert_eq!(delete(&cleaner, &mut log, 10_000, 100 * DAY), 20_000 - KEPT_RECORDS);
     assert_eq!(delete(&cleaner, &mut log, 10_000, 200 * DAY), 0);
-    assert_eq!(bounds(&log), (5_000 - KEPT_RECORDS, 4_999));
+    assert_eq!(bounds(&log), (20_000 - KEPT_RECORDS, 19_999));
 }
 
 #[test]
@@ -87,7 +87,7 @@ fn deleted_space_is_used_again() {
 
 #[test]
 fn a_step_goes_along_with_appended_records_and_alone_only_while_much_is_due() {
-    let mut log = log(10_000, 10);
+    let mut log = log(20_000, 10);
     let mut cleaner = cleaner(3600, u64::MAX);
     assert_eq!(cleaner.due_in(), Some(Duration::ZERO));
     let mut steps = 0;
@@ -98,6 +98,6 @@ fn a_step_goes_along_with_appended_records_and_alone_only_while_much_is_due() {
         transaction.commit().unwrap();
         steps += 1;
     }
-    assert_eq!(bounds(&log).0, 10_000 - KEPT_RECORDS);
-    assert_eq!(steps, (10_000 - KEPT_RECORDS) / STEP_RECORDS + 1);
+    assert_eq!(bounds(&log).0, 20_000 - KEPT_RECORDS);
+    assert_eq!(steps, (20_000 - KEPT_RECORDS) / STEP_RECORDS + 1);
 }

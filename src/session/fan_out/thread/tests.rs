@@ -72,8 +72,11 @@ fn text_frame(payload: &[u8]) -> Vec<u8> {
 
 /// A batch with these frames, and the sessions that become live before them.
 fn events(frames: &[u8], admitted: &[(u64, Vec<Piece>)]) -> Command<FakeSocket> {
-    let admission =
-        |(session, list): &(u64, Vec<Piece>)| Admission { session: SessionId(*session), list: list.clone(), origin: 0 };
+    let admission = |(session, list): &(u64, Vec<Piece>)| Admission {
+        session: SessionId(*session),
+        first_frames: list.clone(),
+        origin: 0,
+    };
     let admissions = admitted.iter().map(admission).collect();
     Command::Events(Batch { frames: frames.into(), events: 1, has_presence: false, admissions })
 }
@@ -278,7 +281,7 @@ proptest! {
                         let list = frame('e', 1_000);
                         let pieces = vec![Piece::part(list[..500].into(), false), Piece::part(list[500..].into(), true)];
                         let origin = events[..first].concat().len();
-                        admissions.push(Admission { session: SessionId(session), list: pieces, origin });
+                        admissions.push(Admission { session: SessionId(session), first_frames: pieces, origin });
                         let client = &mut expected[session as usize];
                         client.is_live = true;
                         client.events = [vec![list], events[first..].to_vec()].concat();

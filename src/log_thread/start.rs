@@ -1,0 +1,107 @@
+//! The start of the log thread: it reads the log until the state is exact and the history is full, as far as the log
+//! reaches back. The same is necessary after a gap in the log.
+
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use log::{info, warn};
+
+use super::{LogThread, LogThreadEnd, POLL_WAIT};
+use crate::event_log::{Entry, ReadError, Span};
+use crate::limits::POLL_RECORDS_MAX;
+use crate::lobby::bootstrap::SPANS;
+use crate::lobby::{Bootstrap, Event, Lobby};
+use crate::session::online_list::OnlineList;
+use crate::session::protocol;
+
+/// The pause between two attempts to reach a log that does not answer.
+const RETRY_WAIT: Duration = Duration::from_secs(1);
+/// How often that wait checks whether the log was abandoned.
+const ABANDON_CHECK: Duration = Duration::from_millis(50);
+
+impl LogThread {
+    /// Reads enough of the log to know who is online, which message ids were used, and the newest messages.
+    pub(super) fn build_state(&mut self) -> Result<(), LogThreadEnd> {
+        let started_at = Instant::now();
+        let mut records = SPANS.first;
+        loop {
+            let Some((span, bootstrap)) = self.replay(records)? else { continue };
+            let read_all = span.end.saturating_sub(span.start) < records;
+            let longer = bootstrap.next_span(&SPANS, records, &self.lobby, span.end, self.history.is_full());
+            let Some(longer) = longer.filter(|_| !read_all) else {
+                let (users, messages, took) = (self.online.len(), self.history.len(), started_at.elapsed());
+                info!(
+                    "read the event log from {} to {}: {users} online, {messages} messages kept, {took:.1?}",
+                    span.start, span.end
+                );
+                self.bootstrap = Some(bootstrap);
+                return Ok(());
+            };
+            info!("the last {records} records of the event log are not enough: reading more");
+            records = longer;
+        }
+    }
+
+    /// Folds the last `records` of the log into a new state. None: the log did not answer, try again.
+    fn replay(&mut self, records: u64) -> Result<Option<(Span, Bootstrap)>, LogThreadEnd> {
+        let span = match self.log.reader.rewind(records) {
+            Ok(span) => span,
+            Err(error) => return self.wait_out(&error).map(|()| None),
+        };
+        self.lobby = Lobby::default();
+        self.history.restart(span.from_the_beginning);
+        let mut bootstrap = Bootstrap::new(span.start, span.from_the_beginning);
+        while self.log.reader.position() < span.end {
+            if self.abandon.load(Ordering::Acquire) {
+                return Err(LogThreadEnd::Abandoned);
+            }
+            self.entries.clear();
+            if let Err(error) = self.log.reader.poll(POLL_WAIT, POLL_RECORDS_MAX, &mut self.entries) {
+                return self.wait_out(&error).map(|()| None);
+            }
+            let entries = std::mem::take(&mut self.entries);
+            entries.iter().for_each(|entry| self.replay_entry(entry, &mut bootstrap));
+            self.entries = entries;
+        }
+        self.online = OnlineList::default();
+        self.lobby.users_online().for_each(|user| self.online.insert(user));
+        self.metrics.set_online(self.online.len());
+        self.metrics.set_history(self.history.len());
+        Ok(Some((span, bootstrap)))
+    }
+
+    fn replay_entry(&mut self, entry: &Entry, bootstrap: &mut Bootstrap) {
+        let Entry { offset, record } = entry;
+        self.lobby.apply(record, *offset, &mut self.events);
+        bootstrap.on_record(record, *offset, &self.lobby);
+        for event in self.events.drain(..) {
+            if matches!(event, Event::Said { .. }) && bootstrap.is_exact() {
+                let mut frame = Vec::new();
+                protocol::put_event(&event, record, &mut frame);
+                self.history.push(record.event_id(), &frame);
+            }
+        }
+    }
+
+    pub(super) fn wait_out(&self, error: &ReadError) -> Result<(), LogThreadEnd> {
+        match error {
+            ReadError::Unusable(text) => return Err(LogThreadEnd::Unusable(text.clone())),
+            ReadError::Unavailable(_) | ReadError::Truncated(_) => {
+                let text = error.to_string();
+                if let Some(more) = self.read_errors.may_log(&text, Instant::now())
+                    && !self.abandon.load(Ordering::Acquire)
+                {
+                    warn!("{text}; trying again{more}");
+                }
+            }
+        }
+        let until = Instant::now() + RETRY_WAIT;
+        while Instant::now() < until {
+            if self.abandon.load(Ordering::Acquire) {
+                return Err(LogThreadEnd::Abandoned);
+            }
+            std::thread::sleep(ABANDON_CHECK);
+        }
+        Ok(())
+    }
+}

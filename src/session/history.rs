@@ -1,0 +1,194 @@
+//! [`History`]: the newest messages, encoded once as frames, in blocks that all clients share. Owned by the log thread,
+//! which adds each message that it publishes; the blocks go to the fan-out with the sessions that ask for messages.
+//!
+//! When 10,000 users return at once, each misses nearly the same messages. Their outboxes hold references to the same
+//! blocks, and no copies.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use crate::limits::{HISTORY_BLOCK_BYTES, HISTORY_BYTES_MAX};
+use crate::lobby::EventId;
+
+/// The earlier messages that a client asks for when it joins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Request {
+    /// All messages after the one with this id. None: an id that no message ever had.
+    After(Option<EventId>),
+    /// The last messages, this many.
+    Last(usize),
+}
+
+/// The answer to a [`Request`].
+#[derive(Debug, Clone)]
+pub struct Missed {
+    /// Blocks of whole frames. Of the first one, the client gets the frames from this position on.
+    pub blocks: Vec<Arc<[u8]>>,
+    /// The position of the first frame in the first block.
+    pub origin: usize,
+    /// The number of messages.
+    pub messages: usize,
+    /// Whether these are all messages that the client asked for. If not, they are the newest ones.
+    pub is_complete: bool,
+}
+
+/// What is known of the messages before the oldest one in the history.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Before {
+    /// There were none: the history reaches back to the first record of the log.
+    Nothing,
+    /// This message, and perhaps others before it.
+    Message(EventId),
+    /// Not known: the log was not read from there, or retention has deleted it.
+    Unknown,
+}
+
+#[derive(Debug)]
+struct Message {
+    id: EventId,
+    /// The number of its block, and its position there.
+    block: u64,
+    start: usize,
+}
+
+/// The newest messages, within two limits.
+#[derive(Debug)]
+pub struct History {
+    messages_max: usize,
+    bytes_max: usize,
+    before: Before,
+    last_id: Option<EventId>,
+    messages: VecDeque<Message>,
+    /// Full blocks, which do not change any more.
+    blocks: VecDeque<Arc<[u8]>>,
+    /// The number of the first block in `blocks`.
+    first_block: u64,
+    /// The block that gets the next message. Its number follows those in `blocks`.
+    open: Vec<u8>,
+    /// A copy of `open`, for all clients that ask before the next message.
+    open_copy: Option<Arc<[u8]>>,
+    /// The length of all blocks.
+    bytes: usize,
+}
+
+impl History {
+    /// An empty history of at most `messages_max` messages.
+    #[must_use]
+    pub fn new(messages_max: usize) -> Self {
+        Self::with_bytes_max(messages_max, HISTORY_BYTES_MAX)
+    }
+
+    fn with_bytes_max(messages_max: usize, bytes_max: usize) -> Self {
+        History {
+            messages_max,
+            bytes_max,
+            before: Before::Unknown,
+            last_id: None,
+            messages: VecDeque::new(),
+            blocks: VecDeque::new(),
+            first_block: 0,
+            open: Vec::new(),
+            open_copy: None,
+            bytes: 0,
+        }
+    }
+
+    /// Begins again without messages. `from_the_beginning`: the first message that is added is the first one of the log.
+    pub fn restart(&mut self, from_the_beginning: bool) {
+        *self = Self::with_bytes_max(self.messages_max, self.bytes_max);
+        if from_the_beginning {
+            self.before = Before::Nothing;
+        }
+    }
+
+    /// Adds a message that was published just now: its id and its whole frame.
+    pub fn push(&mut self, id: EventId, frame: &[u8]) {
+        self.last_id = Some(id);
+        if self.messages_max == 0 {
+            self.before = Before::Message(id);
+            return;
+        }
+        if self.open.len() >= HISTORY_BLOCK_BYTES {
+            self.blocks.push_back(std::mem::take(&mut self.open).into());
+        }
+        let block = self.first_block + self.blocks.len() as u64;
+        self.messages.push_back(Message { id, block, start: self.open.len() });
+        self.open.extend_from_slice(frame);
+        self.open_copy = None;
+        self.bytes += frame.len();
+        while self.messages.len() > self.messages_max || self.bytes > self.bytes_max {
+            self.remove_oldest();
+        }
+    }
+
+    /// Removes the oldest message, and its block after the last message in it.
+    fn remove_oldest(&mut self) {
+        let Some(oldest) = self.messages.pop_front() else { return };
+        self.before = Before::Message(oldest.id);
+        match self.messages.front() {
+            Some(next) if next.block == oldest.block => {}
+            Some(_) => {
+                self.bytes -= self.blocks.pop_front().map_or(0, |block| block.len());
+                self.first_block += 1;
+            }
+            None => {
+                self.open = Vec::new();
+                self.open_copy = None;
+                self.bytes = 0;
+            }
+        }
+    }
+
+    /// The number of messages.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.messages.len()
+    }
+
+    /// Whether there is no message.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.messages.is_empty()
+    }
+
+    /// Whether another message at its beginning would not fit.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        self.messages.len() >= self.messages_max || matches!(self.before, Before::Message(_))
+    }
+
+    /// The id of the last message that was published, as far as one is known.
+    #[must_use]
+    pub fn last_id(&self) -> Option<EventId> {
+        self.last_id
+    }
+
+    /// The messages that a client misses which joins now.
+    pub fn missed(&mut self, request: Request) -> Missed {
+        let known = self.messages.len();
+        let (first, is_complete) = match request {
+            Request::After(id) => id.and_then(|id| self.index_after(id)).map_or((0, false), |index| (index, true)),
+            Request::Last(count) => (known.saturating_sub(count), count <= known || self.before == Before::Nothing),
+        };
+        let (blocks, origin) = self.blocks_from(first);
+        Missed { blocks, origin, messages: known - first, is_complete }
+    }
+
+    /// The index of the message after the one with this id; none if the id is not known.
+    fn index_after(&self, id: EventId) -> Option<usize> {
+        // Most clients return soon: their message is near the end.
+        let found = self.messages.iter().rposition(|message| message.id == id).map(|index| index + 1);
+        found.or_else(|| (self.before == Before::Message(id)).then_some(0))
+    }
+
+    fn blocks_from(&mut self, first: usize) -> (Vec<Arc<[u8]>>, usize) {
+        let Some(message) = self.messages.get(first) else { return (Vec::new(), 0) };
+        let skipped = usize::try_from(message.block - self.first_block).unwrap_or(usize::MAX);
+        let mut blocks: Vec<_> = self.blocks.iter().skip(skipped).cloned().collect();
+        blocks.push(self.open_copy.get_or_insert_with(|| self.open.as_slice().into()).clone());
+        (blocks, message.start)
+    }
+}
+
+#[cfg(test)]
+mod tests;
