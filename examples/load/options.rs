@@ -29,6 +29,7 @@ what is measured (without any of these: clients join, then chat)
 what it is measured on
   --server PATH         the server's binary; the default is this project's, which is built when missing or outdated
   --instances N         number of instances; more than one needs --kafka and --database   [1]
+  --event-log KIND      sqlite or memory, for an instance without --kafka               [sqlite]
   --kafka HOST:PORT     Kafka brokers for the instances, which use a new topic
   --database URL        PostgreSQL database for the instances
   --history N           the topic holds N records before the instances start   [0]
@@ -71,6 +72,8 @@ pub struct Options {
     pub outstanding: usize,
     pub server: Option<PathBuf>,
     pub instances: usize,
+    /// The value of `ICH_EVENT_LOG`, if not its default.
+    pub event_log: Option<String>,
     pub kafka: Option<String>,
     pub database: Option<String>,
     /// Servers that already run, instead of ones that this tool starts.
@@ -104,6 +107,7 @@ impl Options {
             outstanding: 512,
             server: None,
             instances: 1,
+            event_log: None,
             kafka: None,
             database: None,
             connect: Vec::new(),
@@ -136,6 +140,7 @@ impl Options {
                 "--outstanding" => options.outstanding = number(&flag, &value()?, 1, 10_000)?,
                 "--server" => options.server = Some(value()?.into()),
                 "--instances" => options.instances = number(&flag, &value()?, 1, 16)?,
+                "--event-log" => options.event_log = Some(value()?),
                 "--kafka" => options.kafka = Some(value()?),
                 "--history" => options.history = number(&flag, &value()?, 0, 10_000_000)?,
                 "--database" => options.database = Some(value()?),
@@ -165,6 +170,13 @@ impl Options {
         }
         if !self.connect.is_empty() && self.secret.is_none() {
             return Err("--connect needs the token secret of the servers: set --secret or ICH_JWT_SECRET".to_owned());
+        }
+        if self
+            .event_log
+            .as_ref()
+            .is_some_and(|kind| !["sqlite", "memory"].contains(&kind.as_str()) || self.kafka.is_some())
+        {
+            return Err("--event-log is sqlite or memory, without --kafka".to_owned());
         }
         if self.instances > 1 && (self.kafka.is_none() || self.database.is_none()) {
             return Err("--instances above 1 needs --kafka and --database".to_owned());

@@ -90,6 +90,7 @@ impl Target {
                 "ICH_MAX_REGISTRATIONS_PER_MINUTE",
             ];
             settings.extend(unbounded.map(|name| (name, OsString::from("0"))));
+            settings.extend(options.event_log.iter().map(|kind| ("ICH_EVENT_LOG", kind.into())));
             if let Some(brokers) = &options.kafka {
                 settings.push(("ICH_KAFKA_BROKERS", brokers.into()));
                 settings.push(("ICH_KAFKA_TOPIC", topic.clone().into()));
