@@ -122,6 +122,7 @@ fn only_the_clients_that_never_read_are_disconnected() {
 fn a_disconnected_client_can_read_complete_frames_and_the_close_code() {
     let mut lobby = Lobby::new();
     let mut slow = join_and_never_read(lobby.server.address, "Slow");
+    lobby.readers[0].wait_for("user_joined", &json!({"username": "Slow"}));
     // After the disconnect, each message is delivered to one client less.
     lobby.say();
     loop {
@@ -150,6 +151,7 @@ fn a_disconnected_client_can_read_complete_frames_and_the_close_code() {
 fn a_client_that_reads_slowly_within_the_limit_stays_connected() {
     let mut lobby = Lobby::new();
     let mut slow = join_and_never_read(lobby.server.address, "Slow");
+    lobby.readers[0].wait_for("user_joined", &json!({"username": "Slow"}));
     for _ in 0..10 {
         // Less than the outbox holds.
         let first = lobby.sent;

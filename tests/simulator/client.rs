@@ -150,7 +150,8 @@ impl Client {
         horizon: Horizon,
     ) -> Result<(), Violation> {
         let (first_asked, count) = match request {
-            Request::Last(count) => (published.len().saturating_sub(count), count.min(published.len())),
+            // Fewer messages than asked for are complete only if the process knows that there were none before them.
+            Request::Last(count) => (published.len().checked_sub(count), count.min(published.len())),
             Request::After(id) => {
                 let index = published.iter().position(|(_, known)| Some(*known) == id);
                 let Some(index) = index else {
@@ -159,12 +160,13 @@ impl Client {
                     });
                 };
                 // The message itself has to be known.
-                (index, published.len() - index - 1)
+                (Some(index), published.len() - index - 1)
             }
         };
         let is_right = !missed.is_complete || missed.messages == count;
         ensure(is_right, "complete means that nothing is missing", || format!("{request:?}: {missed:?}, not {count}"))?;
-        let is_known = published.get(first_asked).map_or(horizon.0 == 0, |(offset, _)| *offset >= horizon.0);
+        let first_asked = first_asked.and_then(|index| published.get(index));
+        let is_known = first_asked.map_or(horizon.0 == 0, |(offset, _)| *offset >= horizon.0);
         let must_be_complete = is_known && count <= HISTORY_MESSAGES;
         ensure(missed.is_complete || !must_be_complete, "a known message is not withheld", || {
             format!("{request:?} before {published:?}: {missed:?}")
