@@ -178,15 +178,14 @@ impl Writer {
 fn append(connection: &mut Connection, batch: &VecDeque<Queued>, cleaner: &mut Cleaner) -> rusqlite::Result<()> {
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
     if !batch.is_empty() {
-        let mut offset: i64 = transaction
+        let first_offset: i64 = transaction
             .prepare_cached("SELECT coalesce(max(offset) + 1, 0) FROM records")?
             .query_row([], |row| row.get(0))?;
         let mut insert =
             transaction.prepare_cached("INSERT INTO records (offset, appended_at, record) VALUES (?1, ?2, ?3)")?;
         let now = unix_seconds();
-        for queued in batch {
+        for (offset, queued) in (first_offset..).zip(batch) {
             insert.execute(params![offset, now, queued.json])?;
-            offset += 1;
         }
     }
     cleaner.step(&transaction, batch.len())?;
