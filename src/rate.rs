@@ -1,6 +1,6 @@
 //! [`Rate`] and [`TokenBucket`]: a limit on how often something may happen, with a burst. Pure: time is an argument.
 //!
-//! Used by a session for its client's messages and by [`accounts::limits`](crate::accounts::limits) for each address and
+//! Used by a session for its client's messages and by `accounts::limits` for each address and
 //! account.
 
 use std::num::NonZeroU32;
