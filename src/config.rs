@@ -114,9 +114,9 @@ pub struct Config {
     pub ping_interval: Duration,
     /// The time in which a client must answer a ping.
     pub(crate) pong_timeout: Duration,
-    /// How long the server continues after the signal to stop, not ready, before the stop begins.
+    /// The time after the signal to stop in which the server is not ready, but closes nothing.
     pub(crate) drain_delay: Duration,
-    /// The most time from the beginning of the stop to the exit.
+    /// The maximum time from the end of `drain_delay` to the exit.
     pub(crate) drain: Duration,
     /// Selects the lines that are logged.
     pub(crate) log: LogFilter,
