@@ -48,7 +48,7 @@ pub struct Row {
 }
 
 impl End {
-    /// All reasons.
+    /// All reasons, in the order of the variants.
     pub const ALL: [End; 12] = [
         End::ClosedByClient,
         End::Disconnected,
