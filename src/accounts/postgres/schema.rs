@@ -14,7 +14,10 @@ const MIGRATION_LIMITS: &str = "SET LOCAL statement_timeout = '25s'; SET LOCAL l
 pub(super) enum SchemaError {
     #[error(transparent)]
     Postgres(#[from] postgres::Error),
-    #[error("the database has schema {0}, this server knows {known}: run a later version of it", known = MIGRATIONS.len())]
+    #[error(
+        "the database has version {0} of the schema, and this server knows only {known}: run a later version of the server",
+        known = MIGRATIONS.len()
+    )]
     LaterVersion(i32),
 }
 
