@@ -1,9 +1,9 @@
 //! [`Pool`]: a few threads, each with its own connection to a service that may hang, and a deadline for every call.
 //!
-//! Calls on a connection have no deadline. So the caller waits for the answer with a deadline ([`Pool::call`], on the
-//! caller's thread). A thread that hangs is abandoned and replaced; it ends when its call returns, if ever.
-//! [`threads`] has these threads, and the watch thread that replaces them. All of them end when the pool is dropped. The
-//! service is a [`Backend`].
+//! The calls of the client library have no deadline. So the caller waits for the answer with a deadline
+//! ([`Pool::call`], on the caller's thread). A thread that hangs is abandoned and replaced; it ends when its call
+//! returns, if ever. [`threads`] has these threads, and the watch thread that replaces them. All of them end when the
+//! pool is dropped. The service is a [`Backend`].
 
 mod threads;
 

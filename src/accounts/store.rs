@@ -14,9 +14,9 @@ pub trait AccountStore: Send + Sync {
     /// Adds an account and returns its id. An id is never used again.
     ///
     /// # Errors
-    /// [`CreateError::EmailTaken`] also if the username is taken, too. Of several concurrent calls with the same email or
-    /// username, exactly one succeeds. After [`CreateError::Store`] the account may exist nevertheless: perhaps only the
-    /// answer was lost.
+    /// [`CreateError::EmailTaken`] also if the username is taken, too. Of several concurrent calls with the same email
+    /// or username, exactly one succeeds. After [`CreateError::Store`] the account may exist nevertheless: perhaps only
+    /// the answer was lost.
     fn create(&self, account: &NewAccount) -> Result<i64, CreateError>;
 
     /// The account with this email key (see [`rules::email_key`](super::rules::email_key)), if it exists.

@@ -1,4 +1,5 @@
-//! The table of settings. The program reads these names, `ich --help` prints them, and a test compares the docs with them.
+//! The table of settings. The program reads these names, `ich --help` prints them, and a test compares the docs with
+//! them.
 
 /// One row of the table of settings.
 #[derive(Debug, Clone, Copy)]
