@@ -32,7 +32,7 @@ use crate::lobby::Record;
 pub struct Entry {
     /// The position in the log. Later entries have greater offsets. There may be gaps.
     pub offset: u64,
-    /// The appended record.
+    /// The record as it was appended.
     pub record: Arc<Record>,
 }
 

@@ -10,7 +10,7 @@ pub enum AccountError {
     InvalidField {
         /// The name of the field in the request.
         field: &'static str,
-        /// The rule.
+        /// The rule, as a sentence for the user.
         message: String,
     },
     /// Another account has this email.

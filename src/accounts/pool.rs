@@ -19,7 +19,7 @@ use crate::threads::{Stack, lock};
 
 /// How many calls may wait for a thread. More calls fail at once.
 const QUEUE_CALLS: usize = 64;
-/// How long dropping the pool waits for its threads. A thread that hangs is left behind.
+/// How long dropping the pool waits for its threads. It does not wait longer for a thread that hangs.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// The service behind a pool. The methods run on the threads of the pool and may block for ever.
@@ -39,7 +39,7 @@ pub(super) trait Backend: Send + Sync + 'static {
 
 /// A request that failed.
 pub(super) struct Failed {
-    /// For the log.
+    /// The cause, for the log. Contains no secret.
     pub(super) reason: String,
     /// Whether the request changed nothing and never will. Then it may be executed again on a new connection.
     pub(super) may_retry: bool,

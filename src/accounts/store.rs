@@ -9,7 +9,7 @@ use std::time::Duration;
 /// The most time of a call to a store.
 pub(crate) const CALL_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Stores accounts.
+/// A store of accounts. Any number of threads may call it at once.
 pub trait AccountStore: Send + Sync {
     /// Adds an account and returns its id. An id is never used again.
     ///
@@ -58,7 +58,7 @@ pub struct NewAccount {
 /// An account with the hash of its password.
 #[derive(Clone, PartialEq, Eq)]
 pub struct StoredAccount {
-    /// Without the hash.
+    /// The account without its hash.
     pub account: Account,
     /// A PHC string.
     pub password_hash: String,

@@ -26,7 +26,7 @@ pub enum End {
     TokenExpired,
     /// The client did not read fast enough.
     TooSlow,
-    /// This instance stops.
+    /// This instance stops gracefully.
     Restarting,
     /// The event log does not answer.
     LogUnavailable,

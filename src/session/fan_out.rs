@@ -37,16 +37,16 @@ pub enum Command<S = TcpStream> {
     Events(Batch),
     /// A direct frame: a frame for one client. It is sent after the events of the same round.
     Direct {
-        /// The client's session.
+        /// The session of the client.
         session: SessionId,
-        /// A whole frame.
+        /// One encoded frame, with its header.
         frame: Vec<u8>,
     },
     /// The last frame for one client.
     Close {
-        /// The client's session.
+        /// The session of the client.
         session: SessionId,
-        /// A close frame.
+        /// The encoded close frame.
         frame: Vec<u8>,
     },
     /// The session thread ends. Sends as many of the earlier frames as the socket accepts without waiting, then closes
@@ -82,7 +82,7 @@ impl Batch {
 
 /// A session that becomes live: it gets its first frames, and then all events.
 pub struct Admission {
-    /// The session.
+    /// The session, which belongs to the thread that gets the batch.
     pub session: SessionId,
     /// The `users_online` frame. If the client asked for earlier messages, these and `caught_up` follow.
     pub first_frames: Vec<Piece>,

@@ -144,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_queued_is_taken_after_closing_and_nothing_is_added() {
+    fn after_closing_the_queued_records_are_taken_and_none_is_added() {
         let queue = Queue::new(3, 100);
         assert!(queue.wait_filled(Some(Duration::ZERO)));
         assert_eq!(push(&queue, 1), Ok(()));

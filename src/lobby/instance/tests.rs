@@ -117,7 +117,7 @@ fn roster_of(records: &[Record]) -> Vec<u64> {
 }
 
 #[test]
-fn it_starts_with_an_empty_roster_and_a_heartbeat_and_is_ready_when_both_came_back() {
+fn it_starts_with_an_empty_roster_and_a_heartbeat_and_is_ready_when_both_were_read_back() {
     let mut bench = Bench::new();
     let first = bench.tick();
     assert_eq!(first[0].body, roster_body(&[]));
@@ -131,7 +131,7 @@ fn it_starts_with_an_empty_roster_and_a_heartbeat_and_is_ready_when_both_came_ba
 }
 
 #[test]
-fn a_heartbeat_is_sent_a_second_after_the_last_one_and_only_when_that_came_back() {
+fn a_heartbeat_follows_a_second_after_the_last_one_and_only_when_that_was_read_back() {
     let mut bench = Bench::ready();
     let first: Vec<Record> = bench.tick();
     assert!(first.iter().all(is_heartbeat) && first.len() == 1);
@@ -148,7 +148,7 @@ fn a_heartbeat_is_sent_a_second_after_the_last_one_and_only_when_that_came_back(
 }
 
 #[test]
-fn an_undelivered_heartbeat_is_followed_by_the_next_one_and_the_silence_goes_on() {
+fn an_undelivered_heartbeat_is_followed_by_the_next_one_and_counts_as_unanswered() {
     let mut bench = Bench::ready();
     for _ in 0..5 {
         let heartbeats: Vec<Record> = bench.tick();
@@ -162,7 +162,7 @@ fn an_undelivered_heartbeat_is_followed_by_the_next_one_and_the_silence_goes_on(
 }
 
 #[test]
-fn silence_of_the_log_stalls_and_then_takes_it_down_and_one_heartbeat_brings_it_back() {
+fn without_answers_it_is_stalled_and_then_down_and_one_heartbeat_makes_it_ready() {
     let mut bench = Bench::ready();
     let sent = bench.run_cut_off(3);
     assert_eq!((sent.len(), bench.health()), (1, Health::Ready));

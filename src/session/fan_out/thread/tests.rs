@@ -344,7 +344,7 @@ fn direct_frames_follow_the_events_of_their_round_and_the_close_frame_follows_bo
 }
 
 #[test]
-fn a_client_whose_connection_breaks_harms_nobody_else() {
+fn a_client_whose_connection_breaks_harms_no_other_client() {
     let mut bench = Bench::new();
     let broken = bench.open_live(1, FakeSocket::open());
     let sound = bench.open_live(2, FakeSocket::open());
