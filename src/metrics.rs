@@ -31,6 +31,7 @@ pub struct Metrics {
     /// Counted by the reader of the event log; copied into `records_skipped` when the metrics are encoded.
     skipped_by_reader: Arc<AtomicU64>,
     account_requests_refused: Family<Labels, Counter>,
+    tokens_refused: Family<Labels, Counter>,
 }
 
 impl Metrics {
@@ -53,6 +54,7 @@ impl Metrics {
             records_skipped: Counter::default(),
             skipped_by_reader: records_skipped,
             account_requests_refused: Family::default(),
+            tokens_refused: Family::default(),
         };
         metrics.register();
         for reason in end_reasons {
@@ -95,6 +97,11 @@ impl Metrics {
             "account_requests_refused",
             "Registrations and logins that a limit refused, by reason",
             self.account_requests_refused.clone(),
+        );
+        registry.register(
+            "tokens_refused",
+            "Tokens of joins and open sessions that were refused, by reason",
+            self.tokens_refused.clone(),
         );
         registry.register("start_time_seconds", "Start of the process, in seconds since 1970 UTC", started_at);
         registry.register(
@@ -152,6 +159,11 @@ impl Metrics {
     /// Counts a registration or login that a limit refused; `reason` is the code of the answer.
     pub(crate) fn account_request_refused(&self, reason: &'static str) {
         self.account_requests_refused.get_or_create(&label("reason", reason)).inc();
+    }
+
+    /// Counts a token that was refused; `reason` is one word.
+    pub(crate) fn token_refused(&self, reason: &'static str) {
+        self.tokens_refused.get_or_create(&label("reason", reason)).inc();
     }
 
     /// All metrics as the body of `GET /metrics`.
