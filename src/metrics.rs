@@ -32,6 +32,7 @@ pub struct Metrics {
     skipped_by_reader: Arc<AtomicU64>,
     account_requests_refused: Family<Labels, Counter>,
     tokens_refused: Family<Labels, Counter>,
+    tokens_renewed: Counter,
 }
 
 impl Metrics {
@@ -55,6 +56,7 @@ impl Metrics {
             skipped_by_reader: records_skipped,
             account_requests_refused: Family::default(),
             tokens_refused: Family::default(),
+            tokens_renewed: Counter::default(),
         };
         metrics.register();
         for reason in end_reasons {
@@ -103,6 +105,7 @@ impl Metrics {
             "Tokens of joins and open sessions that were refused, by reason",
             self.tokens_refused.clone(),
         );
+        registry.register("tokens_renewed", "Tokens that continued an open session", self.tokens_renewed.clone());
         registry.register("start_time_seconds", "Start of the process, in seconds since 1970 UTC", started_at);
         registry.register(
             "records_skipped",
@@ -164,6 +167,11 @@ impl Metrics {
     /// Counts a token that was refused; `reason` is one word.
     pub(crate) fn token_refused(&self, reason: &'static str) {
         self.tokens_refused.get_or_create(&label("reason", reason)).inc();
+    }
+
+    /// Counts a token that continued an open session.
+    pub(crate) fn token_renewed(&self) {
+        self.tokens_renewed.inc();
     }
 
     /// All metrics as the body of `GET /metrics`.

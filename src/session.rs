@@ -6,7 +6,7 @@
 //! - [`socket`]: what both need of the connection; tests have one in memory.
 //! - [`wire`]: websocket frames as bytes. [`protocol`]: the JSON in the frames. [`client_error`]: the codes of `error`
 //!   frames. [`online_list`]: the list of names, encoded. [`history`]: the newest messages, encoded.
-//! - [`renewal`]: what a token grants to a session.
+//! - [`renewal`]: a client continues its session with a new token.
 //! - [`end`]: why a session ends, with its close code, log level and metric label.
 
 pub mod client_error;

@@ -36,6 +36,7 @@ use crate::session::fan_out::{FanOut, Settings};
 use crate::session::history::History;
 use crate::session::outbox::HealthTimes;
 use crate::session::reader::Sessions;
+use crate::session::renewal::CheckToken;
 use crate::supervisor::Supervisor;
 use crate::threads::Stack;
 use crate::workers::Workers;
@@ -164,6 +165,7 @@ impl Server {
             fan_out: fan_out.clone(),
             limits: config.limits.clone(),
             metrics,
+            check_token: check_token(&app, &workers),
         };
         let pending = Arc::new(Pending::default());
         let context = ConnectionContext { app: app.clone(), sessions, workers, pending: pending.clone() };
@@ -188,6 +190,16 @@ impl Server {
             log_thread_end,
         })
     }
+}
+
+/// Checks the tokens that clients send in open sessions, on a worker thread.
+fn check_token(app: &Arc<AppState>, workers: &Workers) -> CheckToken {
+    let (app, workers) = (app.clone(), workers.clone());
+    Box::new(move |token| {
+        let app = app.clone();
+        let checked = workers.run(move || app.check_token(&token).map_err(|refused| refused.to_string()));
+        checked.unwrap_or_else(|failed| Err(failed.to_string()))
+    })
 }
 
 /// Starts the log thread. The receiver gets the reason of its end.
