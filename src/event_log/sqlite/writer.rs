@@ -148,7 +148,7 @@ impl Writer {
             self.queue.settle(&self.batch);
             self.batch.clear();
         }
-        self.checkpoints.request();
+        self.checkpoints.on_committed();
     }
 
     fn on_failure(&mut self, failure: Failure) {
