@@ -39,8 +39,8 @@ fn assert_closed_when_the_token_expires(mut client: Client) {
 #[test]
 fn a_new_token_continues_the_session_and_others_end_with_theirs() {
     let server = Server::start(&[]);
-    let mut bob = Client::join(server.address, &token_for("1", "Bob", Duration::from_secs(3)));
-    let rob = Client::join(server.address, &token_for("2", "Rob", Duration::from_secs(5)));
+    let mut bob = Client::join(server.address, &token_for("1", "Bob", Duration::from_secs(6)));
+    let rob = Client::join(server.address, &token_for("2", "Rob", Duration::from_secs(9)));
     send_token(&mut bob, &token_for("1", "Bob", HOUR));
     let renewed = answer(&mut bob);
     assert_eq!((renewed["type"].as_str(), renewed["id"].as_str()), (Some("token"), Some("t1")), "{renewed}");
@@ -56,7 +56,7 @@ fn a_new_token_continues_the_session_and_others_end_with_theirs() {
 #[test]
 fn a_token_of_another_user_or_an_invalid_one_does_not_continue_the_session() {
     let server = Server::start(&[]);
-    let mut bob = Client::join(server.address, &token_for("1", "Bob", Duration::from_secs(4)));
+    let mut bob = Client::join(server.address, &token_for("1", "Bob", Duration::from_secs(8)));
     let forged = format!("{}hunter2", token_for("1", "Bob", HOUR));
     for (token, code) in [
         (token_for("2", "Bob", HOUR), "other_user"),
