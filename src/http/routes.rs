@@ -18,16 +18,17 @@ const BODY_BYTES_MAX: u64 = 16 * 1024;
 enum Route {
     /// `GET` and `HEAD`, without a body.
     Get(fn(&AppState) -> Response),
+    /// A file of the web page, for `GET` and `HEAD`.
+    File(page::File),
     /// `POST` with a JSON body.
     Post(PostHandler),
     /// `GET` that becomes a websocket.
     Join,
 }
 
-const ROUTES: [(&str, Route); 9] = [
+/// All paths except those of the files of the web page.
+const ROUTES: [(&str, Route); 7] = [
     ("/", Route::Get(page::page)),
-    ("/app.js", Route::Get(page::script)),
-    ("/style.css", Route::Get(page::style)),
     ("/health", Route::Get(status::health)),
     ("/ready", Route::Get(status::ready)),
     ("/metrics", Route::Get(status::metrics)),
@@ -67,9 +68,10 @@ pub(crate) fn next_step(app: &AppState, head: &[u8]) -> NextStep {
 
 fn route(app: &AppState, request: &Request) -> Result<NextStep, Response> {
     let route = ROUTES.iter().find(|(path, _)| *path == request.path).map(|(_, route)| *route);
-    match route {
+    match route.or_else(|| page::file(&request.path).map(Route::File)) {
         Some(Route::Get(answer)) if request.is_get() => Ok(NextStep::Respond(answer(app))),
-        Some(Route::Get(_)) => Err(ApiError::MethodNotAllowed.response().with("Allow", "GET, HEAD")),
+        Some(Route::File(file)) if request.is_get() => Ok(NextStep::Respond(file.response())),
+        Some(Route::Get(_) | Route::File(_)) => Err(ApiError::MethodNotAllowed.response().with("Allow", "GET, HEAD")),
         Some(Route::Post(handler)) => post(request, handler),
         Some(Route::Join) => Ok(NextStep::Join(Box::new(join::check(app, request)?))),
         None => Err(ApiError::NotFound.response()),
