@@ -11,6 +11,7 @@ pub mod kafka;
 pub mod postgres;
 pub mod raw_websocket;
 pub mod returning;
+pub mod rng;
 pub mod server;
 pub mod sqlite;
 pub mod tmpfs;
