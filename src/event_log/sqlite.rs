@@ -1,7 +1,8 @@
 //! The event log in one SQLite file in the data folder: the log of all processes that share the folder.
 //!
 //! - **Appending** puts the record into a bounded queue and returns. One thread of this process, the writer, commits
-//!   everything that is queued in one transaction (`writer`), and wakes this process's reader (`wake`).
+//!   everything that is queued in one transaction (`writer`), at a limited rate (`pace`), and hands it over to this
+//!   process's reader (`handover`).
 //! - **Reading** sees committed records only, so what a client was shown is in the file, and survives the end of the
 //!   process at any moment. A power failure can undo the last commits, but never damages the file.
 //! - **Checkpoints** wait for the disk, so the writer makes none: a thread of their own does (`checkpoint`).
@@ -12,10 +13,11 @@
 
 mod checkpoint;
 mod file;
+mod handover;
+mod pace;
 mod queue;
 mod reader;
 mod retention;
-mod wake;
 mod writer;
 
 use std::io;
@@ -29,10 +31,10 @@ use thiserror::Error;
 
 use self::checkpoint::Checkpoints;
 use self::file::LogFile;
+use self::handover::Handover;
 use self::queue::Queue;
 use self::reader::SqliteReader;
 pub use self::retention::Retention;
-use self::wake::Wake;
 use self::writer::Writer;
 use super::{AppendError, Appender, EventLog, codec};
 use crate::lobby::Record;
@@ -79,18 +81,18 @@ pub fn open(data_dir: &Path, retention: Retention, supervisor: &Supervisor) -> R
         Err(sqlite::OpenError::Unavailable(_)) => None,
     };
     let queue = Arc::new(Queue::new(QUEUE_RECORDS, QUEUE_BYTES));
-    let wake = Arc::new(Wake::default());
+    let handover = Arc::new(Handover::default());
     let (report, undelivered) = unbounded();
     // Opened now, so that the number of descriptors does not change later.
     let checkpoints = Checkpoints::start(file.clone(), file.open().ok(), supervisor)?;
-    let writer = Writer::new(file.clone(), opened, queue.clone(), wake.clone(), checkpoints, report, retention);
+    let writer = Writer::new(file.clone(), opened, queue.clone(), handover.clone(), checkpoints, report, retention);
     let appender = SqliteAppender { queue, undelivered: undelivered.clone() };
     supervisor.spawn("log-writer", Stack::Normal, move || {
         writer.run();
         Ok(())
     })?;
     let skipped = Arc::new(AtomicU64::new(0));
-    let reader = SqliteReader::new(file, wake, skipped.clone());
+    let reader = SqliteReader::new(file, handover, skipped.clone());
     Ok(EventLog { appender: Arc::new(appender), reader: Box::new(reader), undelivered, skipped })
 }
 

@@ -19,7 +19,7 @@ const SCHEMA: Schema = Schema {
 
 /// Which file a path led to: its device and inode.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Identity(u64, u64);
+pub(super) struct Identity(pub(super) u64, pub(super) u64);
 
 /// The path of the log.
 #[derive(Debug)]
