@@ -1,5 +1,5 @@
-//! Clients of several instances return to any of them and miss nothing; and where the log has lost messages, they are
-//! told so.
+//! Clients of several instances return to any instance and miss nothing. If the log has lost messages, `caught_up` says
+//! so.
 
 mod harness;
 
@@ -30,7 +30,7 @@ fn an_instance_that_starts_has_the_messages_of_those_before_it() {
 }
 
 #[test]
-fn a_client_that_retention_has_overtaken_is_told_that_messages_are_missing() {
+fn after_retention_has_deleted_messages_a_client_learns_that_some_are_missing() {
     let Some(broker) = Broker::shared() else { return };
     let cluster = Cluster::new(broker);
     let mut server = cluster.start();

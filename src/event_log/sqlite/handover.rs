@@ -1,8 +1,8 @@
-//! [`Handover`]: how the writer gives committed records to the reader of the same process, and wakes it.
+//! [`Handover`]: the writer gives committed records to the reader of the same process and wakes it, so that the reader
+//! need not read them from the file.
 //!
-//! The reader need not read these records from the file. It takes them only if they begin at its position: the records
-//! of a commit have consecutive offsets, so nothing that another process has committed can be between them. In all other
-//! cases it reads the file, which has these records too.
+//! The reader takes only records whose offsets follow its position without a gap: then no other process has committed a
+//! record in between. In all other cases it reads the file, which has these records too.
 
 use std::collections::VecDeque;
 use std::sync::{Condvar, Mutex, OnceLock, PoisonError};
@@ -12,8 +12,9 @@ use super::file::Identity;
 use crate::event_log::Entry;
 use crate::threads::lock;
 
-/// How much waits for a reader at most: some batches of the writer. If there is more, the reader reads the file.
+/// The most records that wait for the reader: a few batches of the writer. If there are more, the reader reads the file.
 const RECORDS_MAX: usize = 4096;
+/// The most bytes of these records, as JSON.
 const BYTES_MAX: usize = 16 * 1024 * 1024;
 
 /// A committed record.
@@ -26,11 +27,11 @@ pub(super) struct Committed {
 /// What [`Handover::take`] found.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Taken {
-    /// Entries were added. The position of the reader is now this offset.
+    /// Entries were added. This offset is the new position of the reader.
     UpTo(u64),
-    /// There is nothing.
+    /// No record waits.
     Nothing,
-    /// The next records are only in the file: another process has committed them, or the reader was too slow.
+    /// The reader has to read the file: another process has committed the next records, or too many records waited.
     InFile,
 }
 
@@ -38,13 +39,13 @@ pub(super) enum Taken {
 pub(super) struct Handover {
     state: Mutex<State>,
     changed: Condvar,
-    /// Why the log can never be used as it is.
+    /// Why the log cannot be used, if the writer has found that out.
     unusable: OnceLock<String>,
 }
 
 #[derive(Default)]
 struct State {
-    /// How often the writer has committed, or found that the log is unusable.
+    /// How many times [`Handover::give`] and [`Handover::make_unusable`] were called.
     changes: u64,
     /// The file that the waiting records are in.
     file: Option<Identity>,
@@ -69,7 +70,7 @@ impl State {
 }
 
 impl Handover {
-    /// The writer has committed these records, with consecutive offsets, to this file.
+    /// Gives records that were committed to this file, with consecutive offsets.
     pub fn give(&self, file: Identity, records: Vec<Committed>) {
         let bytes: usize = records.iter().map(|committed| committed.bytes).sum();
         let mut state = lock(&self.state);
@@ -88,7 +89,7 @@ impl Handover {
         self.changed.notify_one();
     }
 
-    /// Adds the records of this file from `position` on to `entries`, at most `max`. Drops those before.
+    /// Adds the records of this file from `position` on to `entries`, at most `max`. Drops the records before `position`.
     pub fn take(&self, file: Option<Identity>, position: u64, max: usize, entries: &mut Vec<Entry>) -> Taken {
         let mut state = lock(&self.state);
         let is_overflown = std::mem::take(&mut state.is_overflown);
@@ -116,24 +117,25 @@ impl Handover {
         }
     }
 
-    /// Drops what waits: the reader moves, and reads the file from there on.
+    /// Drops the waiting records: the reader moves to another position and reads the file from there on.
     pub fn clear(&self) {
         lock(&self.state).clear();
     }
 
-    /// How many changes there were so far.
+    /// The number of changes so far.
     pub fn changes(&self) -> u64 {
         lock(&self.state).changes
     }
 
-    /// Waits for a change beyond the first `seen`, at most for `timeout`. False when the time is over.
+    /// Waits up to `timeout` until there are more changes than `seen`. False after a time-out.
     pub fn wait(&self, seen: u64, timeout: Duration) -> bool {
         let state = lock(&self.state);
         let waited = self.changed.wait_timeout_while(state, timeout, |state| state.changes == seen);
         waited.unwrap_or_else(PoisonError::into_inner).0.changes != seen
     }
 
-    /// Ends reading with this text, the first one that is given.
+    /// Makes the reader end with [`ReadError::Unusable`](crate::event_log::ReadError::Unusable) and this text. Only the
+    /// first call has an effect.
     pub fn make_unusable(&self, text: String) {
         let _ = self.unusable.set(text);
         lock(&self.state).changes += 1;

@@ -1,17 +1,17 @@
 //! [`Pace`]: when the writer may commit next.
 //!
-//! A commit costs 100 to 200 us of CPU whatever it holds. So under load several records have to share one, and with few
-//! records none has to wait for it. The rule is a token bucket: [`INTERVAL`] from one commit to the next on average, and
-//! [`BURST`] commits at once.
+//! A commit takes 100 to 200 µs of CPU, however many records it has. So under load several records share one commit. With
+//! few records, none waits. The rule is a token bucket: one commit per [`INTERVAL`] on average, and [`BURST`] commits at
+//! once.
 
 use std::time::{Duration, Instant};
 
-/// From one commit to the next, on average, at least.
+/// The minimum time between two commits, on average. Under load, all records of this time share one commit.
 const INTERVAL: Duration = Duration::from_millis(1);
-/// So many commits may follow one another without a pause when there were few before.
+/// The most commits without a pause, after a time with few commits.
 const BURST: u32 = 3;
-/// After so long without a commit, the next one waits for [`INTERVAL`]: an idle instance appends a roster and a heartbeat
-/// one after the other, and they share a commit.
+/// After this time without a commit, the next one waits for [`INTERVAL`]: an idle instance appends a roster and a
+/// heartbeat one after the other, and they share a commit.
 const IDLE_TIME: Duration = Duration::from_secs(1);
 
 pub(super) struct Pace {
@@ -25,7 +25,7 @@ impl Pace {
         Pace { committed_at: now, full_at: now }
     }
 
-    /// How long the next commit has to wait.
+    /// The time from `now` until the next commit may begin.
     pub fn wait(&self, now: Instant) -> Duration {
         if now.saturating_duration_since(self.committed_at) > IDLE_TIME {
             return INTERVAL;
@@ -33,7 +33,7 @@ impl Pace {
         self.full_at.saturating_duration_since(now + INTERVAL * (BURST - 1))
     }
 
-    /// Something was committed.
+    /// Counts a commit at `now`.
     pub fn on_commit(&mut self, now: Instant) {
         self.committed_at = now;
         self.full_at = self.full_at.max(now) + INTERVAL;
@@ -44,7 +44,7 @@ impl Pace {
 mod tests {
     use super::*;
 
-    /// Commits whenever a record is there, which is every `every`, and returns the waits.
+    /// Simulates a record after each `every`, and a commit as soon as a record waits. Returns the wait of each commit.
     fn waits(every: Duration, count: u32) -> Vec<Duration> {
         let start = Instant::now();
         let (mut pace, mut now) = (Pace::new(start), start);
