@@ -4,6 +4,7 @@
 //! environment for settings.
 
 mod env_file;
+mod event_log;
 mod files;
 mod kafka;
 mod kubernetes;
@@ -19,11 +20,11 @@ use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::time::Duration;
 
+pub(crate) use self::event_log::EventLogSettings;
 pub use self::kafka::KafkaSettings;
 pub(crate) use self::log_filter::LogFilter;
 use self::reader::{Reader, invalid};
 pub use self::table::{SETTINGS, Setting};
-use crate::event_log::sqlite::Retention;
 use crate::limits::{FRAME_BYTES_MAX, HISTORY_MESSAGES_MAX, OUTBOX_BYTES_MIN};
 
 /// A value that must not be printed.
@@ -72,17 +73,6 @@ pub(crate) struct Limits {
     pub(crate) history_messages: usize,
 }
 
-/// Where the event log is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum EventLogKind {
-    /// In a file in the data folder.
-    Sqlite,
-    /// In this process.
-    Memory,
-    /// In Kafka, see `Config::kafka`.
-    Kafka,
-}
-
 /// All settings, checked.
 #[derive(Debug, Clone)]
 pub struct Config {
@@ -94,11 +84,7 @@ pub struct Config {
     pub(crate) data_dir: PathBuf,
     /// The URL of PostgreSQL; it contains a password. `None`: SQLite.
     pub(crate) database_url: Option<Secret>,
-    /// `None`: the event log is not in Kafka.
-    pub(crate) kafka: Option<KafkaSettings>,
-    pub(crate) event_log: EventLogKind,
-    /// What an event log in SQLite keeps.
-    pub(crate) event_log_retention: Retention,
+    pub(crate) event_log: EventLogSettings,
     /// The key that signs tokens. `None`: the one in the data folder, or an outside issuer.
     pub(crate) jwt_secret: Option<Secret>,
     /// A file with the public key of an outside issuer.
@@ -183,9 +169,7 @@ impl Config {
             port: settings.port(),
             data_dir: PathBuf::from(settings.text("ICH_DATA_DIR")),
             database_url: settings.database_url(),
-            kafka: settings.kafka(),
             event_log: settings.event_log(),
-            event_log_retention: settings.event_log_retention(),
             jwt_secret: settings.jwt_secret(),
             jwt_public_key_file: settings.jwt_public_key_file(),
             jwt_issuer: settings.text("ICH_JWT_ISSUER"),
@@ -215,7 +199,8 @@ impl Config {
         if config.jwt_secret.is_some() && config.jwt_public_key_file.is_some() {
             settings.errors.push("ICH_JWT_SECRET and ICH_JWT_PUBLIC_KEY_FILE are both set: choose one".into());
         }
-        if config.kafka.is_some() && config.jwt_secret.is_none() && config.jwt_public_key_file.is_none() {
+        let has_token_key = config.jwt_secret.is_some() || config.jwt_public_key_file.is_some();
+        if config.event_log.is_shared_by_machines() && !has_token_key {
             settings.errors.push(
                 "ICH_JWT_SECRET is not set, and ICH_KAFKA_BROKERS needs it: all instances must have the same secret \
                  (make one with: openssl rand -base64 48)"
