@@ -2,7 +2,8 @@
 //!
 //! - [`Accounts`]: called by the HTTP endpoints. It checks, hashes and stores on its own threads.
 //! - [`rules`]: the rules for emails, usernames and passwords.
-//! - [`store`]: the contract of a store. [`sqlite`] and [`postgres`] implement it; `pool` has the threads of the latter.
+//! - [`store`]: the contract of a store. [`sqlite`] and [`postgres`] implement it; `pool` has the threads of the
+//!   latter.
 //! - `password`: argon2id. [`token`]: JWT. `secret`: the token secret that is generated at the first start.
 //! - `limits`: how often an address and an account may try. `fair_queue`: the order in which requests are hashed.
 //!
@@ -29,5 +30,5 @@ pub use error::AccountError;
 pub use limits::AccountLimits;
 pub use service::{Accounts, NewUser};
 pub use store::{Account, AccountStore, CreateError, NewAccount, StoreError, StoredAccount};
-pub(crate) use token::TokenError;
-pub use token::{TokenKey, TokenSettings, Tokens};
+pub(crate) use token::TokenRefused;
+pub use token::{ClaimNames, TokenError, TokenKey, TokenSettings, Tokens};

@@ -25,6 +25,7 @@ pub use self::kafka::KafkaSettings;
 pub(crate) use self::log_filter::LogFilter;
 use self::reader::{Reader, invalid};
 pub use self::table::{SETTINGS, Setting};
+use crate::accounts::ClaimNames;
 use crate::limits::{FRAME_BYTES_MAX, HISTORY_MESSAGES_MAX, OUTBOX_BYTES_MIN};
 
 /// A value that must not be printed.
@@ -69,7 +70,7 @@ pub(crate) struct Limits {
     pub(crate) frame_bytes: usize,
     /// Bytes that may wait for one client.
     pub(crate) outbox_bytes: usize,
-    /// Messages that are kept for clients that return; 0: none.
+    /// The newest messages that are kept for clients that return; 0: none.
     pub(crate) history_messages: usize,
 }
 
@@ -87,10 +88,16 @@ pub struct Config {
     pub(crate) event_log: EventLogSettings,
     /// The key that signs tokens. `None`: the one in the data folder, or an outside issuer.
     pub(crate) jwt_secret: Option<Secret>,
-    /// A file with the public key of an outside issuer.
+    /// An earlier key, whose tokens are still accepted.
+    pub(crate) jwt_previous_secret: Option<Secret>,
+    /// A file with the public keys of an outside issuer.
     pub(crate) jwt_public_key_file: Option<PathBuf>,
     /// The claim `iss` of the tokens.
     pub(crate) jwt_issuer: String,
+    /// The claim `aud` of the tokens.
+    pub(crate) jwt_audience: Option<String>,
+    /// The claims with the id and the name of the user.
+    pub(crate) jwt_claims: ClaimNames,
     /// The lifetime of a token.
     pub(crate) token_ttl: Duration,
     /// Origins besides the server's own whose pages may join.
@@ -100,9 +107,9 @@ pub struct Config {
     pub ping_interval: Duration,
     /// The time in which a client must answer a ping.
     pub(crate) pong_timeout: Duration,
-    /// How long the server continues after the signal to stop, not ready, before the stop begins.
+    /// The time after the signal to stop in which the server is not ready, but closes nothing.
     pub(crate) drain_delay: Duration,
-    /// The most time from the beginning of the stop to the exit.
+    /// The maximum time from the end of `drain_delay` to the exit.
     pub(crate) drain: Duration,
     /// Selects the lines that are logged.
     pub(crate) log: LogFilter,
@@ -170,9 +177,12 @@ impl Config {
             data_dir: PathBuf::from(settings.text("ICH_DATA_DIR")),
             database_url: settings.database_url(),
             event_log: settings.event_log(),
-            jwt_secret: settings.jwt_secret(),
+            jwt_secret: settings.jwt_secret("ICH_JWT_SECRET"),
+            jwt_previous_secret: settings.jwt_secret("ICH_JWT_PREVIOUS_SECRET"),
             jwt_public_key_file: settings.jwt_public_key_file(),
             jwt_issuer: settings.text("ICH_JWT_ISSUER"),
+            jwt_audience: settings.optional("ICH_JWT_AUDIENCE"),
+            jwt_claims: settings.jwt_claims(),
             token_ttl: Duration::from_secs(3600 * settings.number("ICH_TOKEN_TTL_HOURS", 1, 24 * 366)),
             allowed_origins: settings.origins(),
             limits: Limits {
@@ -196,17 +206,7 @@ impl Config {
             log_format: settings.log_format(),
             notes: std::mem::take(&mut settings.notes),
         };
-        if config.jwt_secret.is_some() && config.jwt_public_key_file.is_some() {
-            settings.errors.push("ICH_JWT_SECRET and ICH_JWT_PUBLIC_KEY_FILE are both set: choose one".into());
-        }
-        let has_token_key = config.jwt_secret.is_some() || config.jwt_public_key_file.is_some();
-        if config.event_log.is_shared_by_machines() && !has_token_key {
-            settings.errors.push(
-                "ICH_JWT_SECRET is not set, and ICH_KAFKA_BROKERS needs it: all instances must have the same secret \
-                 (make one with: openssl rand -base64 48)"
-                    .into(),
-            );
-        }
+        settings.check_jwt(&config);
         if settings.errors.is_empty() { Ok(config) } else { Err(InvalidSettings(settings.errors)) }
     }
 }

@@ -1,4 +1,4 @@
-//! TLS: the one module that uses OpenSSL directly. (librdkafka uses the same library for connections to Kafka.)
+//! TLS connections. (librdkafka uses the same library, OpenSSL, for connections to Kafka.)
 
 mod client_certificate;
 mod probe;
@@ -18,13 +18,13 @@ pub(crate) use self::probe::certificate_problem;
 const SYSTEM_CA_FILES: &[&str] =
     &["/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/cert.pem"];
 
-/// What a client checks of the server's certificate.
+/// What is checked in the certificate of the PostgreSQL server.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) enum Verify {
     Nothing,
-    /// That a trusted authority has signed it.
+    /// A trusted authority has signed it.
     Certificate,
-    /// Also that it is for the name of the host.
+    /// The same, and the certificate is for the name of the host.
     CertificateAndHost,
 }
 

@@ -100,7 +100,7 @@ fn a_sqlite_file_is_garbage_or_of_a_later_version() {
         let connection = Connection::open(&path).unwrap();
         connection.pragma_update(None, "user_version", 99).unwrap();
         drop(connection);
-        assert_refused(&folder, &[], &[name, "schema 99", "later version"]);
+        assert_refused(&folder, &[], &[name, "version 99 of the schema", "later version"]);
         let connection = Connection::open(&path).unwrap();
         connection.pragma_update(None, "user_version", 1).unwrap();
     }

@@ -176,8 +176,8 @@ fn two_servers_in_one_folder_share_the_accounts_and_with_logs_in_memory_not_the_
     }
 }
 
-/// The standard error of `ich check` with this `.env` and these settings. Asserts that the check and the start exit with
-/// code 2 and the same output.
+/// The standard error of `ich check` with this `.env` and these settings. Asserts that the check and the start exit
+/// with code 2 and the same output.
 fn refused(folder: &Folder, file: &[u8], settings: &[(&str, &str)]) -> String {
     fs::write(folder.0.join(".env"), file).unwrap();
     let check = run(folder, &["check"], settings);

@@ -1,8 +1,8 @@
 //! [`PostgresStore`]: accounts in PostgreSQL, the store that several instances share.
 //!
 //! Called on the threads of [`Accounts`](super::Accounts), which wait here. The connections belong to the threads of a
-//! [`Pool`], because calls of the client library have no deadline. So when the database is stopped, frozen or restarted,
-//! calls fail in time, and they succeed again without a restart of this process.
+//! [`Pool`], because calls of the client library have no deadline. So when the database is stopped, frozen or
+//! restarted, calls fail in time, and they succeed again without a restart of this process.
 
 mod connection;
 mod diagnosis;
@@ -22,14 +22,14 @@ use crate::supervisor::Supervisor;
 /// Connections of one instance. With ten instances, that is well below the 100 connections that PostgreSQL allows by
 /// default.
 const CONNECTIONS: usize = 4;
-/// How many threads that hang in a call are replaced. Each keeps about 100 KiB until its call returns.
+/// How many hanging threads are replaced at most. Each keeps about 100 KiB until its call returns.
 const MAX_ABANDONED: usize = 16;
 /// For connecting, and again for migrating: longer than the database allows for each step of a migration.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
 /// When the log says that the database accepts a connection and does not answer.
 const SILENCE: Duration = Duration::from_secs(7);
 
-/// See the module.
+/// Accounts in PostgreSQL. Any thread; a call blocks for at most [`CALL_TIMEOUT`](super::store::CALL_TIMEOUT).
 pub struct PostgresStore {
     pool: Pool<Database>,
 }

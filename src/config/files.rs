@@ -1,4 +1,4 @@
-//! The files that settings name, read by [`Reader`]: secrets, certificates and the public key of an issuer.
+//! The files that settings name, read by [`Reader`]: secrets, certificates and the public keys of an issuer.
 
 use std::path::{Path, PathBuf};
 
@@ -10,7 +10,8 @@ use crate::tls::{self, PairError};
 const SECRET_BYTES_MAX: usize = 16 * 1024;
 
 impl Reader<'_> {
-    /// A secret, from the setting with this name or from the file that `{name}_FILE` names. No error repeats the secret.
+    /// A secret, from the setting with this name or from the file that `{name}_FILE` names. No error repeats the
+    /// secret.
     pub(super) fn secret(&mut self, name: &str) -> Option<String> {
         let file_setting = format!("{name}_FILE");
         let value = self.optional(name);
@@ -39,7 +40,7 @@ impl Reader<'_> {
         None
     }
 
-    /// The certificates of the trusted authorities.
+    /// Checks the certificates of the trusted authorities.
     pub(super) fn check_certificates(&mut self, name: &str, path: &str) {
         if let Err(error) = tls::check_authorities(Path::new(path)) {
             self.error(name, path, &error);
@@ -55,16 +56,13 @@ impl Reader<'_> {
         }
     }
 
-    /// The file with the public key of the issuer.
+    /// The file with the public keys of the issuer.
     pub(super) fn jwt_public_key_file(&mut self) -> Option<PathBuf> {
         let name = "ICH_JWT_PUBLIC_KEY_FILE";
-        let path = self.optional(name)?;
-        let checked = std::fs::read_to_string(&path)
-            .map_err(|error| format!("cannot be read: {error}"))
-            .and_then(|pem| token::check_public_key(&pem).map_err(|error| format!("cannot be used: {error}")));
-        if let Err(error) = checked {
-            self.error(name, &path, &error);
+        let path = PathBuf::from(self.optional(name)?);
+        if let Err(error) = token::check_key_file(&path) {
+            self.error(name, &path.display().to_string(), &error.to_string());
         }
-        Some(PathBuf::from(path))
+        Some(path)
     }
 }

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use super::kafka::KafkaSettings;
 use super::table::{SETTINGS, default_of};
-use super::{EventLogSettings, LogFilter, LogFormat, Secret, kubernetes};
-use crate::accounts::{postgres, token};
+use super::{Config, EventLogSettings, LogFilter, LogFormat, Secret, kubernetes};
+use crate::accounts::{ClaimNames, postgres, token};
 use crate::event_log::sqlite::Retention;
 
 /// Parses the values and collects the errors in them. After an error, a method returns any value: it is never used.
@@ -18,6 +18,9 @@ pub(super) struct Reader<'a> {
     /// See [`Config::notes`](super::Config::notes).
     pub(super) notes: Vec<String>,
 }
+
+/// The claims of RFC 7519 that the server checks itself, and those that differ from token to token.
+const RESERVED_CLAIMS: [&str; 6] = ["iss", "aud", "exp", "nbf", "iat", "jti"];
 
 /// How many characters of a value an error repeats.
 const SHOWN_CHARS_MAX: usize = 100;
@@ -87,7 +90,7 @@ impl Reader<'_> {
         u32::try_from(self.number(name, min, max)).unwrap_or(u32::MAX)
     }
 
-    /// A limit that 0 turns off. The one place that gives 0 this meaning.
+    /// A limit that 0 turns off. Only this method gives 0 this meaning.
     pub(super) fn limit(&mut self, name: &str, max: u64) -> Option<NonZeroU32> {
         NonZeroU32::new(self.count(name, 0, max))
     }
@@ -120,15 +123,52 @@ impl Reader<'_> {
         Some(Secret(url))
     }
 
-    pub(super) fn jwt_secret(&mut self) -> Option<Secret> {
-        let secret = self.secret("ICH_JWT_SECRET")?;
+    /// The secret in the setting with this name.
+    pub(super) fn jwt_secret(&mut self, name: &str) -> Option<Secret> {
+        let secret = self.secret(name)?;
         if secret.len() < token::SECRET_BYTES_MIN {
             self.errors.push(format!(
-                "ICH_JWT_SECRET is shorter than {} bytes and could be guessed (make one with: openssl rand -base64 48)",
+                "{name} is shorter than {} bytes and could be guessed (make one with: openssl rand -base64 48)",
                 token::SECRET_BYTES_MIN
             ));
         }
         Some(Secret(secret))
+    }
+
+    /// The claims of the user. A claim with another meaning would make one user of all, or a new user of each token.
+    pub(super) fn jwt_claims(&mut self) -> ClaimNames {
+        let mut name = |setting: &str| {
+            let claim = self.text(setting);
+            if RESERVED_CLAIMS.contains(&claim.as_str()) {
+                self.error(setting, &claim, "does not name a claim about the user");
+            }
+            claim
+        };
+        ClaimNames { id: name("ICH_JWT_ID_CLAIM"), username: name("ICH_JWT_USERNAME_CLAIM") }
+    }
+
+    /// Errors in combinations of the settings of tokens.
+    pub(super) fn check_jwt(&mut self, config: &Config) {
+        let has_key_file = config.jwt_public_key_file.is_some();
+        if config.jwt_secret.is_some() && has_key_file {
+            self.errors.push("ICH_JWT_SECRET and ICH_JWT_PUBLIC_KEY_FILE are both set: choose one".into());
+        }
+        if config.jwt_previous_secret.is_some() && config.jwt_secret.is_none() {
+            self.errors.push("ICH_JWT_PREVIOUS_SECRET is set, but ICH_JWT_SECRET is not: set both".into());
+        }
+        if config.event_log.is_shared_by_machines() && config.jwt_secret.is_none() && !has_key_file {
+            self.errors.push(
+                "ICH_JWT_SECRET is not set, and ICH_KAFKA_BROKERS needs it: all instances must have the same secret \
+                 (make one with: openssl rand -base64 48)"
+                    .into(),
+            );
+        }
+        if config.jwt_claims.id == config.jwt_claims.username && !has_key_file {
+            self.errors.push(
+                "ICH_JWT_ID_CLAIM and ICH_JWT_USERNAME_CLAIM are equal: the tokens of this server need two claims"
+                    .into(),
+            );
+        }
     }
 
     fn kafka(&mut self, brokers: String) -> KafkaSettings {
@@ -157,7 +197,8 @@ impl Reader<'_> {
         settings
     }
 
-    /// Without brokers, the other settings have no effect, and the server would have a lobby of its own.
+    /// Adds an error if there are settings of Kafka and no brokers: the settings would have no effect, and the server
+    /// would not be in the lobby of the other instances.
     fn refuse_kafka_settings_without_brokers(&mut self) {
         let set: Vec<&str> = SETTINGS
             .iter()
@@ -174,7 +215,7 @@ impl Reader<'_> {
         }
     }
 
-    /// Kafka if there are brokers, else SQLite, unless the setting names one.
+    /// The event log that `ICH_EVENT_LOG` names; if it is not set, Kafka if there are brokers, else SQLite.
     pub(super) fn event_log(&mut self) -> EventLogSettings {
         // Checked also if the event log is not in SQLite.
         let retention = self.retention();

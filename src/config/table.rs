@@ -1,4 +1,5 @@
-//! The table of settings. The program reads these names, `ich --help` prints them, and a test compares the docs with them.
+//! The table of settings. The program reads these names, `ich --help` prints them, and a test compares the docs with
+//! them.
 
 /// One row of the table of settings.
 #[derive(Debug, Clone, Copy)]
@@ -54,12 +55,17 @@ pub const SETTINGS: &[Setting] = &[
         "key that signs tokens, at least 32 bytes; not set: generated once and kept in ICH_DATA_DIR",
     ),
     setting("ICH_JWT_SECRET_FILE", "", "file that contains ICH_JWT_SECRET"),
+    setting("ICH_JWT_PREVIOUS_SECRET", "", "earlier value of ICH_JWT_SECRET, whose tokens are still accepted"),
+    setting("ICH_JWT_PREVIOUS_SECRET_FILE", "", "file that contains ICH_JWT_PREVIOUS_SECRET"),
     setting(
         "ICH_JWT_PUBLIC_KEY_FILE",
         "",
-        "PEM public key of an outside issuer; this server then accepts its tokens and issues none",
+        "public keys of an outside issuer, PEM or JWKS; this server then accepts its tokens and issues none",
     ),
     setting("ICH_JWT_ISSUER", "ich", "claim iss of the tokens"),
+    setting("ICH_JWT_AUDIENCE", "", "claim aud of the tokens; not set: tokens with this claim are refused"),
+    setting("ICH_JWT_ID_CLAIM", "id", "claim of the tokens with the id of the user"),
+    setting("ICH_JWT_USERNAME_CLAIM", "username", "claim of the tokens with the name of the user"),
     setting("ICH_TOKEN_TTL_HOURS", "24", "lifetime of a token in hours"),
     setting("ICH_ALLOWED_ORIGINS", "", "other origins whose pages may join, https://a.example,https://b.example"),
     setting("ICH_MAX_CONNECTIONS", "10000", "concurrent connections; 0: as many as the machine allows"),
@@ -86,9 +92,9 @@ pub const SETTINGS: &[Setting] = &[
     setting(
         "ICH_DRAIN_DELAY_SECONDS",
         "0",
-        "time from SIGTERM to the beginning of the stop, not ready, so that load balancers notice",
+        "time after SIGTERM before the server closes anything; /ready answers 503, so that load balancers notice",
     ),
-    setting("ICH_DRAIN_SECONDS", "10", "most time from the beginning of the stop to the exit"),
+    setting("ICH_DRAIN_SECONDS", "10", "maximum time from the end of this delay to the exit"),
     setting("ICH_LOG", "info", "error, warn, info, debug, trace or off; or per module, module=level,..."),
     setting("ICH_LOG_FORMAT", "text", "text or json"),
 ];

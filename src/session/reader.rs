@@ -13,48 +13,52 @@ use super::end::End;
 use super::fan_out::{Command, FanOut};
 use super::history;
 use super::link::Link;
-use super::protocol;
+use super::protocol::{self, ClientMessage, Content};
+use super::renewal::{self, CheckToken};
 use super::socket::Socket;
 use super::wire::{self, Received, Receiver};
 use crate::clock;
-use crate::config::Limits;
+use crate::config::{Limits, Secret};
 use crate::lobby::User;
 use crate::metrics::Metrics;
 use crate::net;
 use crate::publisher::{Publisher, SayError};
 use crate::rate::{Rate, TokenBucket};
 
-/// Control frames of one client. A browser sends only pongs; a library pings twice a minute.
+/// The rate of control frames of one client. Ordinary clients stay far below: a browser sends only pongs, and a
+/// websocket library pings about twice a minute.
 const CONTROL_FRAMES: Rate = Rate::per_second(NonZeroU32::new(10).unwrap(), CONTROL_FRAMES_BURST);
 const CONTROL_FRAMES_BURST: u32 = 100;
-/// How long a client may go on sending after the close frame; see [`net::linger`].
+/// How long a client may continue to send after the close frame; see [`net::linger`].
 const LINGER: Duration = Duration::from_secs(2);
-/// How many bytes a client may go on sending after the close frame.
+/// How many bytes a client may still send after the close frame.
 const LINGER_BYTES_MAX: usize = 1 << 20;
 
-/// Shared by all sessions.
+/// What all sessions share.
 pub struct Sessions<S = TcpStream> {
-    /// Appends the records of sessions.
+    /// Appends the records of all sessions.
     pub publisher: Arc<Publisher>,
-    /// Writes to the sockets.
+    /// Writes to all sockets.
     pub fan_out: FanOut<S>,
     /// The limits of the settings.
     pub(crate) limits: Limits,
-    /// Sessions and messages are counted here.
+    /// Counts sessions and messages.
     pub metrics: Arc<Metrics>,
+    /// Checks the new token of a session.
+    pub check_token: CheckToken,
 }
 
-/// A session that begins: the handshake is done.
+/// The data of a session that begins: the handshake is done.
 pub struct NewSession<S = TcpStream> {
-    /// The connection.
+    /// The socket, from which the head of the request was read.
     pub link: Arc<Link<S>>,
     /// The user that the token names.
     pub user: User,
     /// When the token expires, and the session ends.
     pub token_expires_at: Instant,
-    /// The earlier messages that the client asks for.
+    /// The earlier messages that the client asks for; `None` if it asks for none.
     pub request: Option<history::Request>,
-    /// The bytes that followed the head of the request.
+    /// The bytes that were read after the head of the request: the beginning of the client's first frames.
     pub after_head: Vec<u8>,
 }
 
@@ -68,8 +72,8 @@ pub fn run<S: Socket>(shared: &Sessions<S>, new: NewSession<S>) {
     let username = user.username.clone();
     shared.metrics.session_opened();
     let open = OpenSession { shared, link: &link };
-    let end = match shared.publisher.open_session(link.session, user, request) {
-        Ok(()) => Conversation::new(shared, &link, after_head).run(),
+    let end = match shared.publisher.open_session(link.session, user.clone(), request) {
+        Ok(()) => Conversation::new(shared, &link, user, after_head).run(),
         Err(_) => End::LogUnavailable,
     };
     let end = link.end(end);
@@ -127,21 +131,23 @@ fn close<S>(link: &Link<S>, end: End) -> Command<S> {
 struct Conversation<'a, S> {
     shared: &'a Sessions<S>,
     link: &'a Link<S>,
+    user: User,
     receiver: Receiver<'a, S>,
     /// `None`: unlimited.
     message_rate: Option<Rate>,
     messages: TokenBucket,
-    /// Messages refused since the last accepted one.
+    /// The number of messages refused in a row, since the last accepted one.
     refused: u32,
     control_frames: TokenBucket,
 }
 
 impl<'a, S: Socket> Conversation<'a, S> {
-    fn new(shared: &'a Sessions<S>, link: &'a Link<S>, after_head: Vec<u8>) -> Self {
+    fn new(shared: &'a Sessions<S>, link: &'a Link<S>, user: User, after_head: Vec<u8>) -> Self {
         let (limits, now) = (&shared.limits, Instant::now());
         Conversation {
             shared,
             link,
+            user,
             receiver: Receiver::new(&link.socket, after_head, limits.frame_bytes),
             message_rate: limits.messages_per_second.map(|rate| Rate::per_second(rate, limits.message_burst)),
             messages: TokenBucket::full(now),
@@ -198,18 +204,34 @@ impl<'a, S: Socket> Conversation<'a, S> {
     }
 
     fn text(&mut self, frame: &str) {
-        match protocol::parse(frame, self.shared.limits.text_chars) {
-            Ok(say) => {
-                let id = say.id.clone();
-                match self.shared.publisher.say(self.link.session, say.text, say.id) {
-                    Ok(()) => self.shared.metrics.message_accepted(),
-                    Err(SayError::Unavailable) => {
-                        self.answer(&ClientError::from(ErrorCode::Unavailable).about(id));
-                    }
-                }
-            }
-            Err(error) => self.answer(&error),
+        let ClientMessage { content, id } = match protocol::parse(frame, self.shared.limits.text_chars) {
+            Ok(message) => message,
+            Err(error) => return self.answer(&error),
+        };
+        match content {
+            Content::Say(text) => self.say(text, id),
+            Content::Token(token) => self.renew(token, id),
+            Content::Ping => self.send_direct(protocol::pong_frame(id.as_deref(), &clock::rfc3339())),
         }
+    }
+
+    fn say(&mut self, text: Arc<str>, id: Option<Arc<str>>) {
+        match self.shared.publisher.say(self.link.session, text, id.clone()) {
+            Ok(()) => self.shared.metrics.message_accepted(),
+            Err(SayError::Unavailable) => self.answer(&ClientError::from(ErrorCode::Unavailable).about(id)),
+        }
+    }
+
+    fn renew(&mut self, token: Secret, id: Option<Arc<str>>) {
+        let grant = match renewal::check(&self.shared.check_token, token, &self.user) {
+            Ok(grant) => grant,
+            Err(error) => return self.answer(&error.about(id)),
+        };
+        let session = self.link.session;
+        self.shared.fan_out.send(session, Command::Renew { session, token_expires_at: grant.expires_at() });
+        self.shared.metrics.token_renewed();
+        let expires_in = grant.lifetime.as_secs();
+        self.send_direct(protocol::token_frame(expires_in, id.as_deref(), &clock::rfc3339()));
     }
 
     fn answer(&mut self, error: &ClientError) {

@@ -9,6 +9,7 @@ pub mod counting_proxy;
 pub mod event_log;
 pub mod folder;
 pub mod http;
+pub mod issuer;
 pub mod kafka;
 pub mod pgbouncer;
 pub mod postgres;

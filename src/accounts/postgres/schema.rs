@@ -6,7 +6,8 @@ use postgres::{Client, GenericClient};
 
 use super::diagnosis::describe;
 
-/// The first N of these make version N of the schema. The table `ich_schema_migrations` records which were run.
+/// The SQL of all migrations. The first N of them lead to version N of the schema. The table `ich_schema_migrations`
+/// records which were run.
 const MIGRATIONS: &[&str] = &[include_str!("../../../sql/postgres/0001_accounts.sql")];
 /// The key of an advisory lock, which must differ from the keys of other programs: "ich" and a version, as bytes.
 const MIGRATION_LOCK: i64 = 0x69_63_68_00_01;
@@ -17,7 +18,10 @@ const MIGRATION_LIMITS: &str = "SET LOCAL statement_timeout = '25s'; SET LOCAL l
 enum SchemaError {
     #[error(transparent)]
     Postgres(#[from] postgres::Error),
-    #[error("the database has schema {0}, this server knows {known}: run a later version of it", known = MIGRATIONS.len())]
+    #[error(
+        "the database has version {0} of the schema, and this server knows only {known}: run a later version of the server",
+        known = MIGRATIONS.len()
+    )]
     LaterVersion(i32),
 }
 

@@ -1,4 +1,4 @@
-//! The life of a session over a socket in memory: what its client sends, and the commands that follow.
+//! A session with a socket in memory: the frames that its client sends, and the commands to the fan-out that follow.
 
 use std::net::Shutdown;
 use std::sync::Mutex;
@@ -8,6 +8,7 @@ use crate::event_log::{AppendError, Appender};
 use crate::lobby::{Body, Health, InstanceId, Record, SessionId};
 use crate::publisher::{self, PublisherDriver};
 use crate::session::fan_out::DetachedThread;
+use crate::session::renewal::TokenGrant;
 use crate::session::testing::{FakeSocket, frames};
 use crate::threads::lock;
 
@@ -17,7 +18,7 @@ const PING: u8 = 0x9;
 const CLOSE: u8 = 0x8;
 const SAY: &[u8] = br#"{"type":"chat_message","msg":{"text":"hi"},"id":"7"}"#;
 
-/// Keeps what was appended.
+/// An appender that keeps what was appended.
 #[derive(Default)]
 struct Taken(Mutex<Vec<Body>>);
 
@@ -43,7 +44,14 @@ impl Bench {
         let (fan_out, mut threads) = FanOut::detached(1);
         let config = crate::config::Config::from_values(&std::collections::BTreeMap::new(), Vec::new()).unwrap();
         let metrics = Arc::new(Metrics::new(Arc::default(), &[]));
-        let sessions = Sessions { publisher, fan_out, limits: config.limits, metrics };
+        let check_token = Box::new(|token: String| match token.split_once(' ') {
+            Some((id, name)) => {
+                let user = User { id: id.into(), username: name.into() };
+                Ok(TokenGrant { user, lifetime: Duration::from_secs(60) })
+            }
+            None => Err("the token has expired".to_owned()),
+        });
+        let sessions = Sessions { publisher, fan_out, limits: config.limits, metrics, check_token };
         Bench { sessions, fan_out: threads.remove(0), taken, driver }
     }
 
@@ -57,7 +65,7 @@ impl Bench {
         link
     }
 
-    /// The commands that the session sent, in words.
+    /// The commands that the session sent, as text.
     fn commands(&self) -> Vec<String> {
         let payload = |frame: &[u8]| {
             let frame = frames(frame).0.remove(0);
@@ -69,6 +77,7 @@ impl Bench {
             Command::Direct { frame, .. } => format!("direct {}", payload(&frame)),
             Command::Close { frame, .. } => format!("close {}", u16::from_be_bytes([frame[2], frame[3]])),
             Command::Forget(_) => "forget".to_owned(),
+            Command::Renew { .. } => "renew".to_owned(),
             _ => "other".to_owned(),
         };
         self.fan_out.commands.try_iter().map(words).collect()
@@ -94,7 +103,7 @@ fn frame(opcode: u8, payload: &[u8]) -> Vec<u8> {
 }
 
 #[test]
-fn a_session_opens_speaks_is_answered_and_closes_in_this_order() {
+fn a_session_opens_sends_is_answered_and_closes_in_this_order() {
     let bench = Bench::new();
     let input = [frame(TEXT, SAY), frame(PING, b"x"), frame(CLOSE, &1000u16.to_be_bytes())];
     let link = bench.run(&input);
@@ -104,7 +113,7 @@ fn a_session_opens_speaks_is_answered_and_closes_in_this_order() {
 }
 
 #[test]
-fn the_reader_never_writes_to_the_socket_and_leaves_its_end_to_the_fan_out() {
+fn the_reader_never_writes_to_the_socket_and_lets_the_fan_out_close_it() {
     let bench = Bench::new();
     let link = bench.run(&[frame(TEXT, b"not JSON"), frame(0x3, b"a reserved opcode")]);
     assert_eq!((link.socket.taken(), link.socket.shutdowns()), (Vec::new(), Vec::<Shutdown>::new()));
@@ -114,7 +123,7 @@ fn the_reader_never_writes_to_the_socket_and_leaves_its_end_to_the_fan_out() {
 }
 
 #[test]
-fn a_connection_that_breaks_is_a_left_and_no_close_frame() {
+fn a_broken_connection_causes_a_left_and_no_close_frame() {
     let bench = Bench::new();
     let link = bench.run(&[frame(TEXT, SAY)]);
     assert_eq!(bench.commands(), ["open", "forget"]);
@@ -130,6 +139,21 @@ fn while_the_log_does_not_answer_a_session_is_closed_at_once() {
     assert_eq!(bench.commands(), ["open", "close 1013", "forget"]);
     assert_eq!(bench.appended(), [""; 0]);
     assert_eq!(link.end(End::Internal), End::LogUnavailable);
+}
+
+#[test]
+fn only_a_valid_token_of_the_same_user_continues_the_session() {
+    let bench = Bench::new();
+    let token =
+        |token: &str| frame(TEXT, format!(r#"{{"type":"token","id":"t","msg":{{"token":"{token}"}}}}"#).as_bytes());
+    bench.run(&[token("4 Bob"), token("4 Rob"), token("5 Bob"), token("old")]);
+    let commands = bench.commands();
+    assert_eq!((commands[0].as_str(), commands[1].as_str()), ("open", "renew"));
+    assert!(commands[2].contains(r#""type":"token""#) && commands[2].contains(r#""id":"t","msg":{"expires_in":60}"#));
+    for (answer, code) in commands[3..].iter().zip(["other_user", "other_user", "bad_token"]) {
+        assert!(answer.contains(&format!(r#""id":"t","msg":{{"code":"{code}""#)), "{answer}");
+    }
+    assert_eq!(commands[6..], ["forget"]);
 }
 
 #[test]
