@@ -97,6 +97,17 @@ pub fn open(data_dir: &Path, retention: Retention, supervisor: &Supervisor) -> R
     Ok(EventLog { appender: Arc::new(appender), reader: Box::new(reader), undelivered, skipped })
 }
 
+/// Checks the file in this folder like [`open`], as far as that is possible without a change.
+///
+/// # Errors
+/// [`OpenError::Unusable`].
+pub(crate) fn check(data_dir: &Path) -> Result<(), OpenError> {
+    match file::check(&data_dir.join(FILE_NAME)) {
+        Err(sqlite::OpenError::Unusable(text) | sqlite::OpenError::NotWritable(text)) => Err(OpenError::Unusable(text)),
+        Ok(()) | Err(sqlite::OpenError::Unavailable(_)) => Ok(()),
+    }
+}
+
 /// The [`Appender`]. Dropping it closes the queue: the writer commits the queued records and ends.
 struct SqliteAppender {
     queue: Arc<Queue>,

@@ -31,6 +31,11 @@ pub(super) struct Opened {
     pub identity: Identity,
 }
 
+/// Checks the file without a change: see [`sqlite::check`].
+pub(super) fn check(path: &Path) -> Result<(), OpenError> {
+    sqlite::check(path, &SCHEMA)
+}
+
 impl LogFile {
     pub fn new(path: PathBuf) -> Self {
         LogFile(path)
