@@ -10,7 +10,7 @@ use crossbeam_channel::{Receiver, select};
 use log::{Level, error, info, log_enabled, warn};
 
 use crate::config::{Config, SETTINGS};
-use crate::server::Server;
+use crate::server::{self, Server};
 use crate::supervisor::Supervisor;
 use crate::{logging, machine, shutdown};
 
@@ -105,11 +105,17 @@ fn set_c_library() {
     }
 }
 
+/// Reads the settings, and checks what the start needs: the same for `ich check` and for the start.
 fn load() -> Result<Config, ExitCode> {
-    Config::load().map_err(|errors| {
-        eprint!("ich: the settings cannot be used:\n{errors}");
-        ExitCode::from(EXIT_USAGE)
-    })
+    let config = Config::load().map_err(|errors| unusable(&errors.to_string()))?;
+    let problems: String = server::check(&config).iter().map(|problem| format!("  {problem}\n")).collect();
+    if problems.is_empty() { Ok(config) } else { Err(unusable(&problems)) }
+}
+
+/// `errors`: one line each.
+fn unusable(errors: &str) -> ExitCode {
+    eprint!("ich: the settings cannot be used:\n{errors}");
+    ExitCode::from(EXIT_USAGE)
 }
 
 fn check() -> ExitCode {
