@@ -2,6 +2,8 @@
 
 mod harness;
 
+use harness::client::Client;
+use harness::raw_websocket::{CLOSE, FIN, Frame, RawClient, TEXT, close_codes, close_payload, frame};
 use harness::server::{Server, token_for};
 use serde_json::{Value, json};
 use std::time::Duration;
@@ -103,12 +105,21 @@ fn all_clients_receive_concurrent_messages_in_the_same_order() {
 }
 
 #[test]
-fn two_accounts_with_the_same_username_are_two_users() {
+fn accounts_with_one_name_are_shown_once_from_the_first_join_to_the_last_leave() {
     let server = Server::start(&[]);
     let hour = Duration::from_secs(3600);
-    let mut one = harness::client::Client::join(server.address, &token_for("1", "Sam", hour));
-    one.wait_for("user_joined", &json!({"username": "Sam"}));
-    let mut two = harness::client::Client::join(server.address, &token_for("2", "Sam", hour));
-    assert_eq!(two.event(), ("users_online".into(), json!({"list": ["Sam"]})));
-    assert_eq!(two.event(), joined("Sam"));
+    let join = |id| Client::join(server.address, &token_for(id, "Sam", hour));
+    let mut ann = server.join("Ann");
+    ann.wait_for("user_joined", &json!({"username": "Ann"}));
+    let one = join("1");
+    assert_eq!(ann.event(), joined("Sam"));
+    let mut two = join("2");
+    assert_eq!(two.event(), ("users_online".into(), json!({"list": ["Ann", "Sam"]})));
+    two.say("from the second");
+    assert_eq!(ann.event(), chat("Sam", "from the second"));
+    one.leave();
+    two.say("still here");
+    assert_eq!(ann.event(), chat("Sam", "still here"));
+    two.leave();
+    assert_eq!(ann.event(), left("Sam"));
 }

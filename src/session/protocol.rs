@@ -118,12 +118,8 @@ struct ErrorMsg<'a> {
 /// Appends the frame of an event of `record` to `out`: a complete websocket frame, the same for all clients.
 pub(crate) fn put_event(event: &Event, record: &Record, out: &mut Vec<u8>) {
     match event {
-        Event::UserJoined { user } => {
-            put(&Outgoing::new("user_joined", &record.at, UserMsg { username: &user.username }), out);
-        }
-        Event::UserLeft { user } => {
-            put(&Outgoing::new("user_left", &record.at, UserMsg { username: &user.username }), out);
-        }
+        Event::UserJoined { username } => put(&Outgoing::new("user_joined", &record.at, UserMsg { username }), out),
+        Event::UserLeft { username } => put(&Outgoing::new("user_left", &record.at, UserMsg { username }), out),
         Event::Said { user, text, id } => {
             let message = Outgoing::new("chat_message", &record.at, ChatMsg { from_user: &user.username, text });
             put(&Outgoing { event_id: Some(record.event_id()), id: id.as_deref(), ..message }, out);
@@ -196,11 +192,11 @@ mod tests {
             payload(&frame).to_owned()
         };
         assert_eq!(
-            frame(Event::UserJoined { user: user.clone() }),
+            frame(Event::UserJoined { username: user.username.clone() }),
             format!(r#"{{"type":"user_joined","sent_at":"{AT}","msg":{{"username":"Bob"}}}}"#)
         );
         assert_eq!(
-            frame(Event::UserLeft { user: user.clone() }),
+            frame(Event::UserLeft { username: user.username.clone() }),
             format!(r#"{{"type":"user_left","sent_at":"{AT}","msg":{{"username":"Bob"}}}}"#)
         );
         assert_eq!(

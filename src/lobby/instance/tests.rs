@@ -203,7 +203,7 @@ fn one_that_is_lost_is_stalled_until_its_roster_is_back() {
     let records = bench.tick();
     assert_eq!(bench.health(), Health::Stalled);
     assert_eq!(roster_of(&records), [1]);
-    assert_eq!(bench.deliver(&records), [Event::UserJoined { user: user("Ann") }]);
+    assert_eq!(bench.deliver(&records), [Event::UserJoined { username: "Ann".into() }]);
     assert_eq!(bench.health(), Health::Ready);
 }
 
@@ -291,7 +291,7 @@ fn a_stop_drains_without_left_and_ends_with_bye() {
     assert_eq!(bench.deliver(&bye), []);
     assert!(bench.instance.is_stopped());
     assert_eq!(bench.run(3), []);
-    assert_eq!(bench.lobby.users_online().len(), 2);
+    assert_eq!(bench.lobby.names_online().len(), 2);
 }
 
 #[test]
@@ -311,7 +311,7 @@ fn the_last_one_to_stop_removes_all() {
     assert_eq!(last[0].body, Body::Bye { last: true });
     bench.deliver(&last);
     assert!(bench.instance.is_stopped());
-    assert_eq!(bench.lobby.users_online().len(), 0);
+    assert_eq!(bench.lobby.names_online().len(), 0);
 }
 
 #[test]
