@@ -42,7 +42,7 @@ pub enum Command<S = TcpStream> {
         /// A whole frame.
         frame: Vec<u8>,
     },
-    /// The last frame for one client.
+    /// The last frame for one client, which gets no events after this command.
     Close {
         /// The client's session.
         session: SessionId,

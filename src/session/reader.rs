@@ -72,9 +72,11 @@ pub fn run<S: Socket>(shared: &Sessions<S>, new: NewSession<S>) {
         Ok(()) => Conversation::new(shared, &link, after_head).run(),
         Err(_) => End::LogUnavailable,
     };
+    // The close frame comes first, so that no client gets its own `user_left`.
+    send_close(shared, &link, end);
     let end = link.end(end);
     shared.publisher.close_session(link.session);
-    finish(shared, &link, end);
+    linger(&link, end);
     drop(open);
     log!(end.row().level, "session {} of {username:?} ended: {}", link.session.0, end.row().label);
 }
@@ -101,8 +103,8 @@ impl<S: Socket> Drop for OpenSession<'_, S> {
     }
 }
 
-/// Sends the close frame if the client may still read it, and waits until the client has closed the connection.
-fn finish<S: Socket>(shared: &Sessions<S>, link: &Link<S>, end: End) {
+/// Sends the close frame if the client may still read it.
+fn send_close<S: Socket>(shared: &Sessions<S>, link: &Link<S>, end: End) {
     match end {
         // The close frame was sent already, or the connection is gone.
         End::Disconnected | End::PingTimeout | End::TokenExpired | End::TooSlow | End::Restarting => {}
@@ -110,9 +112,13 @@ fn finish<S: Socket>(shared: &Sessions<S>, link: &Link<S>, end: End) {
         End::ProtocolError | End::NotUtf8 | End::TooBig | End::TooFast | End::Internal | End::LogUnavailable => {
             shared.fan_out.send(link.session, close(link, end));
         }
+}
+
+/// Waits until the client has closed the connection.
+fn linger<S: Socket>(link: &Link<S>, end: End) {
     }
     if end != End::Disconnected {
-        net::linger(LINGER, LINGER_BYTES_MAX, |timeout, buffer| {
+        net::linger(&LINGER, |timeout, buffer| {
             link.socket.set_read_timeout(timeout)?;
             link.socket.read(buffer)
         });
