@@ -30,5 +30,6 @@ mod shutdown;
 mod sqlite;
 pub mod supervisor;
 mod threads;
+mod text;
 mod tls;
 mod workers;

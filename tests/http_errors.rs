@@ -116,7 +116,9 @@ fn usernames_with_invisible_characters_are_refused() {
             "{name}: {answer:?}"
         );
     }
-    for (number, good) in ["Łukasz", "日本語", "<b>Bob</b>", "O'Brien", "Bob 🦀"].into_iter().enumerate() {
+    for (number, good) in
+        ["Łukasz", "日本語", "<b>Bob</b>", "O'Brien", "Bob 🦀", "علی\u{200c}رضا", "❤\u{fe0f}"].into_iter().enumerate()
+    {
         let body = json!({"email": format!("{number}@example.com"), "username": good, "password": "qwerty123456"});
         let answer = post(server.address, "/createUser", &body.to_string());
         assert_eq!((answer.status, answer.json()["username"].as_str()), (200, Some(good)), "{answer:?}");

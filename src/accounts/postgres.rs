@@ -6,6 +6,7 @@
 
 mod connection;
 mod schema;
+mod skeletons;
 mod url;
 
 use std::time::Duration;

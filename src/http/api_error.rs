@@ -143,8 +143,10 @@ impl ApiError {
             }
             E::TooLate => (408, "too_late", None, "sending the request took longer than 10 seconds"),
             E::EmailTaken => (409, "email_taken", None, "an account with this email exists: log in"),
-            E::UsernameTaken => (409, "username_taken", None, "this username is taken: choose another"),
-            E::LengthRequired => (411, "length_required", None, "send the body with a Content-Length"),
+            E::UsernameTaken => {
+                (409, "username_taken", None, "this username, or one that looks like it, is taken: choose another")
+            }
+            E::LengthRequired => (411, "length_required", None, "send the body with a Content-Length, or chunked"),
             E::BodyTooLarge => (413, "body_too_large", None, "the body may have at most 16 KiB"),
             E::TargetTooLong => (414, "target_too_long", None, "the request line may have at most 8 KiB"),
             E::UpgradeRequired => (426, "upgrade_required", None, "join with a websocket (RFC 6455, version 13)"),

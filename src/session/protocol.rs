@@ -12,6 +12,7 @@ use super::client_error::{ClientError, ErrorCode};
 use super::wire;
 use crate::limits::MESSAGE_ID_CHARS_MAX;
 use crate::lobby::{Event, EventId, Record};
+use crate::text;
 
 /// A chat message of a client.
 #[derive(Debug, PartialEq, Eq)]
@@ -65,7 +66,7 @@ fn text_of(incoming: &Incoming<'_>, text_chars_max: usize) -> Result<Arc<str>, C
     let IncomingText { text } = serde_json::from_str(msg.get())
         .map_err(|error| ErrorCode::BadMsg.with_text(format!("{}: {error}", ErrorCode::BadMsg.row().text)))?;
     let text = text.ok_or(ErrorCode::NoText)?;
-    if text.is_empty() {
+    if text::is_blank(&text) {
         return Err(ErrorCode::EmptyText.into());
     }
     if text.chars().count() > text_chars_max {
@@ -257,6 +258,7 @@ mod tests {
         assert_eq!(code(r#"{"type":"chat_message","msg":{}}"#), "no_text");
         assert_eq!(code(r#"{"type":"chat_message","msg":{"text":5}}"#), "bad_msg");
         assert_eq!(code(r#"{"type":"chat_message","msg":{"text":""}}"#), "empty_text");
+        assert_eq!(code(r#"{"type":"chat_message","msg":{"text":" \u200b\n"}}"#), "empty_text");
         assert_eq!(code(r#"{"type":"chat_message","msg":{"text":"abcd"}}"#), "text_too_long");
         assert!(parse(r#"{"type":"chat_message","msg":{"text":"äöü"}}"#, 3).is_ok());
         let deep = format!("{{\"x\":{}", "[".repeat(10_000));

@@ -8,19 +8,21 @@ use postgres::{Client, Config, Row, Statement};
 use postgres_openssl::MakeTlsConnector;
 
 use super::schema::{self, SchemaError};
+use super::skeletons;
 use crate::accounts::pool::{Backend, Failed};
 use crate::accounts::store::{Account, CreateError, NewAccount, StoredAccount};
 
-/// The names of the constraints in `0001_accounts.sql`.
+/// The names of the constraints in the migrations.
 const EMAIL_CONSTRAINT: &str = "accounts_email_key_unique";
 const USERNAME_CONSTRAINT: &str = "accounts_username_key_unique";
+const SKELETON_CONSTRAINT: &str = "accounts_username_skeleton_unique";
 /// How long a check of an idle connection may take.
 const VALIDATION_TIMEOUT: Duration = Duration::from_millis(700);
 /// The database stops a statement before the caller stops waiting, so that no statement runs without a caller.
 const SESSION_LIMITS: &str = "SET statement_timeout = '1500ms'; SET lock_timeout = '1000ms'";
 
-const INSERT: &str = "INSERT INTO accounts (email, email_key, username, username_key, password_hash) \
-                      VALUES ($1, $2, $3, $4, $5) RETURNING id";
+const INSERT: &str = "INSERT INTO accounts (email, email_key, username, username_key, username_skeleton, password_hash) \
+                      VALUES ($1, $2, $3, $4, $5, $6) RETURNING id";
 const FIND: &str = "SELECT id, email, username, password_hash FROM accounts WHERE email_key = $1";
 
 pub(super) enum Request {
@@ -56,6 +58,7 @@ impl Backend for Database {
             let mut client = self.config.connect(self.tls.clone())?;
             client.batch_execute(SESSION_LIMITS)?;
             schema::migrate(&mut client)?;
+            skeletons::fill(&mut client)?;
             let (insert, find) = (client.prepare(INSERT)?, client.prepare(FIND)?);
             Ok(Connection { client, insert, find })
         };
@@ -93,17 +96,18 @@ fn failed(error: &postgres::Error, may_retry: bool) -> Failed {
 }
 
 fn create(connection: &mut Connection, account: &NewAccount) -> Result<Result<i64, CreateError>, postgres::Error> {
-    let NewAccount { email, email_key, username, username_key, password_hash } = account;
-    let insert =
-        connection.client.query_one(&connection.insert, &[email, email_key, username, username_key, password_hash]);
+    let NewAccount { email, email_key, username, username_key, username_skeleton, password_hash } = account;
+    let insert = connection
+        .client
+        .query_one(&connection.insert, &[email, email_key, username, username_key, username_skeleton, password_hash]);
     let error = match insert.and_then(|row| row.try_get(0)) {
         Ok(id) => return Ok(Ok(id)),
         Err(error) => error,
     };
     match error.as_db_error().filter(|db| *db.code() == SqlState::UNIQUE_VIOLATION).and_then(|db| db.constraint()) {
         Some(EMAIL_CONSTRAINT) => Ok(Err(CreateError::EmailTaken)),
-        // The database may check either constraint first; if both are violated, the email is reported.
-        Some(USERNAME_CONSTRAINT) => Ok(Err(match find(connection, email_key)? {
+        // The database may check any constraint first; if several are violated, the email is reported.
+        Some(USERNAME_CONSTRAINT | SKELETON_CONSTRAINT) => Ok(Err(match find(connection, email_key)? {
             Some(_) => CreateError::EmailTaken,
             None => CreateError::UsernameTaken,
         })),

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use http::header::{AUTHORIZATION, HOST, ORIGIN, SEC_WEBSOCKET_PROTOCOL, UPGRADE};
 
+use crate::accounts::rules;
 use crate::clock;
 use crate::http::api_error::ApiError;
 use crate::http::app_state::AppState;
@@ -68,7 +69,8 @@ pub(crate) fn check(app: &AppState, request: &Request) -> Result<Joined, Respons
     if !app.publisher.is_ready() {
         return Err(ApiError::NotReady.response());
     }
-    let user = User { id: claims.user_id.into(), username: claims.username.into() };
+    let username = rules::shown_username(&claims.username).into();
+    let user = User { id: claims.user_id.into(), username };
     let permit =
         app.permits_per_user.take(user.id.clone()).map_err(|_: NoPermit| ApiError::TooManySessions.response())?;
     let answer = handshake.map_err(|error| handshake_refused(error, asks_for_upgrade))?;
