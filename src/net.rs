@@ -5,7 +5,7 @@ use std::io::{self, ErrorKind, IoSlice};
 use std::net::{IpAddr, Ipv6Addr, SocketAddr, TcpListener, TcpStream};
 use std::time::{Duration, Instant};
 
-use rustix::io::retry_on_intr;
+use rustix::io::{Errno, retry_on_intr};
 use rustix::net::{
     AddressFamily, SendAncillaryBuffer, SendFlags, Shutdown, SocketFlags, SocketType, bind, listen as start_listening,
     send, sendmsg, shutdown, socket_with, sockopt,
@@ -23,13 +23,16 @@ const UNACKNOWLEDGED_MS_MAX: u32 = 30_000;
 const SEND_BUFFER_BYTES: usize = 208 * 1024;
 
 /// Opens the listener. Accepted connections inherit its options. The accept queue is as long as `net.core.somaxconn`
-/// allows.
+/// allows. A listener on `::` accepts IPv4 connections too, whatever the default of the system.
 ///
 /// # Errors
 /// The address is in use, does not belong to this machine, or needs a privilege.
 pub(crate) fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
     let socket = socket_with(family, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
+    if address.ip() == IpAddr::V6(Ipv6Addr::UNSPECIFIED) {
+        sockopt::set_ipv6_v6only(&socket, false)?;
+    }
     sockopt::set_socket_reuseaddr(&socket, true)?;
     sockopt::set_tcp_nodelay(&socket, true)?;
     sockopt::set_tcp_user_timeout(&socket, UNACKNOWLEDGED_MS_MAX)?;
@@ -38,6 +41,12 @@ pub(crate) fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     // The kernel lowers the length to net.core.somaxconn.
     start_listening(&socket, i32::MAX)?;
     Ok(socket.into())
+}
+
+/// Whether [`listen`] failed on an IPv6 address because the kernel has no IPv6, or IPv6 is turned off.
+pub(crate) fn has_no_ipv6(error: &io::Error) -> bool {
+    let no_ipv6 = [Errno::AFNOSUPPORT, Errno::ADDRNOTAVAIL];
+    no_ipv6.iter().any(|errno| error.raw_os_error() == Some(errno.raw_os_error()))
 }
 
 /// Makes a blocked `accept` on `listener` return with an error, and each later `accept` too.
@@ -116,6 +125,21 @@ mod tests {
         for address in ["127.0.0.1:0", "[::1]:0"] {
             // A machine may have no IPv6.
             let Ok(listener) = listen(address.parse().unwrap()) else { continue };
+    #[test]
+    fn a_listener_on_all_addresses_accepts_both_families() {
+        // A machine may have no IPv6.
+        let listener = match listen("[::]:0".parse().unwrap()) {
+            Err(error) if has_no_ipv6(&error) => return,
+            opened => opened.unwrap(),
+        };
+        for host in ["127.0.0.1", "::1"] {
+            let client = TcpStream::connect((host, listener.local_addr().unwrap().port())).unwrap();
+            let (_, peer) = listener.accept().unwrap();
+            assert_eq!(peer.ip().to_canonical().to_string(), host);
+            drop(client);
+        }
+    }
+
             let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
             let (accepted, _) = listener.accept().unwrap();
             assert!(accepted.nodelay().unwrap());

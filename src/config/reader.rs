@@ -1,7 +1,7 @@
 //! [`Reader`]: parses the settings and collects all errors. Pure but for the files that [`super::files`] reads.
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv6Addr};
 use std::num::NonZeroU32;
 use std::time::Duration;
 
@@ -95,8 +95,12 @@ impl Reader<'_> {
     pub(super) fn host(&mut self) -> IpAddr {
         let text = self.text("ICH_HOST");
         text.parse().unwrap_or_else(|_| {
-            self.error("ICH_HOST", &text, "is not an IP address, such as 0.0.0.0 or ::1");
-            Ipv4Addr::UNSPECIFIED.into()
+            self.error(
+                "ICH_HOST",
+                &text,
+                "is not an IP address, such as 127.0.0.1, or :: for all addresses of IPv4 and IPv6",
+            );
+            Ipv6Addr::UNSPECIFIED.into()
         })
     }
 

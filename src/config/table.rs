@@ -17,7 +17,7 @@ const fn setting(name: &'static str, default: &'static str, meaning: &'static st
 
 /// All settings. Another name that begins with `ICH_` is an error.
 pub const SETTINGS: &[Setting] = &[
-    setting("ICH_HOST", "0.0.0.0", "address to listen on"),
+    setting("ICH_HOST", "::", "address to listen on; the default is all addresses, of IPv4 and IPv6"),
     setting("ICH_PORT", "8080", "port to listen on; 0: any free port"),
     setting("ICH_DATA_DIR", "./data", "folder of the SQLite files and the generated secret"),
     setting("ICH_DATABASE_URL", "", "PostgreSQL for the accounts, postgres://user:password@host/name; not set: SQLite"),

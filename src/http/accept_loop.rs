@@ -35,7 +35,8 @@ pub(crate) fn run(
         match listener.accept() {
             Ok((stream, peer)) => {
                 pause = PAUSE_FIRST;
-                admit(stream, peer.ip(), context, permits, &warnings);
+                // A listener on `::` gets the addresses of IPv4 clients mapped into IPv6.
+                admit(stream, peer.ip().to_canonical(), context, permits, &warnings);
             }
             Err(_) if is_stopping() => return,
             Err(error) if concerns_one_connection(&error) => {

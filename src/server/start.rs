@@ -2,7 +2,7 @@
 //! use, no thread has started and nothing is in the event log.
 
 use std::io;
-use std::net::{IpAddr, SocketAddr, TcpListener};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -222,7 +222,14 @@ fn start_accept_thread(
 /// Opens the listener. Connections wait in its accept queue until the accept thread runs.
 fn listen(config: &Config) -> Result<TcpListener, StartError> {
     let address = SocketAddr::new(config.host, config.port);
-    net::listen(address).map_err(|source| StartError::Listen { address, source })
+    let opened = match net::listen(address) {
+        Err(error) if config.host == Ipv6Addr::UNSPECIFIED && net::has_no_ipv6(&error) => {
+            log::info!("this machine has no IPv6: listening on all addresses of IPv4");
+            net::listen(SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), config.port))
+        }
+        opened => opened,
+    };
+    opened.map_err(|source| StartError::Listen { address, source })
 }
 
 /// Creates the folder if it is missing, with access for its owner only.
