@@ -68,21 +68,26 @@ pub(crate) fn send_now(stream: &TcpStream, parts: &[IoSlice<'_>]) -> io::Result<
     sent.map_err(io::Error::from)
 }
 
-/// Reads and discards what the peer still sends, until the peer closes the connection, `timeout` has passed, or
-/// `bytes_max` bytes were read. Called after the last write: if a socket is closed while unread bytes are in it, the
+/// How long [`linger`] reads.
+pub(crate) struct LingerLimits {
+    /// The longest wait for the next bytes.
+    pub(crate) idle: Duration,
+    /// The most time in total.
+    pub(crate) total: Duration,
+    /// The most bytes.
+    pub(crate) bytes: usize,
+}
+
+/// Reads and discards what the peer still sends, until the peer closes the connection or a limit is reached. Called after the last write: if a socket is closed while unread bytes are in it, the
 /// kernel sends a reset, and the reset can destroy sent bytes that the peer has not read yet (RFC 9112, section 9.6).
 ///
 /// `read` waits at most the given time for the next bytes.
-pub(crate) fn linger(
-    timeout: Duration,
-    bytes_max: usize,
-    mut read: impl FnMut(Duration, &mut [u8]) -> io::Result<usize>,
-) {
-    let deadline = Instant::now() + timeout;
-    let mut buffer = [0; 512];
+pub(crate) fn linger(limits: &LingerLimits, mut read: impl FnMut(Duration, &mut [u8]) -> io::Result<usize>) {
+    let deadline = Instant::now() + limits.total;
+    let mut buffer = [0; 1024];
     let mut discarded = 0;
-    while discarded < bytes_max {
-        let left = deadline.saturating_duration_since(Instant::now());
+    while discarded < limits.bytes {
+        let left = deadline.saturating_duration_since(Instant::now()).min(limits.idle);
         if left.is_zero() {
             return;
         }
@@ -121,11 +126,6 @@ mod tests {
     }
 
     #[test]
-    fn a_listener_has_the_options_that_connections_inherit() {
-        for address in ["127.0.0.1:0", "[::1]:0"] {
-            // A machine may have no IPv6.
-            let Ok(listener) = listen(address.parse().unwrap()) else { continue };
-    #[test]
     fn a_listener_on_all_addresses_accepts_both_families() {
         // A machine may have no IPv6.
         let listener = match listen("[::]:0".parse().unwrap()) {
@@ -140,6 +140,11 @@ mod tests {
         }
     }
 
+    #[test]
+    fn a_listener_has_the_options_that_connections_inherit() {
+        for address in ["127.0.0.1:0", "[::1]:0"] {
+            // A machine may have no IPv6.
+            let Ok(listener) = listen(address.parse().unwrap()) else { continue };
             let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
             let (accepted, _) = listener.accept().unwrap();
             assert!(accepted.nodelay().unwrap());
@@ -171,10 +176,12 @@ mod tests {
     }
 
     #[test]
-    fn linger_reads_to_the_end_or_to_its_limit() {
-        let calls_until_end = |bytes_max, end_after| {
+    fn linger_reads_to_the_end_or_to_a_limit() {
+        let minute = Duration::from_secs(60);
+        let calls_until_end = |bytes, end_after| {
             let mut calls = 0;
-            linger(Duration::from_secs(60), bytes_max, |_, buffer| {
+            linger(&LingerLimits { idle: minute, total: minute, bytes }, |timeout, buffer| {
+                assert!(timeout <= minute);
                 calls += 1;
                 if calls == 1 {
                     return Err(ErrorKind::Interrupted.into());
@@ -184,7 +191,9 @@ mod tests {
             calls
         };
         assert_eq!(calls_until_end(usize::MAX, 3), 4);
-        assert_eq!(calls_until_end(1024, usize::MAX), 3);
-        linger(Duration::ZERO, 1024, |_, _| panic!("the time has passed"));
+        assert_eq!(calls_until_end(2048, usize::MAX), 3);
+        for (idle, total) in [(Duration::ZERO, minute), (minute, Duration::ZERO)] {
+            linger(&LingerLimits { idle, total, bytes: 1024 }, |_, _| panic!("the time has passed"));
+        }
     }
 }

@@ -59,7 +59,11 @@ pub const SETTINGS: &[Setting] = &[
     ),
     setting("ICH_JWT_ISSUER", "ich", "claim iss of the tokens"),
     setting("ICH_TOKEN_TTL_HOURS", "24", "lifetime of a token in hours"),
-    setting("ICH_ALLOWED_ORIGINS", "", "other origins whose pages may join, https://a.example,https://b.example"),
+    setting(
+        "ICH_ALLOWED_ORIGINS",
+        "",
+        "other origins whose pages may log in and join, https://a.example,tauri://localhost",
+    ),
     setting("ICH_MAX_CONNECTIONS", "10000", "concurrent connections; 0: as many as the machine allows"),
     setting("ICH_MAX_CONNECTIONS_PER_ADDRESS", "1000", "concurrent connections from one address; 0: unlimited"),
     setting("ICH_MAX_CONNECTIONS_PER_USER", "50", "concurrent sessions of one user; 0: unlimited"),

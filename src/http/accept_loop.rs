@@ -75,8 +75,8 @@ fn admit(
 ) {
     let permit = match permits.take(address_key(address)) {
         Ok(permit) => permit,
-        Err(NoPermit::Full) => return refuse(&stream, context, ApiError::Full),
-        Err(NoPermit::KeyFull) => return refuse(&stream, context, ApiError::TooManyConnections),
+        Err(NoPermit::Full) => return refuse(&stream, address, context, ApiError::Full),
+        Err(NoPermit::KeyFull) => return refuse(&stream, address, context, ApiError::TooManyConnections),
     };
     // If the thread cannot be started, its closure is dropped. The stream must outlive it, for the 503.
     let shared = Arc::new(Mutex::new(Some((stream, permit))));
@@ -91,7 +91,7 @@ fn admit(
     if let Err(error) = spawned {
         warn_throttled(warnings, &format!("cannot start a thread for a connection, refusing it: {error}"));
         if let Some((stream, _permit)) = lock(&shared).take() {
-            refuse(&stream, context, ApiError::Full);
+            refuse(&stream, address, context, ApiError::Full);
         }
     }
 }
@@ -104,9 +104,10 @@ fn warn_throttled(warnings: &LogThrottle, text: &str) {
 
 /// Answers with this error, without a thread and without waiting: the answer fits into the empty send buffer of the
 /// socket, or is lost.
-fn refuse(mut stream: &TcpStream, context: &ConnectionContext, error: ApiError) {
+fn refuse(mut stream: &TcpStream, address: IpAddr, context: &ConnectionContext, error: ApiError) {
     let response = error.response();
     context.app.metrics.response_sent(response.status);
+    context.refusals.log(error, address, None);
     let _ = stream.set_nonblocking(true).and_then(|()| stream.write_all(&response.to_bytes()));
     let _ = stream.shutdown(Shutdown::Write);
 }

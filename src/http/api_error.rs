@@ -34,7 +34,7 @@ pub enum ApiError {
     EmailTaken,
     /// An account with this username exists.
     UsernameTaken,
-    /// The body has no `Content-Length`.
+    /// The body has neither a `Content-Length` nor chunks.
     LengthRequired,
     /// The body is too large.
     BodyTooLarge,
@@ -133,9 +133,12 @@ impl ApiError {
             }
             E::WrongCredentials => (401, "wrong_credentials", None, "the email or the password is wrong"),
             E::Unauthorized => (401, "unauthorized", None, "log in, and send the token: Authorization: Bearer <token>"),
-            E::OriginNotAllowed => {
-                (403, "origin_not_allowed", None, "pages of this origin may not join: see ICH_ALLOWED_ORIGINS")
-            }
+            E::OriginNotAllowed => (
+                403,
+                "origin_not_allowed",
+                None,
+                "pages of this origin may not use this server: see ICH_ALLOWED_ORIGINS",
+            ),
             E::OutsideIssuer => (403, "outside_issuer", None, "tokens are issued elsewhere: log in there"),
             E::NotFound => (404, "not_found", None, "this path does not exist: see doc/api.md"),
             E::MethodNotAllowed => {
@@ -160,7 +163,7 @@ impl ApiError {
             E::TooManySessions => {
                 (429, "too_many_sessions", Some(30), "this account has too many open sessions: close one")
             }
-            E::HeadTooLarge => (431, "head_too_large", None, "the head may have at most 8 KiB and 64 fields"),
+            E::HeadTooLarge => (431, "head_too_large", None, "the head may have at most 16 KiB and 64 fields"),
             E::Internal => (500, "internal", None, "internal error of the server: its log has the details"),
             E::Busy => (503, "busy", Some(2), "too many registrations and logins are waiting: try again later"),
             E::Draining => (503, "draining", Some(1), "this instance is about to stop: try again"),
@@ -175,6 +178,12 @@ impl ApiError {
         Row { status, code, text, retry_after_seconds }
     }
 
+    /// Whether the server refuses a client by a limit or a setting. These errors are logged, because nothing else shows
+    /// an operator why users cannot get in.
+    pub(crate) const fn is_refusal(self) -> bool {
+        matches!(self.row().status, 403 | 429) || matches!(self, ApiError::Busy | ApiError::Full)
+    }
+
     /// The answer with the text of the table.
     pub(crate) fn response(self) -> Response {
         self.with_text(self.row().text)
@@ -183,7 +192,7 @@ impl ApiError {
     /// The answer with a text that is more specific than the table's.
     pub(crate) fn with_text(self, text: &str) -> Response {
         let row = self.row();
-        let response = Response::error(row.status, row.code, text);
+        let response = Response::error(self, text);
         let response = match row.retry_after_seconds {
             Some(seconds) => response.retry_after(seconds),
             None => response,

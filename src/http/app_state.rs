@@ -6,6 +6,7 @@ use super::permits::Permits;
 use super::readiness::Readiness;
 use crate::accounts::{Accounts, Tokens};
 use crate::metrics::Metrics;
+use crate::origin::Origin;
 use crate::publisher::Publisher;
 use crate::supervisor::Supervisor;
 
@@ -20,8 +21,8 @@ pub(crate) struct AppState {
     /// Knows whether a thread has failed.
     pub(crate) supervisor: Supervisor,
     pub(crate) metrics: Arc<Metrics>,
-    /// Origins besides the server's own whose pages may join.
-    pub(crate) allowed_origins: Vec<String>,
+    /// Origins besides the server's own whose pages may use this server.
+    pub(crate) allowed_origins: Vec<Origin>,
 }
 
 impl AppState {

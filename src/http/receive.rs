@@ -6,7 +6,8 @@ use std::net::TcpStream;
 use std::time::Instant;
 
 use super::api_error::ApiError;
-use super::request::{self, BadHead, HEAD_BYTES_MAX};
+use super::chunked::ChunkedBody;
+use super::request::{self, BadHead, HEAD_BYTES_MAX, REQUEST_LINE_BYTES_MAX};
 use super::response::Response;
 
 /// Why there is no complete request.
@@ -34,22 +35,19 @@ pub(super) fn head(stream: &TcpStream, deadline: Instant) -> Result<ReceivedHead
         if bytes.first().is_some_and(|byte| !byte.is_ascii_alphabetic()) {
             return Err(refused(BadHead::Malformed("this is not HTTP/1.1 (for TLS, use a proxy before this server)")));
         }
-        if let Some(end) = request::head_end(&bytes) {
-            if end > HEAD_BYTES_MAX {
-                return Err(refused(too_large(&bytes)));
-            }
+        let has_line_end = bytes.iter().take(REQUEST_LINE_BYTES_MAX).any(|byte| *byte == b'\n');
+        if !has_line_end && bytes.len() > REQUEST_LINE_BYTES_MAX {
+            return Err(refused(BadHead::TargetTooLong));
+        }
+        let end = request::head_end(&bytes);
+        if end.unwrap_or(bytes.len()) > HEAD_BYTES_MAX {
+            return Err(refused(BadHead::TooLarge));
+        }
+        if let Some(end) = end {
             let after_head = bytes.split_off(end);
             return Ok(ReceivedHead { head: bytes, after_head });
         }
-        if bytes.len() > HEAD_BYTES_MAX {
-            return Err(refused(too_large(&bytes)));
-        }
     }
-}
-
-fn too_large(bytes: &[u8]) -> BadHead {
-    let has_line_end = bytes.iter().take(HEAD_BYTES_MAX).any(|byte| *byte == b'\n');
-    if has_line_end { BadHead::TooLarge } else { BadHead::TargetTooLong }
 }
 
 fn refused(bad: BadHead) -> NoRequest {
@@ -69,6 +67,26 @@ pub(super) fn body(
     }
     body.truncate(length);
     Ok(body)
+}
+
+/// Reads a body in chunks, with at most `bytes_max` bytes of data. `after_head` has the bytes that were read with the
+/// head; bytes after the body are dropped.
+pub(super) fn chunked_body(
+    stream: &TcpStream,
+    after_head: Vec<u8>,
+    bytes_max: usize,
+    deadline: Instant,
+) -> Result<Vec<u8>, NoRequest> {
+    let mut body = ChunkedBody::new(bytes_max);
+    let mut part = after_head;
+    while !body.push(&part).map_err(|bad| NoRequest::Refused(bad.into()))? {
+        part.clear();
+        match read_part(stream, &mut part, deadline) {
+            Err(NoRequest::Closed) => return Err(NoRequest::Incomplete),
+            other => other?,
+        }
+    }
+    Ok(body.into_data())
 }
 
 /// Appends the next bytes to `bytes`, at most 1 KiB. Waits for them until the deadline.

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
+use std::time::Instant;
 
 use crossbeam_channel::{Receiver, bounded};
 use thiserror::Error;
@@ -23,6 +24,7 @@ use crate::http::app_state::AppState;
 use crate::http::connection::ConnectionContext;
 use crate::http::pending::Pending;
 use crate::http::permits::Permits;
+use crate::http::refusal_log::RefusalLog;
 use crate::lobby::InstanceId;
 use crate::log_thread::{LogThread, LogThreadEnd};
 use crate::machine::{self, limits::Limits};
@@ -167,7 +169,8 @@ impl Server {
             Sessions { publisher: publisher.clone(), fan_out: fan_out.clone(), limits: config.limits.clone(), metrics };
         let pending = Arc::new(Pending::default());
         let workers = Workers::start("worker", cores, supervisor)?;
-        let context = ConnectionContext { app: app.clone(), sessions, workers, pending: pending.clone() };
+        let refusals = RefusalLog::new(Instant::now());
+        let context = ConnectionContext { app: app.clone(), sessions, workers, pending: pending.clone(), refusals };
         let connections_max = machine::connections_max(config.limits.connections, limits);
         let connections = Permits::new(connections_max, config.limits.connections_per_address);
         let stopping = Arc::new(AtomicBool::new(false));

@@ -20,17 +20,16 @@ use crate::clock;
 use crate::config::Limits;
 use crate::lobby::User;
 use crate::metrics::Metrics;
-use crate::net;
+use crate::net::{self, LingerLimits};
 use crate::publisher::{Publisher, SayError};
 use crate::rate::{Rate, TokenBucket};
 
 /// Control frames of one client. A browser sends only pongs; a library pings twice a minute.
 const CONTROL_FRAMES: Rate = Rate::per_second(NonZeroU32::new(10).unwrap(), CONTROL_FRAMES_BURST);
 const CONTROL_FRAMES_BURST: u32 = 100;
-/// How long a client may go on sending after the close frame; see [`net::linger`].
-const LINGER: Duration = Duration::from_secs(2);
-/// How many bytes a client may go on sending after the close frame.
-const LINGER_BYTES_MAX: usize = 1 << 20;
+/// What a client may go on sending after the close frame.
+const LINGER: LingerLimits =
+    LingerLimits { idle: Duration::from_secs(2), total: Duration::from_secs(2), bytes: 1 << 20 };
 
 /// Shared by all sessions.
 pub struct Sessions<S = TcpStream> {
@@ -72,9 +71,9 @@ pub fn run<S: Socket>(shared: &Sessions<S>, new: NewSession<S>) {
         Ok(()) => Conversation::new(shared, &link, after_head).run(),
         Err(_) => End::LogUnavailable,
     };
+    let end = link.end(end);
     // The close frame comes first, so that no client gets its own `user_left`.
     send_close(shared, &link, end);
-    let end = link.end(end);
     shared.publisher.close_session(link.session);
     linger(&link, end);
     drop(open);
@@ -112,11 +111,11 @@ fn send_close<S: Socket>(shared: &Sessions<S>, link: &Link<S>, end: End) {
         End::ProtocolError | End::NotUtf8 | End::TooBig | End::TooFast | End::Internal | End::LogUnavailable => {
             shared.fan_out.send(link.session, close(link, end));
         }
+    }
 }
 
 /// Waits until the client has closed the connection.
 fn linger<S: Socket>(link: &Link<S>, end: End) {
-    }
     if end != End::Disconnected {
         net::linger(&LINGER, |timeout, buffer| {
             link.socket.set_read_timeout(timeout)?;
