@@ -12,8 +12,8 @@ const USERNAME_CHARS: std::ops::RangeInclusive<usize> = 1..=64;
 /// Characters of a password.
 const PASSWORD_CHARS: std::ops::RangeInclusive<usize> = 8..=128;
 
-/// Checks an email: 3 to 254 characters, exactly one `@` with text on both sides, no whitespace, no control or invisible
-/// characters. Trims nothing, and does not check that the address exists.
+/// Checks an email: 3 to 254 characters, exactly one `@` with text on both sides, no whitespace, no control or
+/// invisible characters. Trims nothing, and does not check that the address exists.
 ///
 /// # Errors
 /// [`AccountError::InvalidField`] with the broken rule.

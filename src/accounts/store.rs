@@ -11,14 +11,14 @@ use super::rules;
 /// The most time of a call to a store.
 pub(crate) const CALL_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Stores accounts.
+/// A store of accounts. Any number of threads may call it at once.
 pub trait AccountStore: Send + Sync {
     /// Adds an account and returns its id. An id is never used again.
     ///
     /// # Errors
-    /// [`CreateError::EmailTaken`] also if the username is taken, too. Of several concurrent calls with the same email or
-    /// username, exactly one succeeds. After [`CreateError::Store`] the account may exist nevertheless: perhaps only the
-    /// answer was lost.
+    /// [`CreateError::EmailTaken`] also if the username is taken, too. Of several concurrent calls with the same email
+    /// or username, exactly one succeeds. After [`CreateError::Store`] the account may exist nevertheless: perhaps only
+    /// the answer was lost.
     fn create(&self, account: &NewAccount) -> Result<i64, CreateError>;
 
     /// The account with this email key (see [`rules::email_key`](super::rules::email_key)), if it exists.
@@ -83,7 +83,7 @@ pub(super) fn colliding_skeleton(skeleton: &str, id: i64) -> String {
 /// An account with the hash of its password.
 #[derive(Clone, PartialEq, Eq)]
 pub struct StoredAccount {
-    /// Without the hash.
+    /// The account without its hash.
     pub account: Account,
     /// A PHC string.
     pub password_hash: String,

@@ -25,7 +25,7 @@ use crate::workers::Workers;
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long the socket may take to accept an answer.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
-/// What a client may go on sending after its answer. Enough for a proxy that sends the whole body before it looks at the
+/// What a client may continue to send after its answer. Enough for a proxy that sends the whole body before it looks at the
 /// answer: it would report a reset connection to its client, and not the answer.
 const LINGER: LingerLimits =
     LingerLimits { idle: Duration::from_secs(1), total: Duration::from_secs(10), bytes: 16 * 1024 * 1024 };

@@ -1,16 +1,16 @@
 //! [`OnlineList`]: the names of the users online, encoded as JSON in blocks. A snapshot encodes only the blocks that
 //! have changed since the last one. Owned by the log thread; its snapshots go to the fan-out.
 //!
-//! When 10,000 users join at once, each gets a different list. Encoding each list from the start would produce a
-//! gigabyte.
+//! When 10,000 users join at once, each gets a different list. Encoding each list anew would produce a gigabyte of
+//! JSON.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::protocol;
 
-/// Names in one block. Encoding a block takes microseconds, and the list of 10,000 users has some 80 blocks, few enough
-/// for one write.
+/// The number of names in one block. Encoding a block takes microseconds, and the list of 10,000 users has about 80
+/// blocks, few enough for one write.
 const BLOCK_NAMES: usize = 128;
 
 /// The names of the users online, also in encoded blocks.
@@ -34,7 +34,7 @@ impl OnlineList {
         self.touch(index);
     }
 
-    /// Removes a name. The last name takes over the index, so that all blocks but the last stay full.
+    /// Removes a name. The last name moves to the free index, so that all blocks but the last stay full.
     pub fn remove(&mut self, name: &str) {
         let Some(index) = self.indices.remove(name) else { return };
         self.names.swap_remove(index);
@@ -62,7 +62,7 @@ impl OnlineList {
         self.names.is_empty()
     }
 
-    /// The present list: JSON strings with commas between them, in parts that other snapshots share.
+    /// The current list: JSON strings with commas between them, in parts that snapshots share.
     pub fn snapshot(&mut self) -> Vec<Arc<[u8]>> {
         let names = &self.names;
         self.blocks

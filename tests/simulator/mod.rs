@@ -1,11 +1,11 @@
 //! The simulation: several instances on one virtual log, in virtual time, with injected faults.
 //!
 //! A seed determines a run: the simulation uses no clock and no other source of random numbers. Under test are
-//! [`ich::lobby::Lobby`], [`ich::lobby::Instance`], [`ich::lobby::Bootstrap`] and [`ich::session::history::History`]. The
-//! code that checks the rules shares nothing with them.
+//! [`ich::lobby::Lobby`], [`ich::lobby::Instance`], [`ich::lobby::Bootstrap`] and [`ich::session::history::History`].
+//! The code that checks the rules shares nothing with them.
 //!
-//! - `world`: one run, step by step; `faults`: the injected faults; `slot`: the faults of one process at present.
-//! - `idle`: the last part of some runs, in which one instance is alone and must hardly append anything.
+//! - `world`: one run, step by step; `faults`: the injected faults; `slot`: the current faults of one process.
+//! - `idle`: the last part of some runs, in which one instance is alone and must append very little.
 //! - `process`: one server process; `client`: one client; `log`: the virtual log and its producers.
 //! - `oracle`: reads all records and checks the rules; `reference`: a second implementation of the rules.
 
@@ -30,9 +30,10 @@ type Millis = u64;
 
 /// The duration of one step.
 const STEP: Millis = 100;
-/// For how many records a use of a message id counts: few, so that ids are used again after it.
+/// The number of records for which a use of a message id counts. It is small, so that ids are used again after the
+/// window.
 const REPETITION_WINDOW: usize = 60;
-/// Messages that each process keeps: few, so that clients return too late.
+/// The messages that each process keeps. They are few, so that some clients return too late.
 const HISTORY_MESSAGES: usize = 12;
 
 /// A broken rule.
