@@ -53,12 +53,17 @@ pub const SETTINGS: &[Setting] = &[
         "key that signs tokens, at least 32 bytes; not set: generated once and kept in ICH_DATA_DIR",
     ),
     setting("ICH_JWT_SECRET_FILE", "", "file that contains ICH_JWT_SECRET"),
+    setting("ICH_JWT_PREVIOUS_SECRET", "", "earlier value of ICH_JWT_SECRET, whose tokens are still accepted"),
+    setting("ICH_JWT_PREVIOUS_SECRET_FILE", "", "file that contains ICH_JWT_PREVIOUS_SECRET"),
     setting(
         "ICH_JWT_PUBLIC_KEY_FILE",
         "",
-        "PEM public key of an outside issuer; this server then accepts its tokens and issues none",
+        "public keys of an outside issuer, PEM or JWKS; this server then accepts its tokens and issues none",
     ),
     setting("ICH_JWT_ISSUER", "ich", "claim iss of the tokens"),
+    setting("ICH_JWT_AUDIENCE", "", "claim aud of the tokens; not set: tokens with this claim are refused"),
+    setting("ICH_JWT_ID_CLAIM", "id", "claim of the tokens with the id of the user"),
+    setting("ICH_JWT_USERNAME_CLAIM", "username", "claim of the tokens with the name of the user"),
     setting("ICH_TOKEN_TTL_HOURS", "24", "lifetime of a token in hours"),
     setting(
         "ICH_ALLOWED_ORIGINS",
