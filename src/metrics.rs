@@ -1,6 +1,8 @@
 //! The metrics of the server, in the text format of OpenMetrics 1.0, for `GET /metrics`. `doc/operations.md` has the
 //! same list; a test compares both.
 
+pub(crate) mod classic;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 

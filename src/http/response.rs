@@ -3,6 +3,7 @@
 use serde::Serialize;
 
 use super::api_error::ApiError;
+use super::chunked::BadChunk;
 use super::request::BadHead;
 use crate::clock;
 
@@ -14,6 +15,8 @@ pub(crate) struct Response {
     pub(crate) headers: Vec<(&'static str, String)>,
     pub(crate) content_type: &'static str,
     pub(crate) body: Vec<u8>,
+    /// The error that it reports.
+    pub(crate) error: Option<ApiError>,
     /// The answer to `HEAD`: has the length of the body, but not the body (RFC 9110, section 9.3.2).
     pub(crate) head_only: bool,
 }
@@ -28,19 +31,29 @@ impl Response {
     /// An answer with status 200.
     #[must_use]
     pub(crate) fn ok(content_type: &'static str, body: impl Into<Vec<u8>>) -> Self {
-        Response { status: 200, headers: Vec::new(), content_type, body: body.into(), head_only: false }
+        Response { status: 200, headers: Vec::new(), content_type, body: body.into(), error: None, head_only: false }
     }
 
-    /// 200 with `value` as JSON.
+    /// 204: there is nothing to say beside the header fields.
+    #[must_use]
+    pub(crate) fn no_content() -> Self {
+        Response { status: 204, ..Response::ok("", "") }
+    }
+
+    /// 200 with `value` as JSON. The newline at the end keeps the prompt of a shell off the last line.
     #[must_use]
     pub(crate) fn json(value: &impl Serialize) -> Self {
-        Response::ok("application/json", serde_json::to_vec(value).unwrap_or_default())
+        let mut body = serde_json::to_vec(value).unwrap_or_default();
+        body.push(b'\n');
+        Response::ok("application/json", body)
     }
 
     /// An error answer. Only [`ApiError`] calls this.
     #[must_use]
-    pub(crate) fn error(status: u16, code: &'static str, message: &str) -> Self {
-        Response { status, ..Response::json(&ErrorBody { error: code, message }) }
+    pub(crate) fn error(error: ApiError, message: &str) -> Self {
+        let row = error.row();
+        let body = ErrorBody { error: row.code, message };
+        Response { status: row.status, error: Some(error), ..Response::json(&body) }
     }
 
     /// Sets a header field; replaces a field of the same name.
@@ -61,14 +74,16 @@ impl Response {
     #[must_use]
     pub(crate) fn to_bytes(&self) -> Vec<u8> {
         let mut head = format!(
-            "HTTP/1.1 {} {}\r\nDate: {}\r\nContent-Type: {}\r\nContent-Length: {}\r\nCache-Control: no-store\r\n\
-             X-Content-Type-Options: nosniff\r\nConnection: close\r\n",
+            "HTTP/1.1 {} {}\r\nDate: {}\r\nCache-Control: no-store\r\nX-Content-Type-Options: nosniff\r\n\
+             Connection: close\r\n",
             self.status,
             http::StatusCode::from_u16(self.status).ok().and_then(|status| status.canonical_reason()).unwrap_or(""),
             clock::http_date(),
-            self.content_type,
-            self.body.len(),
         );
+        // RFC 9110, section 8.6: a 204 has no Content-Length.
+        if self.status != 204 {
+            head.push_str(&format!("Content-Type: {}\r\nContent-Length: {}\r\n", self.content_type, self.body.len()));
+        }
         for (name, value) in &self.headers {
             head.push_str(name);
             head.push_str(": ");
@@ -81,6 +96,15 @@ impl Response {
             bytes.extend_from_slice(&self.body);
         }
         bytes
+    }
+}
+
+impl From<BadChunk> for Response {
+    fn from(bad: BadChunk) -> Response {
+        match bad {
+            BadChunk::Malformed(text) => ApiError::BadRequest.with_text(text),
+            BadChunk::TooLarge => ApiError::BodyTooLarge.response(),
+        }
     }
 }
 

@@ -1,6 +1,7 @@
 //! `GET /` and the files that it loads: the web page. The files are compiled into the program.
 
 use crate::http::app_state::AppState;
+use crate::http::request::Request;
 use crate::http::response::Response;
 
 const HTML: &str = "text/html; charset=utf-8";
@@ -67,7 +68,7 @@ const FILES: [File; 28] = [
 
 const PAGE: &str = include_str!("../../web/index.html");
 
-pub(crate) fn page(_: &AppState) -> Response {
+pub(crate) fn page(_: &AppState, _: &Request) -> Response {
     Response::ok(HTML, PAGE).with("Content-Security-Policy", POLICY).with("Referrer-Policy", "no-referrer")
 }
 

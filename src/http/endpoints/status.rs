@@ -1,9 +1,10 @@
-//! `GET /health`, `/ready` and `/metrics`: for operators and load balancers.
+//! `GET /health` and `/ready`: for service managers and load balancers.
 
 use serde::Serialize;
 
 use crate::http::api_error::ApiError;
 use crate::http::app_state::AppState;
+use crate::http::request::Request;
 use crate::http::response::Response;
 
 #[derive(Serialize)]
@@ -12,7 +13,7 @@ struct Status {
 }
 
 /// 200 while no supervised thread has failed.
-pub(crate) fn health(app: &AppState) -> Response {
+pub(crate) fn health(app: &AppState, _: &Request) -> Response {
     if app.supervisor.has_failed() {
         return ApiError::Failed.response();
     }
@@ -20,15 +21,10 @@ pub(crate) fn health(app: &AppState) -> Response {
 }
 
 /// 200 if the lobby can be joined and the database of accounts answers.
-pub(crate) fn ready(app: &AppState) -> Response {
+pub(crate) fn ready(app: &AppState, _: &Request) -> Response {
     match app.readiness() {
         ready if ready.is_ready() => Response::json(&Status { status: "ready" }),
         draining if draining.is_draining => ApiError::Draining.with_text(&draining.to_string()),
         waiting => ApiError::NotReady.with_text(&waiting.to_string()),
     }
-}
-
-/// All metrics, in the text format of OpenMetrics 1.0.
-pub(crate) fn metrics(app: &AppState) -> Response {
-    Response::ok("application/openmetrics-text; version=1.0.0; charset=utf-8", app.metrics.encode())
 }
