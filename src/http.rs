@@ -4,6 +4,7 @@
 //! - [`accept_loop`] accepts connections and enforces the limits; [`permits`] counts connections and sessions.
 //! - [`connection`] serves one connection until it is answered or becomes a session; [`receive`] reads the request from
 //!   the socket; [`pending`] lists these connections, so that a stop can close them.
+//! - [`address_limit`] limits the requests of an address.
 //! - [`request`] parses a request head, [`body`] a JSON body; [`response`] writes an answer.
 //! - [`api_error`] is the table of all error answers. [`routes`] is the table of all paths; each path has a file in
 //!   [`endpoints`]. [`endpoint`] runs a `POST` endpoint. All of them share one [`app_state`]. `/ready` and the log
@@ -13,6 +14,7 @@
 //! smuggling through a proxy is impossible.
 
 pub(crate) mod accept_loop;
+pub(crate) mod address_limit;
 pub(crate) mod api_error;
 pub(crate) mod app_state;
 pub(crate) mod body;

@@ -14,6 +14,7 @@ use crossbeam_channel::Receiver;
 
 pub use self::start::StartError;
 use crate::accounts::AccountStore;
+use crate::archive::RunningArchive;
 use crate::event_log::EventLog;
 use crate::http::Readiness;
 use crate::http::app_state::AppState;
@@ -52,6 +53,7 @@ pub struct Server {
     fan_out: FanOut,
     accept_thread: JoinHandle<()>,
     log_thread_end: Receiver<LogThreadEnd>,
+    archive: Option<RunningArchive>,
 }
 
 impl Server {

@@ -5,12 +5,14 @@
 //! calls fail in time, and they succeed again without a restart of this process.
 
 mod connection;
+pub(crate) mod connector;
 mod schema;
 mod url;
 
 use std::time::Duration;
 
 use self::connection::{Answer, Database, Request};
+use self::connector::Connector;
 use super::pool::{Pool, PoolSettings};
 use super::store::{AccountStore, CALL_TIMEOUT, CreateError, NewAccount, StoreError, StoredAccount};
 use crate::supervisor::Supervisor;
@@ -39,7 +41,7 @@ pub struct PostgresStore {
 /// # Errors
 /// [`StoreError::Unusable`] if the URL or its certificates cannot be used; the text contains no part of the URL.
 pub fn open(url: &str, supervisor: &Supervisor) -> Result<PostgresStore, StoreError> {
-    let (config, tls) = url::parse(url).map_err(StoreError::Unusable)?;
+    let connector = Connector::new(url).map_err(StoreError::Unusable)?;
     let settings = PoolSettings {
         name: "postgres",
         threads: CONNECTIONS,
@@ -47,7 +49,7 @@ pub fn open(url: &str, supervisor: &Supervisor) -> Result<PostgresStore, StoreEr
         call_timeout: CALL_TIMEOUT,
         connect_timeout: CONNECT_AND_MIGRATE_TIMEOUT,
     };
-    let pool = Pool::start(Database { config, tls }, settings, supervisor)
+    let pool = Pool::start(Database(connector), settings, supervisor)
         .map_err(|error| StoreError::Unavailable(format!("no threads for the connections to PostgreSQL: {error}")))?;
     Ok(PostgresStore { pool })
 }

@@ -30,11 +30,11 @@ use thiserror::Error;
 use self::checkpoint::Checkpoints;
 use self::file::LogFile;
 use self::queue::Queue;
-use self::reader::SqliteReader;
+use self::reader::{Pace, SqliteReader};
 pub use self::retention::Retention;
 use self::wake::Wake;
 use self::writer::Writer;
-use super::{AppendError, Appender, EventLog, codec};
+use super::{AppendError, Appender, EventLog, OpenReader, codec};
 use crate::lobby::Record;
 use crate::sqlite;
 use crate::supervisor::Supervisor;
@@ -90,8 +90,19 @@ pub fn open(data_dir: &Path, retention: Retention, supervisor: &Supervisor) -> R
         Ok(())
     })?;
     let skipped = Arc::new(AtomicU64::new(0));
-    let reader = SqliteReader::new(file, wake, skipped.clone());
-    Ok(EventLog { appender: Arc::new(appender), reader: Box::new(reader), undelivered, skipped })
+    let reader = SqliteReader::new(file.clone(), wake, Pace::Live, skipped.clone());
+    let open_reader: OpenReader = Box::new(move || {
+        // Nothing wakes this reader, and the reader of the log thread counts what it skips, too.
+        let (wake, skipped) = (Arc::new(Wake::default()), Arc::default());
+        Ok(Box::new(SqliteReader::new(file.clone(), wake, Pace::Unhurried, skipped)))
+    });
+    Ok(EventLog {
+        appender: Arc::new(appender),
+        reader: Box::new(reader),
+        undelivered,
+        skipped,
+        open_reader: Some(open_reader),
+    })
 }
 
 /// The [`Appender`]. The writer ends when it is dropped, after it has committed what is queued.

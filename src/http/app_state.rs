@@ -2,11 +2,14 @@
 
 use std::sync::Arc;
 
+use super::address_limit::AddressLimit;
 use super::permits::Permits;
 use super::readiness::Readiness;
 use crate::accounts::{Accounts, Tokens};
+use crate::archive::reader::ArchiveReader;
 use crate::metrics::Metrics;
 use crate::publisher::Publisher;
+use crate::session::history::SharedHistory;
 use crate::supervisor::Supervisor;
 
 /// The shared state of the HTTP side.
@@ -20,6 +23,12 @@ pub(crate) struct AppState {
     /// Knows whether a thread has failed.
     pub(crate) supervisor: Supervisor,
     pub(crate) metrics: Arc<Metrics>,
+    /// The newest messages, from the log thread.
+    pub(crate) history: SharedHistory,
+    /// Reads older messages. `None`: there is no archive.
+    pub(crate) archive: Option<ArchiveReader>,
+    /// Limits the requests of `/history`.
+    pub(crate) history_limit: AddressLimit,
     /// Origins besides the server's own whose pages may join.
     pub(crate) allowed_origins: Vec<String>,
 }

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use super::api_error::ApiError;
 use super::app_state::AppState;
+use super::endpoints::history;
 use super::endpoints::join::Joined;
 use super::pending::{Pending, PendingConnection};
 use super::permits::Permit;
@@ -82,6 +83,9 @@ fn handle(context: &ConnectionContext, connection: &PendingConnection, address: 
     let (handler, body_bytes, expects_continue) = match step {
         Err(_) => return Ok(Outcome::Answer(ApiError::Internal.response())),
         Ok(NextStep::Respond(response)) => return Ok(Outcome::Answer(response)),
+        Ok(NextStep::History(asked)) => {
+            return Ok(Outcome::Answer(history::run(&context.app, &context.workers, &asked, address)));
+        }
         Ok(NextStep::Join(joined)) => return Ok(Outcome::Joined { joined, after_head }),
         Ok(NextStep::ReadBody { handler, body_bytes, expects_continue }) => (handler, body_bytes, expects_continue),
     };

@@ -6,7 +6,7 @@ use super::endpoint::{self, PostHandler};
 use super::endpoints::create_user::CreateUser;
 use super::endpoints::join::{self, Joined};
 use super::endpoints::log_in::LogIn;
-use super::endpoints::{page, status};
+use super::endpoints::{history, page, status};
 use super::request::Request;
 use super::response::Response;
 
@@ -20,11 +20,13 @@ enum Route {
     Get(fn(&AppState) -> Response),
     /// `POST` with a JSON body.
     Post(PostHandler),
+    /// `GET /history`.
+    History,
     /// `GET` that becomes a websocket.
     Join,
 }
 
-const ROUTES: [(&str, Route); 9] = [
+const ROUTES: [(&str, Route); 10] = [
     ("/", Route::Get(page::page)),
     ("/app.js", Route::Get(page::script)),
     ("/style.css", Route::Get(page::style)),
@@ -33,6 +35,7 @@ const ROUTES: [(&str, Route); 9] = [
     ("/metrics", Route::Get(status::metrics)),
     ("/createUser", Route::Post(endpoint::run::<CreateUser>)),
     ("/login", Route::Post(endpoint::run::<LogIn>)),
+    ("/history", Route::History),
     ("/join", Route::Join),
 ];
 
@@ -48,6 +51,8 @@ pub(crate) enum NextStep {
         /// The client waits for `100 Continue` before it sends the body.
         expects_continue: bool,
     },
+    /// Answer with earlier messages.
+    History(history::Asked),
     /// Become a session.
     Join(Box<Joined>),
 }
@@ -71,6 +76,7 @@ fn route(app: &AppState, request: &Request) -> Result<NextStep, Response> {
         Some(Route::Get(answer)) if request.is_get() => Ok(NextStep::Respond(answer(app))),
         Some(Route::Get(_)) => Err(ApiError::MethodNotAllowed.response().with("Allow", "GET, HEAD")),
         Some(Route::Post(handler)) => post(request, handler),
+        Some(Route::History) => Ok(NextStep::History(history::check(app, request)?)),
         Some(Route::Join) => Ok(NextStep::Join(Box::new(join::check(app, request)?))),
         None => Err(ApiError::NotFound.response()),
     }

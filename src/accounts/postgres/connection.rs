@@ -1,13 +1,11 @@
 //! [`Database`]: one connection to PostgreSQL, and the statements on it. Runs on the threads of the pool.
 
-use std::error::Error as _;
 use std::time::Duration;
 
 use postgres::error::SqlState;
-use postgres::{Client, Config, Row, Statement};
-use postgres_openssl::MakeTlsConnector;
+use postgres::{Client, Row, Statement};
 
-use super::schema::{self, SchemaError};
+use super::connector::{Connector, describe};
 use crate::accounts::pool::{Backend, Failed};
 use crate::accounts::store::{Account, CreateError, NewAccount, StoredAccount};
 
@@ -34,11 +32,8 @@ pub(super) enum Answer {
     Found(Option<StoredAccount>),
 }
 
-/// How to connect. Shared by the threads of the pool.
-pub(super) struct Database {
-    pub(super) config: Config,
-    pub(super) tls: MakeTlsConnector,
-}
+/// The database. Shared by the threads of the pool.
+pub(super) struct Database(pub(super) Connector);
 
 pub(super) struct Connection {
     client: Client,
@@ -52,17 +47,10 @@ impl Backend for Database {
     type Answer = Answer;
 
     fn connect(&self) -> Result<Connection, String> {
-        let connect = || {
-            let mut client = self.config.connect(self.tls.clone())?;
-            client.batch_execute(SESSION_LIMITS)?;
-            schema::migrate(&mut client)?;
-            let (insert, find) = (client.prepare(INSERT)?, client.prepare(FIND)?);
-            Ok(Connection { client, insert, find })
-        };
-        connect().map_err(|error: SchemaError| match error {
-            SchemaError::Postgres(error) => describe(&error),
-            SchemaError::LaterVersion(_) => error.to_string(),
-        })
+        let mut client = self.0.connect(SESSION_LIMITS)?;
+        let mut prepare = |sql| client.prepare(sql).map_err(|error| describe(&error));
+        let (insert, find) = (prepare(INSERT)?, prepare(FIND)?);
+        Ok(Connection { client, insert, find })
     }
 
     fn probe(&self, connection: &mut Connection) -> Result<(), String> {
@@ -120,25 +108,4 @@ fn stored_account(row: &Row) -> Result<StoredAccount, postgres::Error> {
     let account =
         Account { id: row.try_get::<_, i64>(0)?.to_string(), email: row.try_get(1)?, username: row.try_get(2)? };
     Ok(StoredAccount { account, password_hash: row.try_get(3)? })
-}
-
-/// The error with its cause, and what the operator can do. Leaves out the server's detail, because it quotes stored
-/// values.
-fn describe(error: &postgres::Error) -> String {
-    let Some(db) = error.as_db_error() else {
-        return match error.source() {
-            Some(cause) => format!("{error}: {cause}"),
-            None => error.to_string(),
-        };
-    };
-    let advice = match *db.code() {
-        SqlState::INVALID_PASSWORD | SqlState::INVALID_AUTHORIZATION_SPECIFICATION => {
-            ": check user and password in ICH_DATABASE_URL"
-        }
-        SqlState::INVALID_CATALOG_NAME => ": create the database, or correct its name in ICH_DATABASE_URL",
-        SqlState::INSUFFICIENT_PRIVILEGE => ": grant the user of ICH_DATABASE_URL the right to create and use tables",
-        SqlState::TOO_MANY_CONNECTIONS => ": raise max_connections of the database",
-        _ => "",
-    };
-    format!("{} ({}){advice}", db.message(), db.code().code())
 }

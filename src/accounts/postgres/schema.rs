@@ -4,7 +4,8 @@
 use postgres::{Client, GenericClient};
 
 /// The first N of these make version N of the schema. The table `ich_schema_migrations` records which were run.
-const MIGRATIONS: &[&str] = &[include_str!("../../../sql/postgres/0001_accounts.sql")];
+const MIGRATIONS: &[&str] =
+    &[include_str!("../../../sql/postgres/0001_accounts.sql"), include_str!("../../../sql/postgres/0002_messages.sql")];
 /// The key of an advisory lock, which must differ from the keys of other programs: "ich" and a version, as bytes.
 const MIGRATION_LOCK: i64 = 0x69_63_68_00_01;
 /// A migration waits longer than other statements, because another instance may be migrating.

@@ -1,6 +1,6 @@
 //! [`SqliteReader`]: reads what this and other processes have committed.
 //!
-//! Owned by the log thread. Records of this process wake it; for those of others it asks SQLite every few milliseconds
+//! The log thread owns one, and the archive another, which is not in a hurry. Records of this process wake it; for those of others it asks SQLite every few milliseconds
 //! whether the file has changed, which costs some microseconds and reads nothing.
 
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use rusqlite::{CachedStatement, Connection};
 
 use super::file::{LogFile, Opened};
 use super::wake::Wake;
-use crate::event_log::{Entry, ReadError, Reader, Span, codec};
+use crate::event_log::{Entry, ReadError, Reader, SeekingReader, Span, codec};
 use crate::log_throttle::LogThrottle;
 use crate::sqlite::{self, OpenError};
 
@@ -21,6 +21,8 @@ use crate::sqlite::{self, OpenError};
 /// what another process's first record waits for at most.
 const BUSY_INTERVAL: Duration = Duration::from_millis(4);
 const IDLE_INTERVAL: Duration = Duration::from_millis(15);
+/// The same for a reader that is not in a hurry.
+const UNHURRIED_INTERVAL: Duration = Duration::from_millis(200);
 /// Other processes have a heartbeat every second, so after so long there is none.
 const BUSY_TIME: Duration = Duration::from_secs(5);
 /// How often the reader checks that the file is still where it was.
@@ -30,9 +32,19 @@ const RETRY_INTERVAL: Duration = Duration::from_millis(100);
 /// One poll stops reading after so many bytes.
 const POLL_BYTES: usize = 8 * 1024 * 1024;
 
+/// How soon a reader notices the records of other connections.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Pace {
+    /// Within some milliseconds: clients wait for the records.
+    Live,
+    /// Within [`UNHURRIED_INTERVAL`].
+    Unhurried,
+}
+
 pub(super) struct SqliteReader {
     file: Arc<LogFile>,
     wake: Arc<Wake>,
+    pace: Pace,
     opened: Option<Opened>,
     /// SQLite's number for the state of the file that was read last.
     data_version: i64,
@@ -46,10 +58,11 @@ pub(super) struct SqliteReader {
 
 impl SqliteReader {
     /// `skipped` counts what is no record.
-    pub fn new(file: Arc<LogFile>, wake: Arc<Wake>, skipped: Arc<AtomicU64>) -> Self {
+    pub fn new(file: Arc<LogFile>, wake: Arc<Wake>, pace: Pace, skipped: Arc<AtomicU64>) -> Self {
         SqliteReader {
             file,
             wake,
+            pace,
             opened: None,
             data_version: 0,
             position: 0,
@@ -132,9 +145,7 @@ impl SqliteReader {
             if left.is_zero() {
                 return Ok(false);
             }
-            let is_busy = self.others_at.is_some_and(|at| at.elapsed() < BUSY_TIME);
-            let interval = if is_busy { BUSY_INTERVAL } else { IDLE_INTERVAL };
-            let is_woken = self.wake.wait(changes, interval.min(left));
+            let is_woken = self.wake.wait(changes, self.interval().min(left));
             if self.file_checked_at.elapsed() >= FILE_CHECK_INTERVAL {
                 self.check_file()?;
             }
@@ -148,6 +159,26 @@ impl SqliteReader {
                 return Ok(true);
             }
         }
+    }
+
+    fn interval(&self) -> Duration {
+        let is_busy = self.others_at.is_some_and(|at| at.elapsed() < BUSY_TIME);
+        match self.pace {
+            Pace::Unhurried => UNHURRIED_INTERVAL,
+            Pace::Live if is_busy => BUSY_INTERVAL,
+            Pace::Live => IDLE_INTERVAL,
+        }
+    }
+
+    /// Moves to the offset that `start` chooses from the first offset of the log and the one after the last.
+    fn move_to(&mut self, start: impl FnOnce(u64, u64) -> u64) -> Result<Span, ReadError> {
+        if self.check_file().is_err() {
+            self.opened = None;
+        }
+        let (first, end) = bounds(self.connection()?).map_err(|error| self.failed(&error))?;
+        let start = start(first, end);
+        self.position = start;
+        Ok(Span { start, end, from_the_beginning: start == 0 })
     }
 
     fn poll_until(&mut self, deadline: Instant, max: usize, entries: &mut Vec<Entry>) -> Result<(), ReadError> {
@@ -165,14 +196,7 @@ impl SqliteReader {
 
 impl Reader for SqliteReader {
     fn rewind(&mut self, records: u64) -> Result<Span, ReadError> {
-        if self.check_file().is_err() {
-            self.opened = None;
-        }
-        let span = bounds(self.connection()?).map_err(|error| self.failed(&error))?;
-        let (first, end) = span;
-        let start = first.max(end.saturating_sub(records));
-        self.position = start;
-        Ok(Span { start, end, from_the_beginning: start == 0 })
+        self.move_to(|first, end| first.max(end.saturating_sub(records)))
     }
 
     fn position(&self) -> u64 {
@@ -190,6 +214,12 @@ impl Reader for SqliteReader {
                 thread::sleep(RETRY_INTERVAL.min(timeout));
             }
         })
+    }
+}
+
+impl SeekingReader for SqliteReader {
+    fn seek(&mut self, offset: u64) -> Result<Span, ReadError> {
+        self.move_to(|first, end| offset.clamp(first, end))
     }
 }
 
