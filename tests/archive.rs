@@ -87,7 +87,7 @@ fn when_the_archiving_process_is_killed_another_one_takes_over() {
 
 #[test]
 fn when_retention_has_overtaken_the_archive_it_records_a_gap() {
-    const TEXT_BYTES: usize = 100_000;
+    const TEXT_BYTES: usize = 99_000;
     let folder = Folder::new();
     let archive = Archive::Sqlite(&folder.0);
     let small = [

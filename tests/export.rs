@@ -26,7 +26,7 @@ fn lines(output: &Output) -> Vec<Value> {
 }
 
 /// Adds messages without a server: message N has the id `...-N`.
-fn fill(dir: &Path, messages: usize) {
+fn fill(dir: &Path, messages: u32) {
     let sql = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < ?1) \
                INSERT INTO messages (event_id, sent_at, from_id, from_user, text, archived_at) \
                SELECT '00000000000000ff-' || i, '2026-11-23T10:00:00.000000001+01:00', '4', 'Bob', \
@@ -95,7 +95,7 @@ fn errors_are_on_standard_error_and_have_an_exit_code() {
 
 #[test]
 fn a_large_archive_is_streamed_in_bounded_memory_and_a_closed_pipe_is_no_error() {
-    const MESSAGES: usize = 200_000;
+    const MESSAGES: u32 = 200_000;
     let folder = Folder::new();
     drop(Server::start_in(&folder.0, &[]));
     fill(&folder.0, MESSAGES);
@@ -120,7 +120,7 @@ fn a_large_archive_is_streamed_in_bounded_memory_and_a_closed_pipe_is_no_error()
     assert_eq!(error, "");
 
     let all = lines(&export(&folder.0, &[], &[]));
-    assert_eq!(all.len(), MESSAGES);
+    assert_eq!(all.len(), MESSAGES as usize);
     let is_in_order = (1..).zip(&all).all(|(number, line)| line["event_id"] == format!("00000000000000ff-{number}"));
     assert!(is_in_order);
 }

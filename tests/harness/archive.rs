@@ -96,7 +96,8 @@ impl Chatter {
     /// Joins and begins.
     pub fn start(server: &Server, name: &str) -> Chatter {
         let mut client = Returning::join(server, name);
-        let (done, said, ids) = (Arc::<AtomicBool>::default(), Arc::<AtomicUsize>::default(), Arc::default());
+        let (done, said) = (Arc::<AtomicBool>::default(), Arc::<AtomicUsize>::default());
+        let ids = Arc::<Mutex<Vec<String>>>::default();
         let thread = {
             let (done, said, ids) = (done.clone(), said.clone(), Arc::clone(&ids));
             thread::spawn(move || {
