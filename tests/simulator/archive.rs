@@ -12,7 +12,7 @@ use ich::lobby::bootstrap::Spans;
 use ich::lobby::{Body, EventId, InstanceId};
 
 use super::log::VirtualLog;
-use super::oracle::{Oracle, Seen};
+use super::oracle::Oracle;
 use super::rng::Rng;
 use super::trace::Trace;
 use super::{Millis, REPETITION_WINDOW, Violation, ensure};
