@@ -1,6 +1,6 @@
-# Finds out which Debian packages are missing, and installs them where this user may. Sourced by `run` and `tests/run`.
+# Finds out which Debian packages are missing, and installs them if this user may. Sourced by `run` and `tests/run`.
 #
-# Nothing here needs root when nothing is missing. All messages go to standard error.
+# If no package is missing, this needs no root. All messages go to standard error.
 # shellcheck shell=bash
 
 has() { command -v "$1" >/dev/null 2>&1; }

@@ -2,8 +2,8 @@
 //!
 //! - [`Accounts`]: called by the HTTP endpoints. It checks, hashes and stores on its own threads.
 //! - [`rules`]: the rules for emails, usernames and passwords.
-//! - [`store`]: the contract of a store. [`sqlite`] and [`postgres`] implement it; `pool` has the threads of the latter, and
-//!   of those who read the archive.
+//! - [`store`]: the contract of a store. [`sqlite`] and [`postgres`] implement it; `pool` has the threads of the
+//!   latter, and those that read the archive.
 //! - `password`: argon2id. [`token`]: JWT. `secret`: the token secret that is generated at the first start.
 //! - `limits`: how often an address and an account may try. `fair_queue`: the order in which requests are hashed.
 //!

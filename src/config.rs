@@ -70,18 +70,18 @@ pub(crate) struct Limits {
     pub(crate) frame_bytes: usize,
     /// Bytes that may wait for one client.
     pub(crate) outbox_bytes: usize,
-    /// Messages that are kept for clients that return; 0: none.
+    /// The newest messages that are kept for clients that return; 0: none.
     pub(crate) history_messages: usize,
 }
 
-/// Where the event log is.
+/// The kind of the event log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum EventLogKind {
-    /// In a file in the data folder.
+    /// A SQLite file in the data folder.
     Sqlite,
-    /// In this process.
+    /// A queue in this process.
     Memory,
-    /// In Kafka, see `Config::kafka`.
+    /// A topic in Kafka: see `Config::kafka`.
     Kafka,
 }
 
@@ -106,7 +106,7 @@ pub struct Config {
     /// `None`: the event log is not in Kafka.
     pub(crate) kafka: Option<KafkaSettings>,
     pub(crate) event_log: EventLogKind,
-    /// What an event log in SQLite keeps.
+    /// How long an event log in SQLite keeps its records, and how large it may become.
     pub(crate) event_log_retention: Retention,
     /// `None`: messages are not archived.
     pub(crate) archive: Option<ArchiveSettings>,
@@ -125,9 +125,9 @@ pub struct Config {
     pub ping_interval: Duration,
     /// The time in which a client must answer a ping.
     pub(crate) pong_timeout: Duration,
-    /// How long the server continues after the signal to stop, not ready, before the stop begins.
+    /// The time after the signal to stop in which the server is not ready, but closes nothing.
     pub(crate) drain_delay: Duration,
-    /// The most time from the beginning of the stop to the exit.
+    /// The maximum time from the end of `drain_delay` to the exit.
     pub(crate) drain: Duration,
     /// Selects the lines that are logged.
     pub(crate) log: LogFilter,

@@ -1,13 +1,14 @@
-//! The event log: one ordered sequence of [`Record`]s that every instance appends to and reads all of.
+//! The event log: one ordered sequence of [`Record`]s. Every instance appends to it and reads all of it.
 //!
 //! This file is the contract. [`sqlite`] implements it in a file, for the processes of one machine that share a folder,
-//! [`kafka`] for many machines, and [`memory`] within one process. The callers do not know which one they use.
+//! [`kafka`] for many machines, and [`memory`] within one process. Callers do not know which implementation they use.
 //!
 //! The contract, which `tests/event_logs.rs` checks for all three:
-//! - **Order.** Every reader gets all records in the same order. The records of one [`Appender`] are in the order of its
-//!   calls of [`Appender::append`].
+//! - **Order.** Every reader gets all records in the same order. The records of one [`Appender`] are in the order of
+//!   its calls of [`Appender::append`].
 //! - **No silent loss.** A record for which `append` returned `Ok` is read back from the [`Reader`], or is reported
-//!   through [`EventLog::undelivered`]. After a time-out of a broker it can be both: reported undelivered, and in the log.
+//!   through [`EventLog::undelivered`]. After a time-out of a broker it can be both: reported undelivered, and in the
+//!   log.
 //! - **Bounds.** `append` never blocks. A full queue is an error, and the caller decides whether to wait: it may hold a
 //!   lock that the reader needs.
 
@@ -31,7 +32,7 @@ use crate::lobby::Record;
 pub struct Entry {
     /// The position in the log. Later entries have greater offsets. There may be gaps.
     pub offset: u64,
-    /// The appended record.
+    /// The record as it was appended.
     pub record: Arc<Record>,
 }
 
@@ -49,14 +50,14 @@ pub enum AppendError {
     Unavailable,
 }
 
-/// Why the reader could not read.
+/// Why a [`Reader`] could not read.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum ReadError {
     /// The log does not answer. The caller tries again.
     #[error("the event log cannot be read: {0}")]
     Unavailable(String),
-    /// The next records are gone: retention removed them, or the log was deleted and created again. The state that was
-    /// built so far cannot be continued; the caller builds it again, from [`Reader::rewind`] on.
+    /// The next records are gone: retention removed them, or the log was deleted and created again. The caller must
+    /// discard its state and build a new one, beginning with [`Reader::rewind`].
     #[error("the event log no longer has the records that come next: {0}")]
     Truncated(String),
     /// The log cannot be used as it is. The text says what an operator has to change.

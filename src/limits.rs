@@ -1,5 +1,6 @@
-//! The limits on the path of an event from the event log to the sockets. They depend on each other, so they stand here
-//! together. Each comment says how the value was found, and the compiler checks the relations of the values.
+//! The limits on the path of an event from the event log to the sockets, and those of the messages and frames on this
+//! path. They depend on each other, so they are in one file. Where a value was measured, its comment gives the figures.
+//! The assertions at the end check at compile time how the values must relate.
 //!
 //! The goal is a bounded delay of chat messages during join and leave bursts: a message waits behind everything that
 //! was appended before it, and behind everything that is queued to a fan-out thread. The figures were measured with the
@@ -7,73 +8,75 @@
 
 use std::time::Duration;
 
-/// Joins and leaves of one instance in flight: appended, not yet read back. Further joins and leaves wait; chat
-/// messages do not. With 10,000 joins at once and no such bound, the chat p99 was 0.92 s; with 256 it was 0.29 to
-/// 0.71 s, with 128 about 0.31 s.
+/// The maximum number of joins and leaves of one instance in flight. Further joins and leaves wait; chat messages do
+/// not. With 10,000 joins at once and no such limit, the chat p99 was 0.92 s; with a limit of 256 it was 0.29 to 0.71
+/// s, and with 128 about 0.31 s.
 pub const PRESENCE_IN_FLIGHT_MAX: usize = 128;
 
-/// The longest time that a join waits until fewer than [`PRESENCE_IN_FLIGHT_MAX`] are in flight. Then it is appended in
-/// any case.
+/// The longest time that a join waits until fewer than [`PRESENCE_IN_FLIGHT_MAX`] joins and leaves are in flight. After
+/// this time it is appended in any case.
 pub const WINDOW_WAIT_MAX: Duration = Duration::from_secs(5);
 
-/// Bytes of the frame of a join or leave, with a name of some ten characters.
+/// The approximate size of the frame of a join or leave: the name has ten characters.
 const PRESENCE_FRAME_BYTES: usize = 112;
 
-/// Records that the log thread applies before the fan-out gets their events.
+/// The maximum number of records that the log thread applies before it sends their events to the fan-out.
 pub const POLL_RECORDS_MAX: usize = 1024;
 
-/// A batch of this size is sent to the fan-out. A round consists of whole batches: with batches of 128 KiB,
-/// rounds of 64 KiB became as large as one batch, and took up to 0.35 s.
+/// The size at which a batch is sent to the fan-out. A round consists of whole batches, so large batches make large
+/// rounds: with batches of 128 KiB, a round took up to 0.35 s.
 pub const BATCH_BYTES: usize = 8 * 1024;
 
-/// Credits of each fan-out thread. A queued batch uses one credit, and another for each [`CREDIT_BYTES`], but at most
-/// all credits. When no credit is left, the log thread waits; then joins and leaves stay in flight, and further ones
-/// wait.
+/// The credits of each fan-out thread. A queued batch uses one credit, and one more for each [`CREDIT_BYTES`], but at
+/// most all credits. When too few credits are left for a batch, the log thread waits. Meanwhile it reads no records, so
+/// the joins and leaves in flight stay in flight, and further ones wait.
 pub const BATCH_CREDITS: usize = 32;
-/// Bytes of a batch for one credit.
+/// The bytes of a batch for which it uses one more credit.
 pub const CREDIT_BYTES: usize = 512;
 
-/// Commands queued to one fan-out thread. A thread that sends one more waits: a session thread, which does not read
-/// from its client meanwhile, or the log thread. There is room for a command from every session, because waking
-/// thousands of threads that waited for room took a third of the CPU during a burst.
+/// The maximum number of commands queued to one fan-out thread. A thread that sends one more waits: a session thread,
+/// which does not read from its client meanwhile, or the log thread. There is room for a command from every session,
+/// because waking thousands of threads that waited for room took a third of the CPU during a burst.
 pub const COMMANDS_MAX: usize = 16 * 1024;
 /// The default of `ICH_MAX_CONNECTIONS`.
 const CONNECTIONS_DEFAULT: usize = 10_000;
 
-/// Bytes of events that one round of a fan-out thread sends to each socket. Later events wait until all sockets have
-/// got these. With 64 KiB instead of 32, a round took up to 0.35 s with 10,000 clients.
+/// The maximum bytes of events that one round of a fan-out thread sends to each socket. Later events wait for the next
+/// round. With 64 KiB instead of 32, a round took up to 0.35 s with 10,000 clients.
 pub const ROUND_BYTES_MAX: usize = 32 * 1024;
-/// When the direct frames of one client reach this in a round, the round ends. So the socket gets them before they are
-/// many enough to disconnect the client as too slow.
+/// When the direct frames of one client reach this size, the thread takes no more commands and sends the round. So the
+/// socket gets the frames before their number would disconnect the client as too slow.
 pub const ROUND_DIRECT_BYTES_MAX: usize = 32 * 1024;
 
-/// After a round, a fan-out thread waits as long as the round took, at most this: the coalescing delay. Under load the
-/// rounds become fewer and larger; at 500 messages a second to 1,000 clients it brought the p99 from 201 ms to 16 ms.
+/// The longest coalescing delay: after a round, a fan-out thread waits as long as the round took, but no longer than
+/// this. Under load the delay makes the rounds fewer and larger: at 500 messages per second to 1,000 clients the p99
+/// fell from 201 ms to 16 ms.
 pub const COALESCING_DELAY_MAX: Duration = Duration::from_millis(10);
-/// The same after a round with joins or leaves, so that the threads of the new clients get CPU time too. It halved the
-/// CPU of 10,000 joins.
+/// The longest coalescing delay after a round with joins or leaves. It is longer, so that the threads of the new
+/// clients get CPU time too. This halved the CPU of 10,000 joins.
 pub const PRESENCE_COALESCING_DELAY_MAX: Duration = Duration::from_millis(50);
 
-/// The pause before a full socket is tried again: it begins with the first and doubles up to the longest while the
-/// socket takes nothing.
+/// The first pause before a fan-out thread writes to a full socket again. The pause doubles, up to [`RETRY_PAUSE_MAX`],
+/// while the socket accepts nothing.
 pub const RETRY_PAUSE_FIRST: Duration = Duration::from_millis(2);
-/// See [`RETRY_PAUSE_FIRST`].
+/// The longest such pause.
 pub const RETRY_PAUSE_MAX: Duration = Duration::from_millis(64);
 
-/// The least that `ICH_OUTBOX_BYTES` may be.
+/// The smallest value of `ICH_OUTBOX_BYTES` that the server accepts.
 pub const OUTBOX_BYTES_MIN: usize = 64 * 1024;
 
-/// The slowest rate at which a client may read its first frames (the list of users, and the messages that it had
-/// missed), on average, after [`FIRST_FRAMES_GRACE`]. A slow mobile line carries some 5 KiB a second. The first frames do
-/// not count against `ICH_OUTBOX_BYTES`, so without a rate a client that reads a byte now and then would keep an old list
-/// and old messages in memory.
+/// The lowest average rate at which a client may read its *first frames* (the list of users, and the messages that it
+/// had missed), after [`FIRST_FRAMES_GRACE`]. A slow mobile line transfers about 5 KiB per second. The first frames do
+/// not count against `ICH_OUTBOX_BYTES`, so without this limit a client that reads a byte from time to time would keep
+/// an old list and old messages in memory.
 pub const FIRST_FRAMES_BYTES_PER_SECOND_MIN: u64 = 1024;
-/// The time for the first frames beside that of [`FIRST_FRAMES_BYTES_PER_SECOND_MIN`].
+/// The time that a client has for its first frames in any case, in addition to the time that follows from
+/// [`FIRST_FRAMES_BYTES_PER_SECOND_MIN`].
 pub const FIRST_FRAMES_GRACE: Duration = Duration::from_secs(60);
 
-/// Messages that an instance keeps at most for clients that return (`ICH_HISTORY_MESSAGES`).
+/// The largest value of `ICH_HISTORY_MESSAGES` that the server accepts: messages kept for clients that return.
 pub const HISTORY_MESSAGES_MAX: usize = 10_000;
-/// Bytes of the frames of these messages.
+/// The maximum bytes of the frames of these messages.
 pub const HISTORY_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// Messages in one answer of `/history` at most, and by default.
 pub const HISTORY_PAGE_MESSAGES_MAX: usize = 100;
@@ -81,20 +84,21 @@ pub const HISTORY_PAGE_MESSAGES_MAX: usize = 100;
 pub const HISTORY_PAGE_MESSAGES_DEFAULT: usize = 50;
 /// Bytes of the texts in one answer of `/history`, if it has more than one message.
 pub const HISTORY_PAGE_BYTES_MAX: usize = 1024 * 1024;
-/// The length at which a block of these frames is full. While messages arrive, each client that returns can cause a copy
-/// of the block that is not full; and a client that misses everything has all blocks in its outbox.
+/// The length at which a block of these frames is full. Smaller blocks mean more parts in the outbox of a client that
+/// missed everything. Larger blocks mean larger copies: the block that is not full is copied for a client that returns,
+/// once after each new message.
 pub const HISTORY_BLOCK_BYTES: usize = 16 * 1024;
-/// The most that `ICH_MAX_FRAME_BYTES` may be.
+/// The largest value of `ICH_MAX_FRAME_BYTES` that the server accepts.
 pub const FRAME_BYTES_MAX: usize = 512 * 1024;
-/// Characters of the id of a message, for clients.
+/// The maximum characters of an `event_id`.
 pub const EVENT_ID_CHARS_MAX: usize = 40;
 
-/// Characters of the text of an `error` frame. The JSON library quotes input that it did not expect, whatever its
-/// length.
+/// The maximum characters of the text of an `error` frame. Longer texts are truncated: the JSON library quotes the
+/// input that it did not expect, and that has any length.
 pub const ERROR_TEXT_CHARS_MAX: usize = 256;
-/// Characters of the id that a client may give a message.
+/// The maximum characters of the id that a client may give a message.
 pub const MESSAGE_ID_CHARS_MAX: usize = 64;
-/// The longest `error` frame. A character takes six bytes at most: a control character, escaped.
+/// The maximum size of an `error` frame. A character has at most six bytes: an escaped control character.
 pub const ERROR_FRAME_BYTES_MAX: usize = 256 + 6 * (ERROR_TEXT_CHARS_MAX + MESSAGE_ID_CHARS_MAX);
 
 // The events of all joins in flight fit into the credits, so the log thread can queue them without waiting.
@@ -105,8 +109,9 @@ const _: () = assert!(PRESENCE_IN_FLIGHT_MAX <= POLL_RECORDS_MAX);
 const _: () = assert!(2 * BATCH_BYTES <= BATCH_CREDITS * CREDIT_BYTES);
 // A round can take all batches that are queued.
 const _: () = assert!(BATCH_CREDITS * CREDIT_BYTES <= ROUND_BYTES_MAX);
-// The credits limit the queued batches before the channel of commands is full.
+// The queued batches alone never fill the channel of commands: the log thread waits for credits first.
 const _: () = assert!(BATCH_CREDITS < COMMANDS_MAX);
+// The channel has room for a command from every session, with the default limit on connections.
 const _: () = assert!(CONNECTIONS_DEFAULT <= COMMANDS_MAX);
 // The frames of a single round never disconnect a client that has read all earlier frames.
 const _: () = assert!(ROUND_BYTES_MAX + BATCH_BYTES <= OUTBOX_BYTES_MIN);
@@ -114,7 +119,7 @@ const _: () = assert!(ROUND_DIRECT_BYTES_MAX + ERROR_FRAME_BYTES_MAX <= OUTBOX_B
 // The longest message fits into the history, with its frame and the names of its fields.
 const _: () = assert!(FRAME_BYTES_MAX + 4 * 1024 + HISTORY_BLOCK_BYTES <= HISTORY_BYTES_MAX);
 const _: () = assert!(HISTORY_PAGE_MESSAGES_DEFAULT <= HISTORY_PAGE_MESSAGES_MAX);
-// A client that misses everything has few blocks in its outbox: one write takes nearly all of them.
+// A client that missed everything has at most 256 blocks in its outbox, as many as one write takes.
 const _: () = assert!(HISTORY_BYTES_MAX / HISTORY_BLOCK_BYTES <= 256);
 const _: () = assert!(COALESCING_DELAY_MAX.as_millis() <= PRESENCE_COALESCING_DELAY_MAX.as_millis());
 const _: () = assert!(RETRY_PAUSE_FIRST.as_millis() < RETRY_PAUSE_MAX.as_millis());

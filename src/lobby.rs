@@ -10,8 +10,8 @@
 //!
 //! Terms: in this module an *instance* is one incarnation of a server process ([`InstanceId`]). A roster or a session
 //! is *effective* when it is part of the state. An instance is a *member* while a roster of it is effective, and *lost*
-//! when its lease has expired. A record is *in flight* when it was appended and not read back yet. A *replica* is the
-//! [`Lobby`] of one process.
+//! when its lease has expired. A record is *in flight* when it was appended, and neither read back nor reported
+//! undelivered yet. A *replica* is the [`Lobby`] of one process.
 
 mod awake;
 pub mod bootstrap;

@@ -46,9 +46,10 @@ pub struct LogThread {
     online: OnlineList,
     /// The newest messages that were published while the state was exact.
     history: SharedHistory,
-    /// Decides whether the state is exact. None once it is.
+    /// Decides whether the state is exact. `None` once it is exact.
     bootstrap: Option<Bootstrap>,
-    /// Sessions of this instance that are live: they have got the list of users, and get events.
+    /// Sessions of this instance that are live: their `users_online` frame was put into a batch, and they get all
+    /// events.
     live: HashSet<SessionId>,
     batch: BatchBuilder,
     events: Vec<Event>,
@@ -63,7 +64,7 @@ pub enum LogThreadEnd {
     /// The `bye` of this instance was read back: none of its records is in flight.
     #[error("this instance has stopped")]
     Stopped,
-    /// `abandon` was set.
+    /// The server gave up the event log: it set the flag `abandon` of [`LogThread::new`].
     #[error("the stop did not wait for the event log")]
     Abandoned,
     /// The log cannot be used as it is. The text says what an operator has to change.
@@ -72,7 +73,7 @@ pub enum LogThreadEnd {
 }
 
 impl LogThread {
-    /// `abandon`: when it is set, the thread ends within about a second, whatever it waits for.
+    /// When the caller sets `abandon`, the thread ends within about a second, whatever it waits for.
     #[must_use]
     pub fn new(
         mut log: EventLog,
@@ -103,7 +104,7 @@ impl LogThread {
         }
     }
 
-    /// The whole life of the thread.
+    /// Runs until the instance has stopped, or the log thread cannot continue.
     #[must_use]
     pub fn run(mut self) -> LogThreadEnd {
         match self.follow() {
@@ -156,12 +157,12 @@ impl LogThread {
         polled
     }
 
-    /// Applies one record and adds its events, and the sessions that it makes live, to the batch.
+    /// Applies one record. Adds its events, and the sessions that become live with it, to the batch.
     fn apply(&mut self, entry: &Entry) {
         let Entry { offset, record } = entry;
         let own = record.from == self.me;
         let admits = own && matches!(record.body, Body::Joined { .. } | Body::Roster { .. });
-        // The list before this record: the first frame of a session that this record makes live.
+        // The list before this record, for the `users_online` frame of a session that becomes live with this record.
         let before = if admits { self.online.snapshot() } else { Vec::new() };
         let outcome = self.lobby.apply(record, *offset, &mut self.events);
         if let Some(bootstrap) = &mut self.bootstrap {
@@ -188,7 +189,7 @@ impl LogThread {
     fn on_own_message(&mut self, session: SessionId, id: Option<Arc<str>>, outcome: Outcome) {
         match outcome {
             Outcome::Applied | Outcome::Duplicate => {}
-            // This instance was lost while the message was in flight.
+            // This instance was lost while the message was in flight, so the lobby ignored it.
             Outcome::UnknownSession => self.answer(session, ErrorCode::Unavailable, id),
             Outcome::Repeated => {
                 self.metrics.duplicate_refused();
@@ -211,8 +212,8 @@ impl LogThread {
         }
     }
 
-    /// Makes the sessions live that this record added to the lobby. Each gets `before`, the list as it was before this
-    /// record, and then all events, beginning with those of this record.
+    /// Makes the sessions live that became effective with this record. Each gets `before`, the list as it was before
+    /// this record, and then all events, beginning with those of this record.
     fn admit(&mut self, record: &Record, before: &[Arc<[u8]>]) {
         if !self.lobby.is_member(self.me) {
             return;
@@ -220,8 +221,7 @@ impl LogThread {
         match &record.body {
             Body::Joined { session, .. } => self.admit_session(*session, record, before),
             _ => {
-                // The `left` of a session may have been undelivered: then only the roster shows that the session is
-                // closed.
+                // If the `left` of a session was undelivered, the session is removed here: the roster does not have it.
                 self.live.retain(|session| self.lobby.user_of(self.me, *session).is_some());
                 let sessions: Vec<SessionId> =
                     self.lobby.sessions_of(self.me).filter(|session| !self.live.contains(session)).collect();
@@ -282,7 +282,7 @@ impl LogThread {
         }
     }
 
-    /// Whether the state is exact. Once exact, always exact.
+    /// Whether the state is exact. Once exact, it stays exact.
     fn is_exact(&mut self) -> bool {
         if self.bootstrap.as_ref().is_some_and(Bootstrap::is_exact) {
             self.bootstrap = None;
@@ -296,8 +296,10 @@ impl LogThread {
         }
         match health {
             Health::Ready => info!("the event log was read and accepts records"),
-            Health::Starting => info!("the event log is being read to find out who is online"),
-            Health::Stalled => warn!("nothing comes back from the event log"),
+            Health::Starting => info!("reading the event log to find out which users are online"),
+            Health::Stalled => {
+                warn!("the event log returns no heartbeats of this instance: refusing joins and messages")
+            }
             Health::Down => {
                 warn!("the event log does not answer: closing all sessions");
                 self.fan_out.send_to_all(|| Command::CloseAll(End::LogUnavailable));

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use crate::threads::lock;
 
-/// How often a line is repeated while its condition lasts.
+/// The time between two lines about the same condition.
 const INTERVAL: Duration = Duration::from_secs(60);
 /// The most conditions that are remembered. The condition that was logged longest ago is forgotten first.
 const KEYS_MAX: usize = 32;

@@ -16,7 +16,7 @@ use crate::config::{LogFilter, LogFormat};
 use crate::supervisor::Supervisor;
 use crate::threads::Stack;
 
-/// Queued lines.
+/// The maximum number of queued lines.
 const LINES_MAX: usize = 4096;
 /// Libraries whose `debug` and `trace` lines contain data of users: parameters of statements (emails, password hashes)
 /// and chat messages. `ICH_LOG` cannot turn these levels on.

@@ -32,8 +32,8 @@ pub(crate) fn lower_priority() {
     let _ = setpriority_process(None, BACKGROUND_NICE);
 }
 
-/// The maximum of connections: as the setting says, or less if the machine allows fewer; `None` means no maximum. One
-/// line of the log names the limit that decided.
+/// The maximum of connections: that of the setting, or less if the machine allows fewer; `None` means no maximum. Logs
+/// which limit decides.
 #[must_use]
 pub(crate) fn connections_max(setting: Option<NonZeroU32>, limits: &Limits) -> Option<NonZeroU32> {
     match (limits.bound(cores() as u64), setting) {

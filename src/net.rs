@@ -11,7 +11,7 @@ use rustix::net::{
     send, sendmsg, shutdown, socket_with, sockopt,
 };
 
-/// This call does not block, and a closed connection is an error instead of a signal (`man 2 send`).
+/// The call does not block, and a closed connection causes an error instead of a signal (`man 2 send`).
 const NON_BLOCKING: SendFlags = SendFlags::DONTWAIT.union(SendFlags::NOSIGNAL);
 
 /// How long sent data may stay unacknowledged before the kernel closes the connection, in milliseconds

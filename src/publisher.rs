@@ -1,10 +1,10 @@
-//! [`Publisher`]: appends the records of this instance to the event log. Their order in the log is the order in which
-//! the one lock here was taken, so a roster and the `joined` and `left` around it never contradict each other.
+//! [`Publisher`]: appends the records of this instance to the event log, under one lock. The log has the records in the
+//! order in which the lock was taken, so a roster and the `joined` and `left` around it never contradict each other.
 //!
 //! There are two handles. Session threads, the HTTP side and the server share a [`Publisher`]. The log thread owns the
 //! only [`PublisherDriver`], so no other thread can call the methods that depend on what was read from the log.
 //!
-//! The lock is never held across I/O: to append is to put a record into a queue.
+//! The lock is never held across I/O: appending only puts a record into a queue.
 
 mod driver;
 mod window;
@@ -26,15 +26,16 @@ use crate::lobby::{Health, Instance, InstanceId, Record, SessionId, User};
 use crate::session::history;
 use crate::threads::lock;
 
-/// How long a message waits for room in the queue to the log. Meanwhile the server does not read from its client.
+/// How long a message waits for room in the queue to the log. Meanwhile the session thread does not read from its
+/// client.
 const ROOM_WAIT: Duration = Duration::from_millis(500);
-/// The pause between two attempts to append it.
+/// The pause between two attempts to append a message that waits for room.
 const ROOM_RETRY: Duration = Duration::from_millis(5);
 
 /// Why a message or a session was refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub enum SayError {
-    /// The log does not accept records now.
+    /// The log does not accept records now, or the server stops.
     #[error("the lobby is unavailable")]
     Unavailable,
 }
@@ -51,15 +52,15 @@ pub struct Publisher {
     draining: AtomicBool,
 }
 
-/// What the lock protects.
+/// The data behind the lock.
 struct State {
     instance: Instance,
     window: PresenceWindow,
-    /// The earlier messages that sessions ask for, until the log thread admits them.
+    /// The earlier messages that new sessions ask for, until the log thread admits the sessions.
     requests: HashMap<SessionId, history::Request>,
 }
 
-/// Creates the two handles, with a first incarnation that has this id.
+/// Creates the two handles and the first incarnation, with this id.
 #[must_use]
 pub fn open(id: InstanceId, appender: Arc<dyn Appender>) -> (Arc<Publisher>, PublisherDriver) {
     let instance = Instance::new(id, ROSTER_BYTES_MAX, Duration::ZERO);
@@ -100,8 +101,8 @@ impl Publisher {
     }
 
     /// Appends the `joined` of a new session. During a join burst it first waits until fewer records are in flight,
-    /// at most [`WINDOW_WAIT_MAX`]. If the log does not take the record, the next roster reports the session. `request`:
-    /// the earlier messages that its client asks for.
+    /// at most [`WINDOW_WAIT_MAX`]. If the log does not accept the record, the next roster reports the session.
+    /// `request`: the earlier messages that the client asks for.
     ///
     /// # Errors
     /// The log does not answer, or the server is about to stop.
@@ -142,7 +143,7 @@ impl Publisher {
         self.advance_window(&mut state);
     }
 
-    /// Appends as many waiting `left` records as the window has room for, and wakes the next waiting join.
+    /// Appends as many waiting `left` records as the [`PresenceWindow`] has room for. Wakes the next waiting join.
     fn advance_window(&self, state: &mut State) {
         while let Some(session) = state.window.next_leaving() {
             if let Some(record) = state.instance.close_session(session, clock::rfc3339()) {
@@ -161,7 +162,7 @@ impl Publisher {
     /// Appends a message. Waits up to half a second for room in the queue to the log.
     ///
     /// # Errors
-    /// The message was not appended: its client has to get an error.
+    /// The message was not appended; the caller has to send the client an error.
     pub fn say(&self, session: SessionId, text: Arc<str>, id: Option<Arc<str>>) -> Result<(), SayError> {
         let deadline = Instant::now() + ROOM_WAIT;
         loop {
@@ -182,15 +183,15 @@ impl Publisher {
         }
     }
 
-    /// From now on no session is opened.
+    /// Begins the drain delay: from now on the instance is not ready, and no session is opened.
     pub fn announce_stop(&self) {
         self.draining.store(true, Ordering::Release);
         self.window_opened.notify_all();
     }
 
-    /// From now on no session is opened, and no `left` is appended. When the last session has closed, the `bye` is
-    /// appended at once: it wakes the log thread. False when this instance has appended nothing yet: then the event log
-    /// does not know it, and there is nothing to wait for.
+    /// Begins the stop: from now on no session is opened, and no `left` is appended. When the last session has closed,
+    /// the `bye` is appended at once; when it is read back, it wakes the log thread. False when this instance has
+    /// appended nothing yet: then there is no record to wait for.
     pub fn begin_drain(&self) -> bool {
         self.announce_stop();
         let mut state = lock(&self.state);
@@ -205,7 +206,7 @@ impl Publisher {
         }
     }
 
-    /// How many sessions of this instance are open.
+    /// The number of open sessions of this instance.
     #[must_use]
     pub fn session_count(&self) -> usize {
         lock(&self.state).instance.session_count()
@@ -213,7 +214,7 @@ impl Publisher {
 
     /// Appends under the lock, so that the log has the records in the order of their `seq`.
     fn append(&self, state: &mut State, record: Record) -> Result<(), AppendError> {
-        // The record goes into the log, and is still needed if the log refuses it.
+        // A copy: the log takes the record, and `on_undelivered` needs it if the log refuses it.
         self.appender.append(record.clone()).inspect_err(|_| state.on_undelivered(&record))
     }
 }

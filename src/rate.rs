@@ -1,7 +1,6 @@
 //! [`Rate`] and [`TokenBucket`]: a limit on how often something may happen, with a burst. Pure: time is an argument.
 //!
-//! Used by a session for its client's messages and by `accounts::limits` for each address and
-//! account.
+//! Used by a session for its client's messages, and by `accounts::limits` for each address and account.
 
 use std::num::NonZeroU32;
 use std::time::{Duration, Instant};
@@ -19,7 +18,7 @@ impl Rate {
         Self::new(1_000_000_000, tokens, burst)
     }
 
-    /// As many tokens at once as in a minute.
+    /// A rate of `tokens` per minute. The burst has as many tokens.
     pub(crate) const fn per_minute(tokens: NonZeroU32) -> Rate {
         Self::new(60_000_000_000, tokens, tokens.get())
     }
@@ -65,8 +64,8 @@ impl TokenBucket {
         available
     }
 
-    /// Takes a token even if the bucket is empty: the next token is available later by that much. So the rate holds in
-    /// the long run, also after several checks before the first charge.
+    /// Takes a token even if the bucket is empty. Then the next token is available one interval later. So the rate
+    /// holds in the long run, even if several callers check before the first one charges.
     pub(crate) fn charge(&mut self, rate: Rate, now: Instant) {
         self.full_at = self.after_charge(rate, now);
     }

@@ -43,9 +43,9 @@ pub struct Server {
     drain_delay: Duration,
     drain: Duration,
     listener: Arc<TcpListener>,
-    /// Ends the accept loop.
+    /// When set, the accept loop ends.
     stopping: Arc<AtomicBool>,
-    /// Ends the log thread, even if the last record is not in the log.
+    /// When set, the log thread ends, even if the last record is not in the log.
     abandon: Arc<AtomicBool>,
     publisher: Arc<Publisher>,
     connections: Arc<Permits<IpAddr>>,

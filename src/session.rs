@@ -1,9 +1,9 @@
 //! Sessions: what happens on a connection after its handshake.
 //!
 //! The parts, and their threads:
-//! - [`reader`]: the connection's own thread reads frames and appends to the log. It never writes to the socket.
+//! - [`reader`]: the thread of the connection reads frames and appends to the log. It never writes to the socket.
 //! - [`fan_out`]: a few threads own the [`outbox`]es and do all the writing; they never block.
-//! - [`socket`]: what both need of the connection; tests have one in memory.
+//! - [`socket`]: the trait through which both use the connection; tests implement it in memory.
 //! - [`wire`]: websocket frames as bytes. [`protocol`]: the JSON in the frames. [`client_error`]: the codes of `error`
 //!   frames. [`online_list`]: the list of names, encoded. [`history`]: the newest messages, encoded.
 //! - [`end`]: why a session ends, with its close code, log level and metric label.

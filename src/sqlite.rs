@@ -1,7 +1,7 @@
-//! SQLite files in the data folder: made, opened and migrated in the same way for everything that is kept in one.
+//! The SQLite files in the data folder: creates, opens and migrates the file of the accounts and that of the event log.
 //!
-//! Each file is for its owner only (mode 0600; SQLite gives `-wal` and `-shm` beside it the same mode), is in WAL mode,
-//! and says its version in `user_version`. Other processes may have the same file open.
+//! Only the owner may read a file (mode 0600; SQLite gives `-wal` and `-shm` beside it the same mode). Each file is in
+//! WAL mode and has the version of its schema in `user_version`. Other processes may have the same file open.
 
 use std::fs;
 use std::io::{self, ErrorKind};
@@ -13,21 +13,21 @@ use std::time::{Duration, Instant};
 use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior};
 use thiserror::Error;
 
-/// Between two attempts to open a file that another process keeps locked.
+/// The pause between two attempts to open a file that another process keeps locked.
 const OPEN_RETRY: Duration = Duration::from_millis(20);
 
-/// What the files differ in.
+/// How to open one kind of file.
 pub(crate) struct Schema {
-    /// What the file holds, for messages.
+    /// A name of the content, for log lines.
     pub content: &'static str,
-    /// Version N of the schema is what the first N of these made.
+    /// The SQL of all migrations. The first N of them lead to version N of the schema.
     pub migrations: &'static [&'static str],
     /// The pragma `synchronous`: with `full` a commit is on the disk when it returns; with `normal` a power failure can
     /// undo the last commits, but never damages the file.
     pub synchronous: &'static str,
     /// How long a statement waits for the lock of another connection.
     pub lock_timeout: Duration,
-    /// How long opening is tried again while other processes open the same file.
+    /// How long [`open`] tries again while other processes open the same file.
     pub open_timeout: Duration,
 }
 
@@ -40,20 +40,20 @@ pub(crate) enum OpenError {
     /// The folder or the file cannot be written.
     #[error("{0}")]
     NotWritable(String),
-    /// Anything that can pass: a full disk, or another process that keeps the file locked.
+    /// An error that can pass by itself: a full disk, or another process that keeps the file locked.
     #[error("{0}")]
     Unavailable(String),
 }
 
-/// Makes the folder, for its owner only, unless it is there.
+/// Creates the folder with mode 0700, unless it exists.
 ///
 /// # Errors
-/// It cannot be made.
+/// The folder cannot be created.
 pub(crate) fn create_folder(folder: &Path) -> Result<(), OpenError> {
     fs::DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(|error| not_writable(folder, &error))
 }
 
-/// Opens the file, which is made when it is missing, and brings its schema up to date.
+/// Opens the file and migrates it to the newest version of the schema. Creates a missing file.
 ///
 /// # Errors
 /// See [`OpenError`].
@@ -62,7 +62,8 @@ pub(crate) fn open(path: &Path, schema: &Schema) -> Result<Connection, OpenError
     let deadline = Instant::now() + schema.open_timeout;
     loop {
         match connect(path, schema) {
-            // Turning on WAL and recovering a crash need the file alone for a moment, and then do not wait by themselves.
+            // Turning on WAL and recovering after a crash need an exclusive lock, and do not wait for it
+            // (`lock_timeout` has no effect on them).
             Err(ConnectError::Sqlite(error)) if is_locked(&error) && Instant::now() < deadline => {
                 thread::sleep(OPEN_RETRY);
             }
@@ -96,13 +97,13 @@ pub(crate) fn is_locked(error: &rusqlite::Error) -> bool {
     matches!(error.sqlite_error_code(), Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked))
 }
 
-/// Whether the file is none of SQLite's, or damaged: trying again does not help.
+/// Whether the file is damaged or not a database: trying again does not help.
 pub(crate) fn is_damaged(error: &rusqlite::Error) -> bool {
     matches!(error.sqlite_error_code(), Some(ErrorCode::NotADatabase | ErrorCode::DatabaseCorrupt))
 }
 
-/// Makes the file unless it is there. An existing one must not even be opened: when this process closed it again, the
-/// system would release the locks of all its connections to it.
+/// Creates the file, unless it exists. An existing file must not even be opened here: closing it again would release
+/// the locks of all connections that this process has to the file.
 fn create_file(path: &Path) -> io::Result<()> {
     match fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path) {
         Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(()),
@@ -114,7 +115,7 @@ fn not_writable(path: &Path, error: &io::Error) -> OpenError {
     let path = path.display();
     match error.kind() {
         ErrorKind::StorageFull | ErrorKind::QuotaExceeded => {
-            OpenError::Unavailable(format!("cannot write {path}: {error}: make room on its disk"))
+            OpenError::Unavailable(format!("cannot write {path}: {error}: free space on its disk"))
         }
         _ => OpenError::NotWritable(format!("cannot write {path}: {error}: make the data folder writable")),
     }
@@ -136,7 +137,7 @@ impl ConnectError {
         let path = path.display();
         match self {
             ConnectError::LaterVersion(version) => OpenError::Unusable(format!(
-                "{path} has schema {version}, this server knows {}: run a later version of it",
+                "{path} has version {version} of the schema, and this server knows only {}: run a later version of the server",
                 schema.migrations.len()
             )),
             ConnectError::Sqlite(error) => match error.sqlite_error_code() {
@@ -156,22 +157,22 @@ impl ConnectError {
 }
 
 fn connect(path: &Path, schema: &Schema) -> Result<Connection, ConnectError> {
-    // Without SQLITE_OPEN_CREATE: a file that was removed meanwhile is not made again with another mode.
+    // Without SQLITE_OPEN_CREATE: SQLite would create a file that was removed meanwhile with another mode.
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let mut connection = Connection::open_with_flags(path, flags)?;
     connection.busy_timeout(schema.lock_timeout)?;
     let mode: String = connection.pragma_update_and_check(None, "journal_mode", "wal", |row| row.get(0))?;
     if !mode.eq_ignore_ascii_case("wal") {
         let (content, path) = (schema.content, path.display());
-        log::warn!("{content}: the file system of {path} does not allow WAL: reading may wait for writing");
+        log::warn!("{content}: the file system of {path} does not support WAL mode: reads may wait for writes");
     }
     connection.pragma_update(None, "synchronous", schema.synchronous)?;
     migrate(&mut connection, schema.migrations)?;
     Ok(connection)
 }
 
-/// Runs the migrations that the file lacks, each at once with the version it leads to. The write lock keeps other
-/// processes from doing the same.
+/// Runs the missing migrations and stores the new version, all in one transaction. Its write lock prevents other
+/// processes from migrating at the same time.
 fn migrate(connection: &mut Connection, migrations: &[&str]) -> Result<(), ConnectError> {
     let latest = i64::try_from(migrations.len()).unwrap_or(i64::MAX);
     if version(connection)? == latest {

@@ -38,7 +38,7 @@ pub enum Failure {
     },
 }
 
-/// Starts threads and reports failures. Cheap to clone: all clones share one receiver. Any thread.
+/// Starts threads and reports failures. Cheap to clone: all clones share one receiver. Any thread may use it.
 #[derive(Clone)]
 pub struct Supervisor {
     shared: Arc<Shared>,
@@ -46,7 +46,7 @@ pub struct Supervisor {
 
 struct Shared {
     has_failed: AtomicBool,
-    /// Has capacity 1: the first failure is the cause, and later failures are its consequences.
+    /// Has capacity 1: only the first failure is kept, because later failures are its consequences.
     report: Sender<Failure>,
     failures: Receiver<Failure>,
 }

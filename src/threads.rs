@@ -9,14 +9,14 @@ use std::thread::{Builder, JoinHandle};
 /// The size of a thread's stack, in address space. Only pages that were used take memory.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Stack {
-    /// For the thousands of connection threads, which use little stack: 256 KiB.
+    /// 256 KiB, for the thousands of connection threads, which use little stack.
     Connection,
-    /// For all other threads: 2 MiB.
+    /// 2 MiB, for all other threads.
     Normal,
 }
 
 impl Stack {
-    /// The size in bytes.
+    /// The size of the stack in bytes.
     pub(crate) const fn bytes(self) -> usize {
         match self {
             Stack::Connection => 256 * 1024,
@@ -37,8 +37,8 @@ pub(crate) fn spawn<T: Send + 'static>(
     Builder::new().name(format!("ich-{name}")).stack_size(stack.bytes()).spawn(body)
 }
 
-/// Locks `mutex`, also after a thread panicked while it held the lock. Each update under a lock of this crate leaves
-/// the value valid.
+/// Locks `mutex`, also after a thread panicked while it held the lock. That is safe, because a panic under a lock of
+/// this crate never leaves the value half-changed.
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

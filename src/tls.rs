@@ -11,13 +11,13 @@ use postgres_openssl::{MakeTlsConnector, set_postgresql_alpn};
 const SYSTEM_CA_FILES: &[&str] =
     &["/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/cert.pem"];
 
-/// What a client checks of the server's certificate.
+/// What is checked in the certificate of the PostgreSQL server.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) enum Verify {
     Nothing,
-    /// That a trusted authority has signed it.
+    /// A trusted authority has signed it.
     Certificate,
-    /// Also that it is for the name of the host.
+    /// The same, and the certificate is for the name of the host.
     CertificateAndHost,
 }
 
@@ -26,8 +26,8 @@ pub(crate) fn has_certificate(pem: &[u8]) -> bool {
     X509::stack_from_pem(pem).is_ok_and(|certificates| !certificates.is_empty())
 }
 
-/// Makes TLS connections to PostgreSQL. `ca_file`: the certificates of the trusted authorities, as PEM; `None`: those of
-/// the system.
+/// Makes TLS connections to PostgreSQL. `ca_file`: the certificates of the trusted authorities, as PEM; `None`: those
+/// of the system.
 ///
 /// # Errors
 /// The file cannot be read, or contains no certificate.

@@ -13,7 +13,7 @@ use thiserror::Error;
 use crate::supervisor::Supervisor;
 use crate::threads::Stack;
 
-/// Queued jobs. When the queue is full, the next caller blocks until it has room.
+/// The maximum number of queued jobs. When the queue is full, the next caller blocks until it has room.
 const QUEUE_JOBS: usize = 1024;
 
 type Job = Box<dyn FnOnce() + Send>;
@@ -49,7 +49,8 @@ impl Workers {
         Ok(Workers { jobs })
     }
 
-    /// Runs `job` on a worker thread and waits for its result. `job` must not block. Any thread but a worker.
+    /// Runs `job` on a worker thread and waits for its result. `job` must not block. Any thread except a worker may
+    /// call this.
     ///
     /// # Errors
     /// See [`JobFailed`].

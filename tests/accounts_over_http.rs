@@ -1,5 +1,5 @@
-//! Accounts over HTTP: invalid fields, taken emails and usernames, concurrent registrations, login limits, and many logins
-//! at once.
+//! Accounts over HTTP: invalid fields, taken emails and usernames, concurrent registrations, login limits, and many
+//! logins at once.
 
 mod harness;
 

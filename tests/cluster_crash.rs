@@ -96,7 +96,8 @@ fn a_paused_instance_recovers_by_itself() {
     for (name, joined, left) in [("Bob", 2, 1), ("Dan", 1, 0), ("Eve", 1, 0)] {
         assert_eq!((ann.count("user_joined", name), ann.count("user_left", name)), (joined, left), "{name}");
     }
-    // If the instance publishes its roster before the thread of Cid's session runs again, Cid joins and leaves once more.
+    // If the instance publishes its roster before the thread of Cid's session runs again, Cid joins and leaves once
+    // more.
     let cid = (ann.count("user_joined", "Cid"), ann.count("user_left", "Cid"));
     assert!([(1, 1), (2, 2)].contains(&cid), "Cid: {cid:?}");
     assert!(clients.iter().all(|client| client.chat_ids().iter().all(|id| id != "to the paused instance")));

@@ -1,5 +1,5 @@
-//! Clients of several instances return to any of them and miss nothing; and where the log has lost messages, they are
-//! told so.
+//! Clients of several instances return to any instance and miss nothing. If the log has lost messages, `caught_up` says
+//! so.
 
 mod harness;
 
@@ -16,10 +16,10 @@ use harness::{wait_for, wait_until};
 
 /// More than a client can miss in these tests.
 const HISTORY: (&str, &str) = ("ICH_HISTORY_MESSAGES", "10000");
-/// A client that finds no ready instance waits so long.
+/// How long a client waits when no instance is ready.
 const RETRY: Duration = Duration::from_millis(20);
 
-/// The instances that run at present. Clients choose one.
+/// The running instances. Each client chooses one.
 struct Instances<'a> {
     cluster: &'a Cluster<'a>,
     running: Mutex<Vec<Server>>,
@@ -30,7 +30,7 @@ impl Instances<'_> {
         self.running.lock().expect("no client panics while it holds the lock")
     }
 
-    /// Joins one of the instances behind the last message.
+    /// Joins one of the instances, and asks for the messages since the last one.
     fn return_somewhere(&self, client: Returning) -> Returning {
         let (last_id, texts, name) = (client.last_id.clone(), client.texts, client.name);
         drop(client.client);
@@ -75,7 +75,7 @@ fn read_to_the_end(instances: &Instances<'_>, mut client: Returning, last: &str)
     client.texts
 }
 
-/// Sends messages with ids, and repeats each until it has come back.
+/// Sends messages with ids, and repeats each until the server returns it.
 fn send_until(instances: &Instances<'_>, mut client: Returning, done: &AtomicBool) {
     let name = client.name.clone();
     for number in 0.. {
@@ -171,7 +171,7 @@ fn an_instance_that_starts_has_the_messages_of_those_before_it() {
 }
 
 #[test]
-fn a_client_that_retention_has_overtaken_is_told_that_messages_are_missing() {
+fn after_retention_has_deleted_messages_a_client_learns_that_some_are_missing() {
     let Some(broker) = Broker::shared() else { return };
     let cluster = Cluster::new(broker);
     let mut server = cluster.start();

@@ -1,4 +1,5 @@
-//! The event log in SQLite, and what can happen to its file: other processes, garbage, retention, removal, a full disk.
+//! The event log in SQLite, and problems with its file: other processes, invalid records, retention, removal, a full
+//! disk.
 
 mod harness;
 
@@ -15,7 +16,7 @@ use ich::event_log::sqlite::{self, OpenError, Retention};
 use ich::event_log::{AppendError, EventLog, ReadError, Reader};
 use ich::supervisor::Supervisor;
 
-/// Polls until the reader reports that it cannot go on.
+/// Polls until the reader reports `Truncated`, and returns its text.
 fn read_to_truncation(reader: &mut dyn Reader) -> String {
     wait_for("truncation", || match reader.poll(Duration::from_millis(50), 1000, &mut Vec::new()) {
         Err(ReadError::Truncated(reason)) => Some(reason),
@@ -24,7 +25,7 @@ fn read_to_truncation(reader: &mut dyn Reader) -> String {
     })
 }
 
-/// Appends these, and waits until all are in the file.
+/// Appends these records, and waits until all are in the file.
 fn append(log: &EventLog, folder: &Path, seqs: impl IntoIterator<Item = u64>) {
     let file = connect(&folder.join(sqlite::FILE_NAME));
     let (before, mut count) = (end(&file), 0);
@@ -42,7 +43,7 @@ fn undelivered(log: &EventLog) -> Vec<u64> {
 }
 
 #[test]
-fn two_that_have_it_open_append_to_one_order_and_both_read_all() {
+fn two_open_logs_on_one_file_have_one_order_and_both_read_all_records() {
     let folder = LogFolder::new();
     let mut logs = [folder.open(), folder.open()];
     for log in &mut logs {
@@ -63,7 +64,7 @@ fn two_that_have_it_open_append_to_one_order_and_both_read_all() {
 }
 
 #[test]
-fn what_was_read_is_there_when_it_is_opened_again() {
+fn a_log_that_is_opened_again_has_its_records() {
     let folder = LogFolder::new();
     let mut log = folder.open();
     append(&log, folder.path(), 1..=10);
@@ -81,7 +82,7 @@ fn what_was_read_is_there_when_it_is_opened_again() {
 }
 
 #[test]
-fn what_is_no_record_is_skipped_and_counted() {
+fn invalid_records_are_skipped_and_counted() {
     let folder = LogFolder::new();
     let mut log = folder.open();
     append(&log, folder.path(), [1]);
@@ -99,12 +100,12 @@ fn what_is_no_record_is_skipped_and_counted() {
 }
 
 #[test]
-fn a_reader_that_retention_overtakes_is_told_and_offsets_are_never_used_again() {
+fn a_reader_whose_records_retention_deleted_gets_an_error_and_no_offset_is_used_twice() {
     let folder = LogFolder::new();
     let mut log = folder.open();
     append(&log, folder.path(), 1..=20);
     rewind(&mut *log.reader, 20);
-    // Another process, which keeps nothing that it need not.
+    // Another process, whose retention keeps as little as possible.
     let other = open(folder.path(), Retention { age: Duration::ZERO, bytes: 0 });
     wait_for("retention", || {
         let count: i64 =
@@ -122,7 +123,7 @@ fn a_reader_that_retention_overtakes_is_told_and_offsets_are_never_used_again() 
 }
 
 #[test]
-fn a_log_that_was_removed_is_made_anew_and_its_reader_is_told() {
+fn a_removed_log_is_created_again_and_its_reader_gets_an_error() {
     let folder = LogFolder::new();
     let mut log = folder.open();
     append(&log, folder.path(), 1..=20);
@@ -141,7 +142,7 @@ fn a_log_that_was_removed_is_made_anew_and_its_reader_is_told() {
 }
 
 #[test]
-fn a_file_that_is_no_log_is_refused_with_what_to_do() {
+fn a_file_that_is_not_a_database_is_refused_with_a_remedy() {
     let folder = LogFolder::new();
     let diary = "this is a diary, not a database. ".repeat(200);
     fs::write(folder.file(), &diary).expect("writing");
@@ -177,14 +178,14 @@ fn a_log_that_another_process_keeps_locked_is_bounded_and_recovers() {
 }
 
 #[test]
-fn a_full_disk_reports_what_it_cannot_take_and_recovers() {
+fn with_a_full_disk_records_are_reported_undelivered_and_the_log_recovers() {
     let Some(disk) = Tmpfs::mount(1024) else { return };
     let mut log = open(disk.path(), KEEP_ALL);
     append(&log, disk.path(), [1]);
     rewind(&mut *log.reader, 1);
     assert_eq!(seqs(&read(&mut *log.reader, 1)), [1]);
     disk.fill();
-    // The write-ahead log may have room left in its last block.
+    // More than one record, because the last block of the write-ahead log may still have room.
     (2..=200).for_each(|seq| log.appender.append(record_of(1, seq, 5_000)).expect("appending"));
     let (mut entries, mut reported) = (Vec::new(), Vec::new());
     wait_for("each record to be read or reported", || {
@@ -202,14 +203,14 @@ fn a_full_disk_reports_what_it_cannot_take_and_recovers() {
 }
 
 #[test]
-fn a_disk_that_is_full_at_the_start_is_waited_for() {
+fn a_log_opened_on_a_full_disk_does_not_answer_until_there_is_room() {
     let Some(disk) = Tmpfs::mount(1024) else { return };
     disk.fill();
     let mut log = open(disk.path(), KEEP_ALL);
-    let Err(ReadError::Unavailable(text)) = log.reader.rewind(10) else { panic!("there is no room") };
+    let Err(ReadError::Unavailable(text)) = log.reader.rewind(10) else { panic!("the disk was not full") };
     assert!(text.contains(sqlite::FILE_NAME), "{text}");
     log.appender.append(record(1)).expect("appending");
-    assert_eq!(wait_for("what is undelivered", || log.undelivered.try_recv().ok()), record(1));
+    assert_eq!(wait_for("an undelivered record", || log.undelivered.try_recv().ok()), record(1));
     disk.free();
     assert_eq!(rewind(&mut *log.reader, 10).end, 0);
     append(&log, disk.path(), [2]);

@@ -1,5 +1,5 @@
-//! The contract of the event log, tested on all implementations: SQLite, memory and Kafka. And errors that only Kafka has;
-//! `event_log_sqlite.rs` has those that only SQLite has.
+//! The contract of the event log, tested on all implementations: SQLite, memory and Kafka. And errors that only Kafka
+//! has; `event_log_sqlite.rs` has those that only SQLite has.
 
 mod harness;
 

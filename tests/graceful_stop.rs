@@ -26,7 +26,7 @@ struct Received {
     departures: usize,
 }
 
-/// Sends a message, waits until it comes back, and repeats this until the connection is closed.
+/// Sends a message, waits until the server returns it, and repeats this until the connection is closed.
 fn chat(mut client: Client, number: usize) -> Received {
     let mut seen = Received { close: None, texts: 0, departures: 0 };
     for round in 0.. {

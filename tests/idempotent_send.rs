@@ -10,7 +10,7 @@ use harness::server::Server;
 use harness::wait_until;
 use serde_json::{Value, json};
 
-/// Joins, and reads up to the own `user_joined` or, of a user with another connection, the list.
+/// Joins, and reads up to the client's own `user_joined`; if the user has another connection, only up to the list.
 fn join(server: &Server, name: &str) -> Client {
     let mut client = server.join(name);
     assert_eq!(client.event().0, "users_online");
@@ -38,7 +38,7 @@ fn refused(id: &str) -> (String, Value) {
 }
 
 #[test]
-fn a_repeated_message_is_refused_and_only_its_author_hears_of_it() {
+fn a_repeated_message_is_refused_and_only_its_author_gets_an_error() {
     let server = Server::start(&[]);
     let (mut ann, mut bob) = (join(&server, "Ann"), join(&server, "Bob"));
     ann.say_with_id("m1", "once");

@@ -1,5 +1,5 @@
-//! A server that is alone and has no clients leaves the disk and the processor in peace, and yet notices at once when
-//! another one starts.
+//! A server that is alone and has no clients seldom writes to the disk and uses little CPU, but notices at once when
+//! another server starts.
 
 mod harness;
 
@@ -10,12 +10,12 @@ use harness::server::Server;
 use harness::sqlite::{DataFolder, data_version};
 use harness::wait_for;
 
-/// How long the idle server is watched.
+/// How long the test observes the idle server.
 const WATCHED: Duration = Duration::from_secs(30);
-/// So much processor time it may take meanwhile (it takes a fifth of that, unoptimised).
+/// The most CPU time that the server may use meanwhile. A debug build uses a fifth of that.
 const CPU_MAX: Duration = Duration::from_millis(1_500);
 
-/// Processor time that the server has taken, by the clock ticks of `/proc`.
+/// The CPU time that the server has used, from `/proc`.
 fn cpu_time(server: &Server) -> Duration {
     let stat = fs::read_to_string(format!("/proc/{}/stat", server.pid())).expect("its figures");
     let fields: Vec<&str> = stat.rsplit(')').next().expect("fields").split_whitespace().collect();
@@ -28,7 +28,7 @@ fn heartbeats(folder: &DataFolder) -> usize {
 }
 
 #[test]
-fn an_idle_server_hardly_commits_and_hears_another_one_at_once() {
+fn an_idle_server_seldom_commits_and_notices_another_server_at_once() {
     let folder = DataFolder::new();
     let server = Server::start_in(folder.path(), &[]);
     wait_for("the first heartbeats", || (heartbeats(&folder) >= 12).then_some(()));
@@ -43,9 +43,9 @@ fn an_idle_server_hardly_commits_and_hears_another_one_at_once() {
         version = now;
     }
     let cpu = cpu_time(&server) - cpu_before;
-    println!("{commits} commits and {cpu:?} of processor time in {WATCHED:?}");
+    println!("{commits} commits and {cpu:?} of CPU time in {WATCHED:?}");
     assert!(commits <= 3, "{commits} commits in {WATCHED:?}");
-    assert!(cpu < CPU_MAX, "{cpu:?} of processor time in {WATCHED:?}");
+    assert!(cpu < CPU_MAX, "{cpu:?} of CPU time in {WATCHED:?}");
 
     let before = folder.records().len();
     let idle = folder.records()[0]["from"].clone();
@@ -54,8 +54,8 @@ fn an_idle_server_hardly_commits_and_hears_another_one_at_once() {
         let fresh = folder.records().split_off(before);
         (fresh.iter().filter(|record| record["type"] == "beat" && record["from"] != idle).count() > 3).then_some(fresh)
     });
-    let rare = |record: &&serde_json::Value| record["type"] == "beat" && record["from"] == idle;
+    let is_idle_heartbeat = |record: &&serde_json::Value| record["type"] == "beat" && record["from"] == idle;
     let first_of_other = fresh.iter().position(|record| record["from"] != idle).expect("its roster");
-    let answers = fresh[first_of_other..].iter().filter(rare).count();
-    assert!(answers >= 3, "{answers} heartbeats of the idle one while the other one had 4");
+    let answers = fresh[first_of_other..].iter().filter(is_idle_heartbeat).count();
+    assert!(answers >= 3, "{answers} heartbeats of the idle server among 4 of the other");
 }

@@ -1,5 +1,6 @@
-//! Settings of the topic that an administrator of Kafka may change: compression, the cleanup policy, the size of a batch.
-//! A change before or during the run of an instance does not stop the lobby for good, and loses no message silently.
+//! Settings of the topic that an administrator of Kafka may change: compression, the cleanup policy, the size of a
+//! batch. A change before or during the run of an instance does not stop the lobby for good, and loses no message
+//! silently.
 
 mod harness;
 

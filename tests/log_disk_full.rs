@@ -1,5 +1,5 @@
-//! The disk of the event log is full: messages are answered with `unavailable`, the server is not ready, and recovers
-//! without a restart when there is room again.
+//! The disk of the event log is full: messages are answered with `unavailable`, and the server is not ready. When there
+//! is room again, it recovers without a restart.
 
 mod harness;
 
@@ -12,7 +12,7 @@ use harness::watcher::Watcher;
 use ich::event_log::sqlite::FILE_NAME;
 
 #[test]
-fn a_full_disk_is_a_log_that_does_not_answer_and_passes() {
+fn a_server_with_a_full_disk_is_not_ready_and_recovers() {
     let Some(disk) = Tmpfs::mount(4096) else { return };
     let data_dir = disk.path().to_str().expect("a path");
     let server = Server::start(&[("ICH_DATA_DIR", data_dir), ("ICH_MAX_MESSAGES_PER_SECOND", "0")]);
@@ -21,9 +21,9 @@ fn a_full_disk_is_a_log_that_does_not_answer_and_passes() {
     assert!(ann.wait_answer("before"));
 
     disk.fill();
-    // The write-ahead log may be written again from its start, within the room that it has.
+    // The first messages may still be accepted: SQLite can reuse the write-ahead log from its start.
     let mut number = 0;
-    let refused = wait_for("a message that is not taken", || {
+    let refused = wait_for("a message that is refused", || {
         number += 1;
         let id = format!("full-{number}");
         ann.say(&id, &"x".repeat(3_000));
@@ -37,6 +37,6 @@ fn a_full_disk_is_a_log_that_does_not_answer_and_passes() {
     server.wait_ready();
     ann.say("after", "there is room again");
     assert!(ann.wait_answer("after"));
-    assert_eq!(ann.closed(), None, "the session lasted");
+    assert_eq!(ann.closed(), None, "the session is still open");
     check_integrity(&connect(&disk.path().join(FILE_NAME)));
 }

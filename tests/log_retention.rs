@@ -1,5 +1,5 @@
-//! The size of the event log in SQLite: the oldest records go, the server starts on what is left, and a process that was
-//! overtaken while it stood still begins anew.
+//! The size limit of the event log in SQLite: the server deletes the oldest records, and can start with the remaining
+//! ones. A process that was frozen meanwhile reads the log again.
 
 mod harness;
 
@@ -19,10 +19,10 @@ const SETTINGS: [(&str, &str); 5] = [
 ];
 const TEXT_BYTES: usize = 100_000;
 const MESSAGES: usize = 300;
-/// The limit and what a step may leave.
+/// The limit, and 1 MiB more, because records are deleted in steps.
 const USED_BYTES_MAX: i64 = 17 << 20;
 
-/// Says far more than the log keeps.
+/// Sends far more messages than the log may keep.
 fn flood(watcher: &Watcher) {
     let text = "x".repeat(TEXT_BYTES);
     for number in 0..MESSAGES {
@@ -56,7 +56,7 @@ fn the_log_keeps_its_size_and_a_restarted_server_is_ready() {
 }
 
 #[test]
-fn a_process_that_retention_overtook_closes_its_sessions_and_reads_the_log_anew() {
+fn a_frozen_process_whose_records_were_deleted_closes_its_sessions_and_reads_the_log_again() {
     let folder = DataFolder::new();
     let server = Server::start_in(folder.path(), &SETTINGS);
     let ann = Watcher::join(&server, "Ann");

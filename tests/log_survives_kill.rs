@@ -1,5 +1,5 @@
-//! `kill -9` of the only process at any moment: every message that a client was shown is in the event log afterwards, in
-//! the order in which it was shown, and the log goes on from there.
+//! `kill -9` of the only process at any moment: afterwards the event log has every message that a client got, in the
+//! same order, and accepts new messages.
 
 mod harness;
 
@@ -16,7 +16,7 @@ use rustix::process::Signal;
 const ROUNDS: u64 = 12;
 
 #[test]
-fn what_was_shown_is_in_the_log_however_often_the_process_is_killed() {
+fn every_message_that_a_client_got_is_in_the_log_after_each_kill() {
     let folder = DataFolder::new();
     let mut shown: Vec<String> = Vec::new();
     for round in 0..ROUNDS {
@@ -44,7 +44,7 @@ fn what_was_shown_is_in_the_log_however_often_the_process_is_killed() {
         for id in &shown {
             assert!(
                 rest.any(|logged| logged == id),
-                "round {round}: {id} was shown, and is not in the log in this order"
+                "round {round}: a client got {id}, and the log does not have it in this order"
             );
         }
     }

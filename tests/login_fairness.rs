@@ -1,5 +1,5 @@
-//! One address cannot keep other addresses from logging in: the limits on logins and registrations, and the fair queues of
-//! hashes.
+//! One address cannot keep other addresses from logging in: the limits on logins and registrations, and the fair queues
+//! of hashes.
 
 mod harness;
 

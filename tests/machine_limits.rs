@@ -31,7 +31,7 @@ fn idle(address: SocketAddr) -> TcpStream {
 }
 
 #[test]
-fn connections_beyond_the_memory_maps_are_refused_and_a_chat_goes_on() {
+fn connections_beyond_the_memory_maps_are_refused_and_a_chat_continues() {
     let dir = new_dir();
     let values = [
         ("ICH_HOST", "127.0.0.1"),

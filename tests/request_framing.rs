@@ -112,7 +112,7 @@ fn only_the_first_request_of_a_connection_is_answered() {
     let eve = BOB.replace("bob", "eve").replace("Bob", "Eve");
     let first = create(&format!("Content-Length: {}\r\n", eve.len()), &eve);
     let answer = raw(server.address, format!("{first}{}", create_bob()).as_bytes());
-    assert_one_response(&answer, 200, "behind a body");
+    assert_one_response(&answer, 200, "after a body");
     assert_eq!(answer.json()["username"], "Eve");
 
     let with_body = format!("GET /health HTTP/1.1\r\nHost: test\r\nContent-Length: 5\r\n\r\n{}", create_bob());

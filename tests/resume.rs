@@ -16,11 +16,11 @@ use serde_json::json;
 use socket2::{Domain, Socket, Type};
 
 const UNLIMITED: (&str, &str) = ("ICH_MAX_MESSAGES_PER_SECOND", "0");
-/// An id of the right form.
+/// A valid id that no message has.
 const UNKNOWN_ID: &str = "00000000deadbeef-42";
 
 #[test]
-fn a_client_that_returns_gets_each_message_that_it_missed_once_and_as_it_was() {
+fn a_client_that_returns_gets_each_message_that_it_missed_once_and_unchanged() {
     let server = Server::start(&[]);
     let mut ann = Returning::join(&server, "Ann");
     assert_eq!(ann.last_id, None, "there was no message");
@@ -56,14 +56,14 @@ fn without_a_query_no_earlier_message_is_sent() {
     assert_eq!(bob.event(), ("user_joined".into(), json!({"username": "Bob"})));
 }
 
-/// Senders never pause, and clients return all the time: no message is missing and none comes twice at the seam between
-/// the messages before `caught_up` and those after it.
+/// Senders never pause, and clients return all the time: at `caught_up`, where the earlier messages end and the new
+/// events begin, no message is missing and none is duplicated.
 #[test]
-fn nothing_is_missing_and_nothing_comes_twice_at_the_seam_under_load() {
+fn no_message_is_missing_or_duplicated_at_caught_up_under_load() {
     const SENDERS: usize = 4;
     const RETURNING: usize = 4;
     const RETURNS: usize = 40;
-    // The history is large enough for whatever a client misses.
+    // The history has room for all messages that a client can miss.
     let server = Server::start(&[UNLIMITED, ("ICH_HISTORY_MESSAGES", "10000")]);
     let mut witness = Returning::join(&server, "Witness");
     let done = AtomicBool::new(false);
@@ -100,7 +100,7 @@ impl Drop for SetOnDrop<'_> {
     }
 }
 
-/// Sends numbered messages, each when the one before has come back.
+/// Sends numbered messages, each after the server has returned the one before.
 fn send_until(done: &AtomicBool, mut sender: Returning) {
     let name = sender.name.clone();
     for number in 0.. {
@@ -112,7 +112,7 @@ fn send_until(done: &AtomicBool, mut sender: Returning) {
     }
 }
 
-/// Joins, and returns so many times after a message.
+/// Joins, and then `times` times waits for a message and returns.
 fn return_often(server: &Server, name: &str, times: usize) -> Returning {
     let mut client = Returning::join(server, name);
     for _ in 0..times {
@@ -128,7 +128,7 @@ fn return_often(server: &Server, name: &str, times: usize) -> Returning {
 }
 
 #[test]
-fn a_client_that_returns_too_late_or_with_an_unknown_id_gets_the_newest_messages_and_is_told_so() {
+fn a_client_that_returns_too_late_or_with_an_unknown_id_gets_the_newest_messages_as_incomplete() {
     let server = Server::start(&[UNLIMITED, ("ICH_HISTORY_MESSAGES", "5")]);
     let mut ann = Returning::join(&server, "Ann");
     let ids: Vec<_> = (0..9)
@@ -153,7 +153,7 @@ fn a_client_that_returns_too_late_or_with_an_unknown_id_gets_the_newest_messages
 }
 
 #[test]
-fn the_last_messages_come_on_request() {
+fn a_client_gets_the_last_messages_on_request() {
     let server = Server::start(&[("ICH_HISTORY_MESSAGES", "5")]);
     assert_eq!(Returning::join_query(&server, "Bob", "last=50").1, complete(0), "there was no message yet");
     let mut ann = Returning::join(&server, "Ann");
@@ -169,7 +169,7 @@ fn the_last_messages_come_on_request() {
 }
 
 #[test]
-fn without_a_history_a_client_that_missed_nothing_is_told_so() {
+fn without_a_history_a_client_that_missed_nothing_is_complete() {
     let server = Server::start(&[("ICH_HISTORY_MESSAGES", "0")]);
     let mut ann = Returning::join(&server, "Ann");
     ann.say("one");
@@ -194,9 +194,9 @@ fn a_query_that_is_not_valid_is_refused() {
     assert_eq!(Client::try_join_query(server.address, "not a token", "last=0").err(), Some(401));
 }
 
-/// The history is many times larger than what a slow client may be behind.
+/// The history is many times larger than the outbox of a slow client may become.
 #[test]
-fn the_missed_messages_do_not_count_as_behind() {
+fn the_missed_messages_do_not_count_against_the_outbox_limit() {
     const MESSAGES: usize = 500;
     const TEXT_BYTES: usize = 4_000;
     let server = Server::start(&[UNLIMITED, ("ICH_OUTBOX_BYTES", "65536"), ("ICH_PING_INTERVAL_SECONDS", "600")]);

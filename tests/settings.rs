@@ -196,8 +196,8 @@ fn a_data_folder_that_cannot_be_created_is_named() {
     assert!(text(&output.stderr).contains("ICH_DATA_DIR"), "{}", text(&output.stderr));
 }
 
-/// The standard error of `ich check` with this `.env` and these settings. Asserts that the check and the start exit with
-/// code 2 and the same output.
+/// The standard error of `ich check` with this `.env` and these settings. Asserts that the check and the start exit
+/// with code 2 and the same output.
 fn refused(folder: &Folder, file: &[u8], settings: &[(&str, &str)]) -> String {
     fs::write(folder.0.join(".env"), file).unwrap();
     let check = run(folder, &["check"], settings);

@@ -1,4 +1,4 @@
-//! Processes that share a data folder are one lobby, with nothing but the binary: the event log in SQLite.
+//! Processes that share a data folder are one lobby, without any other service: the event log is in SQLite.
 
 mod harness;
 
@@ -40,7 +40,7 @@ fn two_processes_are_one_lobby_with_one_order() {
 }
 
 #[test]
-fn the_users_of_a_killed_process_leave_and_another_takes_its_place() {
+fn the_users_of_a_killed_process_leave_unless_they_join_its_replacement() {
     let folder = DataFolder::new();
     let survivor = Server::start_in(folder.path(), &SETTINGS);
     let mut killed = Server::start_in(folder.path(), &SETTINGS);
@@ -51,7 +51,7 @@ fn the_users_of_a_killed_process_leave_and_another_takes_its_place() {
     killed.signal(Signal::KILL);
     killed.wait();
 
-    // Cid comes back before the lease is over, and is never reported as gone.
+    // Cid joins again before the lease expires, and is never reported as gone.
     let in_place = Server::start_in(folder.path(), &SETTINGS);
     let cid = Watcher::join(&in_place, "Cid");
     ann.wait_frame("user_left", "Bob");
@@ -62,7 +62,7 @@ fn the_users_of_a_killed_process_leave_and_another_takes_its_place() {
 }
 
 #[test]
-fn one_process_after_the_other_is_replaced_and_nobody_is_reported_as_gone() {
+fn one_process_after_the_other_is_replaced_and_no_user_is_reported_as_gone() {
     let folder = DataFolder::new();
     let mut servers = [Server::start_in(folder.path(), &SETTINGS), Server::start_in(folder.path(), &SETTINGS)];
     let ann = Watcher::join(&servers[0], "Ann");
@@ -72,7 +72,7 @@ fn one_process_after_the_other_is_replaced_and_nobody_is_reported_as_gone() {
     servers[1] = Server::start_in(folder.path(), &SETTINGS);
     let bob = Watcher::join(&servers[1], "Bob");
     sync(&bob, [&ann, &bob], "back");
-    // Heartbeats of a lease later.
+    // Waits for more heartbeats than a lease allows.
     let heartbeats = || folder.records().iter().filter(|record| record["type"] == "beat").count();
     let before = heartbeats();
     wait_for("the end of the lease", || (heartbeats() > before + 25).then_some(()));

@@ -1,5 +1,5 @@
-//! A client that does not read, in a busy lobby: only this client is disconnected when its outbox is full, and it uses no
-//! more memory than its outbox may have.
+//! A client that does not read, in a busy lobby: only this client is disconnected when its outbox is full, and it uses
+//! no more memory than its outbox may have.
 
 mod harness;
 
@@ -214,7 +214,8 @@ impl OtherInstance {
         self.append(Body::Roster { part: 0, parts: 1, sessions: (0..LIST_USERS).map(entry).collect() });
     }
 
-    /// Keeps the lease until `done`, with fewer heartbeats than the server, so that the lease of the server does not expire.
+    /// Keeps the lease until `done`, with fewer heartbeats than the server, so that the lease of the server does not
+    /// expire.
     fn send_heartbeats(mut self, done: &AtomicBool) {
         for n in 1.. {
             self.append(Body::Heartbeat { n });

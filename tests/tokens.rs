@@ -164,7 +164,7 @@ fn a_browser_joins_with_its_token_as_a_subprotocol() {
 }
 
 #[test]
-fn a_page_joins_from_the_own_origin_or_an_allowed_one() {
+fn a_page_joins_from_the_servers_origin_or_an_allowed_one() {
     let server = Server::start(&[("ICH_ALLOWED_ORIGINS", "https://chat.example, http://localhost:3000")]);
     let join = |origin: &str| {
         let authorization = format!("Bearer {}", token("Bob"));

@@ -18,7 +18,8 @@ use crate::target::random_hex;
 use crate::window::add_latencies;
 
 const TIMEOUT: Duration = Duration::from_secs(10);
-/// Records that are not measured. Each is sent after the one before was received; they open the connections.
+/// The number of records that are sent first and not measured: they open the connections. Each is sent after the one
+/// before was received.
 const WARM_UP_RECORDS: u64 = 50;
 
 /// Sends `rate` records per second of `bytes` bytes for `seconds` seconds and measures the latency of each.

@@ -10,7 +10,7 @@ pub enum AccountError {
     InvalidField {
         /// The name of the field in the request.
         field: &'static str,
-        /// The rule.
+        /// The rule, as a sentence for the user.
         message: String,
     },
     /// Another account has this email.
@@ -19,32 +19,32 @@ pub enum AccountError {
     /// Another account has this username.
     #[error("this username is taken: choose another one")]
     UsernameTaken,
-    /// No account has this email, or the password is wrong. Both look the same, so that nobody can find out which emails
-    /// have an account.
+    /// No account has this email, or the password is wrong. Both look the same, so that nobody can find out which
+    /// emails have an account.
     #[error("email or password is wrong: check both and try again")]
     WrongCredentials,
     /// Too many logins from this address or for this account, whether or not the account exists.
     #[error("too many logins: try again in {retry_after_seconds} seconds")]
     TooManyLogins {
-        /// When the next login may be accepted, at least 1.
+        /// In how many seconds the next login may be accepted, at least 1.
         retry_after_seconds: u64,
     },
     /// Too many registrations from this address.
     #[error("too many registrations: try again in {retry_after_seconds} seconds")]
     TooManyRegistrations {
-        /// When the next registration may be accepted, at least 1.
+        /// In how many seconds the next registration may be accepted, at least 1.
         retry_after_seconds: u64,
     },
     /// The queue is full, or the request waited in it for too long.
     #[error("too many users are logging in: try again in {retry_after_seconds} seconds")]
     Busy {
-        /// When the queue is probably shorter.
+        /// In how many seconds the queue is probably shorter.
         retry_after_seconds: u64,
     },
     /// The store does not answer. A registration may have created the account nevertheless.
-    #[error("accounts cannot be reached: try again in {retry_after_seconds} seconds")]
+    #[error("the database of accounts does not answer: try again in {retry_after_seconds} seconds")]
     Unavailable {
-        /// When the store is probably available again.
+        /// In how many seconds the store may be available again.
         retry_after_seconds: u64,
     },
     /// An error of this server. Its log has the reason.

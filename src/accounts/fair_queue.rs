@@ -5,11 +5,11 @@
 use std::collections::{HashMap, VecDeque};
 use std::hash::Hash;
 
-/// Keys take turns: each [`pop`](FairQueue::pop) takes the oldest item of the next key. So between two items of one
-/// key, at most one item of each other key is taken.
+/// A queue in which keys take turns: each [`pop`](FairQueue::pop) takes the oldest item of the next key. So between two
+/// items of one key, at most one item of each other key is taken.
 ///
-/// Bounded in total and per key. When it is full, a key with few items displaces the newest item of the key with most, so
-/// a few keys cannot keep the others out.
+/// Bounded in total and per key. When it is full, a key with few items displaces the newest item of the key with most,
+/// so a few keys cannot keep the others out.
 pub(super) struct FairQueue<K, T> {
     items_max: usize,
     items_per_key_max: usize,
@@ -75,8 +75,8 @@ impl<K: Eq + Hash + Copy, T> FairQueue<K, T> {
         Some(item)
     }
 
-    /// Removes the newest item of the key with most items, if a key with `own` items still has no more items
-    /// than that key after adding one.
+    /// Removes the newest item of the key with the most items, to make room for an item of a key that has `own` items.
+    /// Removes nothing if the new item would give its key more items than the other key keeps.
     fn displace(&mut self, own: usize) -> Option<T> {
         let key = *self.turns.iter().max_by_key(|key| self.waiting.get(key).map_or(0, VecDeque::len))?;
         let longest = self.waiting.get_mut(&key)?;

@@ -1,5 +1,5 @@
-//! [`Jobs`]: the queues of the account threads. Logins have priority over registrations. In each queue, the addresses take
-//! turns.
+//! [`Jobs`]: the queues of the account threads. Logins have priority over registrations. In each queue, the addresses
+//! take turns.
 //!
 //! Connection threads push and never block here; the account threads wait here for jobs.
 
@@ -61,7 +61,7 @@ impl<T> Jobs<T> {
                 self.changed.notify_one();
                 None
             }
-            // The number of jobs is the same as before: no thread has to wake up.
+            // A displaced job was replaced: the number of jobs is the same as before, so no thread has to wake up.
             Push::Displaced(other) => Some(other),
             Push::Refused(job) => Some(job),
         }
@@ -113,7 +113,7 @@ mod tests {
     }
 
     #[test]
-    fn a_full_queue_rejects_and_registrations_use_no_places_of_logins() {
+    fn a_full_queue_rejects_and_registrations_take_no_room_from_logins() {
         let jobs = Jobs::new(1);
         let refused = |kind, last| (0..100).filter(|_| jobs.push(kind, address(last), ()).is_some()).count();
         assert_eq!(refused(Kind::Registration, 1), 100 - REGISTRATIONS_PER_THREAD / 2);

@@ -29,8 +29,8 @@ const LOGINS_PER_FAILURE: NonZeroU32 = NonZeroU32::new(20).unwrap();
 /// | logins of an account, failed or not, whether the account exists or not | `logins_per_minute` |
 /// | registrations of an address | `registrations_per_minute` |
 ///
-/// The limit may be used at once; after that the same rate applies. An IPv6 address is counted by its network (see
-/// [`address_key`]).
+/// The requests of a whole minute may come at once; after that they are accepted evenly at this rate. All IPv6
+/// addresses of one network count as one (see [`address_key`]).
 pub struct AccountLimits {
     /// Accounts are remembered by a keyed hash, because the email in a request may be as long as the request.
     hasher: RandomState,

@@ -1,7 +1,8 @@
-//! Password hashing: argon2id with the parameters that OWASP recommends (19 MiB, 2 passes, 1 lane), stored as PHC strings.
+//! Password hashing: argon2id with the parameters that OWASP recommends (19 MiB, 2 passes, 1 lane), stored as PHC
+//! strings.
 //!
-//! A [`Hasher`] belongs to one thread of [`Accounts`](super::Accounts) and reuses its 19 MiB for each hash. So the number
-//! of these threads bounds the memory of all hashing.
+//! A [`Hasher`] belongs to one thread of [`Accounts`](super::Accounts) and reuses its 19 MiB for each hash. So the
+//! number of these threads bounds the memory of all hashing.
 
 use std::collections::TryReserveError;
 use std::io;
@@ -18,7 +19,8 @@ const PARAMS: Params = match Params::new(19 * 1024, 2, 1, Some(HASH_BYTES)) {
     Ok(params) => params,
     Err(_) => panic!("invalid parameters"),
 };
-/// The most that a stored hash may require, in the same units. A hash that requires more was not written by this server.
+/// The most that a stored hash may require, in the same units. A hash that requires more was not written by this
+/// server.
 const COST_MAX: (u32, u32, u32) = (64 * 1024, 10, 4);
 
 /// Why a password could not be hashed or checked. A wrong password is not an error.

@@ -1,9 +1,9 @@
 //! [`Pool`]: a few threads, each with its own connection to a service that may hang, and a deadline for every call.
 //!
-//! Calls on a connection have no deadline. So the caller waits for the answer with a deadline ([`Pool::call`], on the
-//! caller's thread). A thread that hangs is abandoned and replaced; it ends when its call returns, if ever.
-//! [`threads`] has these threads, and the watch thread that replaces them. All of them end when the pool is dropped. The
-//! service is a [`Backend`].
+//! The calls of the client library have no deadline. So the caller waits for the answer with a deadline
+//! ([`Pool::call`], on the caller's thread). A thread that hangs is abandoned and replaced; it ends when its call
+//! returns, if ever. [`threads`] has these threads, and the watch thread that replaces them. All of them end when the
+//! pool is dropped. The service is a [`Backend`].
 
 mod threads;
 
@@ -19,7 +19,7 @@ use crate::threads::{Stack, lock};
 
 /// How many calls may wait for a thread. More calls fail at once.
 const QUEUE_CALLS: usize = 64;
-/// How long dropping the pool waits for its threads. A thread that hangs is left behind.
+/// How long dropping the pool waits for its threads. It does not wait longer for a thread that hangs.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// The service behind a pool. The methods run on the threads of the pool and may block for ever.
@@ -39,7 +39,7 @@ pub(crate) trait Backend: Send + Sync + 'static {
 
 /// A request that failed.
 pub(crate) struct Failed {
-    /// For the log.
+    /// The cause, for the log. Contains no secret.
     pub(crate) reason: String,
     /// Whether the request changed nothing and never will. Then it may be executed again on a new connection.
     pub(crate) may_retry: bool,

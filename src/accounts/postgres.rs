@@ -1,8 +1,8 @@
 //! [`PostgresStore`]: accounts in PostgreSQL, the store that several instances share.
 //!
 //! Called on the threads of [`Accounts`](super::Accounts), which wait here. The connections belong to the threads of a
-//! [`Pool`], because calls of the client library have no deadline. So when the database is stopped, frozen or restarted,
-//! calls fail in time, and they succeed again without a restart of this process.
+//! [`Pool`], because calls of the client library have no deadline. So when the database is stopped, frozen or
+//! restarted, calls fail in time, and they succeed again without a restart of this process.
 
 mod connection;
 pub(crate) mod connector;
@@ -20,20 +20,21 @@ use crate::supervisor::Supervisor;
 /// Connections of one instance. With ten instances, that is well below the 100 connections that PostgreSQL allows by
 /// default.
 const CONNECTIONS: usize = 4;
-/// How many threads that hang in a call are replaced. Each keeps about 100 KiB until its call returns.
+/// How many hanging threads are replaced at most. Each keeps about 100 KiB until its call returns.
 const MAX_ABANDONED: usize = 16;
 /// For connecting and migrating: longer than the database allows for each step of a migration.
 const CONNECT_AND_MIGRATE_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// See the module.
+/// Accounts in PostgreSQL. Any thread; a call blocks for at most [`CALL_TIMEOUT`](super::store::CALL_TIMEOUT).
 pub struct PostgresStore {
     pool: Pool<Database>,
 }
 
 /// Opens the store in the database of this URL, `postgres://user:password@host:5432/database`. The URL may have several
 /// hosts, and parameters as in libpq. `sslmode` is `disable`, `prefer` (the default), `require`, `verify-ca` or
-/// `verify-full`. The last two, and `require` together with `sslrootcert`, check the server's certificate. `sslrootcert`
-/// is a PEM file with the certificates of the trusted authorities; those of the system if it is missing or `system`.
+/// `verify-full`. The last two, and `require` together with `sslrootcert`, check the server's certificate.
+/// `sslrootcert` is a PEM file with the certificates of the trusted authorities; those of the system if it is missing
+/// or `system`.
 ///
 /// Does not wait for the database: the threads connect and migrate the schema in the background. Until then
 /// [`AccountStore::is_ready`] is false, and the log has the reason. `supervisor` starts the threads.

@@ -27,7 +27,7 @@ impl<K: Eq + Hash> RateTable<K> {
     /// Whether a token can be taken; takes none.
     ///
     /// # Errors
-    /// After how many seconds (at least 1) a token is available.
+    /// In how many seconds (at least 1) a token is available.
     pub(crate) fn check(&self, key: &K, now: Instant) -> Result<(), u64> {
         let (Some(rate), Some(bucket)) = (self.rate, self.buckets.get(key)) else { return Ok(()) };
         bucket.check(rate, now).map_err(whole_seconds)
@@ -52,8 +52,8 @@ impl<K: Eq + Hash> RateTable<K> {
         self.buckets.entry(key).or_insert_with(|| TokenBucket::full(now)).charge(rate, now);
     }
 
-    /// Forgets the buckets that are full again. If all are in use, forgets the fuller half: the keys that took the most
-    /// tokens stay.
+    /// Forgets the buckets that are full again. If there is none, forgets the fuller half of the buckets: the keys that
+    /// took the most tokens stay.
     fn make_room(&mut self, now: Instant) {
         self.buckets.retain(|_, bucket| bucket.full_at() > now);
         if self.buckets.len() < self.keys_max {

@@ -11,8 +11,8 @@ const USERNAME_CHARS: std::ops::RangeInclusive<usize> = 1..=64;
 /// Characters of a password.
 const PASSWORD_CHARS: std::ops::RangeInclusive<usize> = 8..=128;
 
-/// Checks an email: 3 to 254 characters, exactly one `@` with text on both sides, no whitespace, no control or invisible
-/// characters. Trims nothing, and does not check that the address exists.
+/// Checks an email: 3 to 254 characters, exactly one `@` with text on both sides, no whitespace, no control or
+/// invisible characters. Trims nothing, and does not check that the address exists.
 ///
 /// # Errors
 /// [`AccountError::InvalidField`] with the broken rule.
@@ -29,8 +29,8 @@ pub(crate) fn check_email(email: &str) -> Result<(), AccountError> {
     }
 }
 
-/// Checks a username: 1 to 64 characters, no control characters, no characters that are invisible or change the direction
-/// of text, no whitespace at either end.
+/// Checks a username: 1 to 64 characters, no control characters, no characters that are invisible or change the
+/// direction of text, no whitespace at either end.
 ///
 /// # Errors
 /// [`AccountError::InvalidField`] with the broken rule.
@@ -77,8 +77,8 @@ pub fn username_key(username: &str) -> String {
     fold_case(&username.split_whitespace().collect::<Vec<_>>().join(" "))
 }
 
-/// First to upper case, then to lower case. Lower case alone would keep letters apart that read the same: a final and an
-/// inner sigma, `ß` and `ss`, a dotless and a dotted `i`.
+/// First to upper case, then to lower case. Lower case alone would keep letters apart that read the same: a final and
+/// an inner sigma, `ß` and `ss`, a dotless and a dotted `i`.
 fn fold_case(text: &str) -> String {
     text.chars().flat_map(char::to_uppercase).flat_map(char::to_lowercase).collect()
 }
@@ -94,8 +94,8 @@ fn is_invisible(c: char) -> bool {
     matches!(c.general_category(), Format | LineSeparator | ParagraphSeparator) || is_blank(c)
 }
 
-/// The characters with Unicode's property `Default_Ignorable_Code_Point` that are not format characters (joiners, fillers,
-/// variation selectors, unassigned ones), and the blank braille pattern.
+/// The characters with Unicode's property `Default_Ignorable_Code_Point` that are not format characters (joiners,
+/// fillers, variation selectors, unassigned ones), and the blank braille pattern.
 fn is_blank(c: char) -> bool {
     matches!(c,
         '\u{034F}' | '\u{115F}'..='\u{1160}' | '\u{17B4}'..='\u{17B5}' | '\u{180B}'..='\u{180D}' | '\u{180F}' | '\u{2065}'

@@ -15,8 +15,8 @@ const GENERATED_BYTES: usize = 48;
 /// How much of the file is read, because a wrong path may lead to a huge file.
 const FILE_BYTES_MAX: u64 = 4096;
 
-/// The secret in this file. If the file is missing, generates a secret and writes it to the file (mode 0600), synced to the
-/// disk before it is used. Processes that start at the same time get the same secret. The folder must exist.
+/// The secret in this file. If the file is missing, generates a secret and writes it to the file (mode 0600), synced to
+/// the disk before it is used. Processes that start at the same time get the same secret. The folder must exist.
 ///
 /// # Errors
 /// The file cannot be read or created, or has fewer than [`SECRET_BYTES_MIN`] bytes. The texts contain the path, never
@@ -35,7 +35,7 @@ fn load(path: &Path) -> io::Result<Vec<u8>> {
     let file = fs::File::open(path).map_err(|error| in_file(path, &error))?;
     let mode = file.metadata()?.mode();
     if mode & 0o077 != 0 {
-        log::warn!("{} can be read by others (mode {:o}): chmod 600 it", path.display(), mode & 0o777);
+        log::warn!("{} can be read by others (mode {:o}): run chmod 600 on it", path.display(), mode & 0o777);
     }
     let mut secret = Vec::new();
     file.take(FILE_BYTES_MAX).read_to_end(&mut secret).map_err(|error| in_file(path, &error))?;

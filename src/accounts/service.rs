@@ -1,8 +1,9 @@
 //! [`Accounts`]: registration and login on a fixed number of threads.
 //!
-//! Called by connection threads, whose stacks are small. They check the limits and the rules of a registration, and wait
-//! for the answer. All other work runs on the threads of this module (`ich-account-N`). Each owns one [`Hasher`], so hashing
-//! takes 19 MiB per thread and no more. If the queue is full, the request is refused at once ([`AccountError::Busy`]).
+//! Called by connection threads, whose stacks are small. They check the limits and the rules of a registration, and
+//! wait for the answer. All other work runs on the threads of this module (`ich-account-N`). Each owns one [`Hasher`],
+//! so hashing takes 19 MiB per thread and no more. If the queue is full, the request is refused at once
+//! ([`AccountError::Busy`]).
 
 use std::net::IpAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -25,7 +26,7 @@ use crate::threads::Stack;
 
 /// How long a caller waits for the queue, the store and the hash together.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
-/// The answer if the queue is full or the time is over.
+/// The answer if the queue is full, or the request was not answered within [`ANSWER_TIMEOUT`].
 const BUSY: AccountError = AccountError::Busy { retry_after_seconds: 2 };
 /// How long a client should wait if the store does not answer.
 const UNAVAILABLE_RETRY_SECONDS: u64 = 5;
@@ -59,7 +60,7 @@ pub struct Accounts {
 
 struct Job {
     request: Request,
-    /// The caller waits no longer than this.
+    /// The time at which the caller stops waiting.
     deadline: Instant,
     answer: Sender<Result<Account, AccountError>>,
 }
@@ -105,8 +106,8 @@ impl Accounts {
         Ok(accounts)
     }
 
-    /// Registers a user for a client at `address`. Blocks for at most 5 seconds. Checks the email first, then the username,
-    /// then the password. A registration that breaks a rule does not count towards the limit.
+    /// Registers a user for a client at `address`. Blocks for at most 5 seconds. Checks the email first, then the
+    /// username, then the password. A registration that breaks a rule does not count towards the limit.
     ///
     /// # Errors
     /// Any [`AccountError`] except `WrongCredentials` and `TooManyLogins`.
@@ -118,8 +119,8 @@ impl Accounts {
         self.submit(Kind::Registration, address, Request::Create(user))
     }
 
-    /// The account with this email and password, for a client at `address`. Blocks for at most 5 seconds. An unknown email
-    /// takes as long as a wrong password.
+    /// The account with this email and password, for a client at `address`. Blocks for at most 5 seconds. An unknown
+    /// email takes as long as a wrong password.
     ///
     /// # Errors
     /// `WrongCredentials`, `TooManyLogins`, `Busy`, `Unavailable` or `Internal`.
@@ -195,7 +196,7 @@ impl Worker {
                 log::error!("accounts: a request panicked; the thread continues");
                 Err(AccountError::Internal)
             });
-            // It fails only if the caller waits no longer.
+            // It fails only if the caller has stopped waiting.
             let _ = answer.try_send(result);
         }
     }
@@ -218,8 +219,8 @@ impl Worker {
         }
     }
 
-    /// Also hashes if the email or password is invalid or the email unknown, so that all failures take the same time and
-    /// get the same answer.
+    /// Also hashes if the email or password is invalid or the email unknown, so that all failures take the same time
+    /// and get the same answer.
     fn log_in(&mut self, email: &str, password: &str) -> Result<Account, AccountError> {
         self.require_ready_store()?;
         let is_valid = rules::check_email(email).is_ok() && rules::check_password(password).is_ok();

@@ -1,8 +1,8 @@
 //! [`SqliteStore`]: accounts in a SQLite file in the data folder, the store of a single instance.
 //!
-//! Called on the threads of [`Accounts`](super::Accounts). One connection writes and another one reads, so that a login does
-//! not wait for the `fsync` of a registration. One thread at a time uses a connection. Other processes may have the same
-//! file open. The archive of messages is in the same file and has connections of its own ([`connect`]).
+//! Called on the threads of [`Accounts`](super::Accounts). One connection writes and another one reads, so that a login
+//! does not wait for the `fsync` of a registration. One thread at a time uses a connection. Other processes may have
+//! the same file open. The archive of messages is in the same file and has connections of its own ([`connect`]).
 
 use std::path::Path;
 use std::sync::Mutex;
@@ -15,7 +15,7 @@ use super::store::{Account, AccountStore, CreateError, NewAccount, StoreError, S
 use crate::sqlite::{self, OpenError, Schema};
 use crate::threads::lock;
 
-/// In the data folder.
+/// The name of the file in the data folder.
 pub(crate) const FILE_NAME: &str = "accounts.sqlite3";
 
 /// How long a call waits for the connection. With the `lock_timeout` below less than
@@ -33,18 +33,18 @@ const SCHEMA: Schema = Schema {
     open_timeout: Duration::from_secs(10),
 };
 
-/// See the module. Dropping it merges the write-ahead log into the file and closes the file.
+/// Accounts in a SQLite file. Dropping it merges the write-ahead log into the file and closes the file.
 pub struct SqliteStore {
     writer: ExclusiveConnection,
     reader: ExclusiveConnection,
 }
 
-/// Opens the store in this folder, and migrates the schema. Creates the folder (mode 0700) and the file (mode 0600) if they
-/// are missing. Blocks for at most 10 seconds.
+/// Opens the store in this folder, and migrates the schema. Creates the folder (mode 0700) and the file (mode 0600) if
+/// they are missing. Blocks for at most 10 seconds.
 ///
 /// # Errors
-/// [`StoreError::Unusable`] if the folder cannot be written, or the file is not a database or is from a later version of
-/// this server. [`StoreError::Unavailable`] if another process keeps the file locked. The texts name the file.
+/// [`StoreError::Unusable`] if the folder cannot be written, or the file is not a database or is from a later version
+/// of this server. [`StoreError::Unavailable`] if another process keeps the file locked. The texts name the file.
 pub fn open(data_dir: &Path) -> Result<SqliteStore, StoreError> {
     let path = data_dir.join(FILE_NAME);
     let open = || {
@@ -91,7 +91,8 @@ impl AccountStore for SqliteStore {
     }
 }
 
-/// Finds out the violated constraint while the transaction holds the write lock, so that no other write comes between.
+/// Inserts an account. If it violates a constraint, finds out which one within the same transaction, so that no other
+/// write comes between.
 fn insert(connection: &mut Connection, account: &NewAccount) -> rusqlite::Result<Result<i64, CreateError>> {
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
     let inserted = transaction
@@ -137,8 +138,8 @@ fn store_error(error: rusqlite::Error) -> StoreError {
     }
 }
 
-/// A connection that one thread at a time may use. A thread waits for the permit, with a deadline; then the mutex is free.
-/// A mutex alone has no deadline.
+/// A connection that one thread at a time may use. A thread waits for the permit, with a deadline; then the mutex is
+/// free. A mutex alone has no deadline.
 struct ExclusiveConnection {
     connection: Mutex<Connection>,
     /// The permit is the one message that this channel can hold.

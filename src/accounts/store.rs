@@ -9,14 +9,14 @@ use std::time::Duration;
 /// The most time of a call to a store.
 pub(crate) const CALL_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Stores accounts.
+/// A store of accounts. Any number of threads may call it at once.
 pub trait AccountStore: Send + Sync {
     /// Adds an account and returns its id. An id is never used again.
     ///
     /// # Errors
-    /// [`CreateError::EmailTaken`] also if the username is taken, too. Of several concurrent calls with the same email or
-    /// username, exactly one succeeds. After [`CreateError::Store`] the account may exist nevertheless: perhaps only the
-    /// answer was lost.
+    /// [`CreateError::EmailTaken`] also if the username is taken, too. Of several concurrent calls with the same email
+    /// or username, exactly one succeeds. After [`CreateError::Store`] the account may exist nevertheless: perhaps only
+    /// the answer was lost.
     fn create(&self, account: &NewAccount) -> Result<i64, CreateError>;
 
     /// The account with this email key (see [`rules::email_key`](super::rules::email_key)), if it exists.
@@ -58,7 +58,7 @@ pub struct NewAccount {
 /// An account with the hash of its password.
 #[derive(Clone, PartialEq, Eq)]
 pub struct StoredAccount {
-    /// Without the hash.
+    /// The account without its hash.
     pub account: Account,
     /// A PHC string.
     pub password_hash: String,

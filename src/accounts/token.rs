@@ -1,7 +1,7 @@
 //! [`Tokens`]: issues the token of a login, and checks the token of a join. A join does not use the store.
 //!
-//! Tokens are issued by this server (HS256, with a secret that all instances share) or by an outside issuer (checked with
-//! its public key). The key determines the algorithm; the token does not. Any thread; no I/O.
+//! Tokens are issued by this server (HS256, with a secret that all instances share) or by an outside issuer (checked
+//! with its public key). The key determines the algorithm; the token does not. Any thread; no I/O.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use std::{fmt, str};
@@ -31,7 +31,7 @@ const LATEST_UNIX_SECONDS: u64 = 253_402_300_799;
 /// How tokens are issued and checked.
 #[derive(Clone)]
 pub struct TokenSettings {
-    /// Of this server or of an outside issuer.
+    /// The key of this server or of an outside issuer.
     pub key: TokenKey,
     /// The claim `iss`: in issued tokens, and required in all tokens.
     pub issuer: String,
@@ -42,7 +42,8 @@ pub struct TokenSettings {
 /// The key that determines who issues tokens.
 #[derive(Clone)]
 pub enum TokenKey {
-    /// This server, and others with the same secret, by HS256. At least [`SECRET_BYTES_MIN`] bytes.
+    /// The secret of this server and of all servers that accept its tokens (HS256). At least [`SECRET_BYTES_MIN`]
+    /// bytes.
     Secret(Vec<u8>),
     /// An outside issuer with this public key, as PEM text: RSA (RS256, 2048 bits or more), P-256 (ES256) or Ed25519
     /// (EdDSA). This server then issues no tokens, and refuses HS256.
@@ -98,7 +99,7 @@ pub enum TokenError {
     /// The token is malformed, was changed, is from another issuer, or has invalid claims.
     #[error("the token is not valid: log in for a new one")]
     Invalid,
-    /// The token was valid before.
+    /// The token was valid, and has expired.
     #[error("the token has expired: log in for a new one")]
     Expired,
 }

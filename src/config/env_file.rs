@@ -2,15 +2,15 @@
 //!
 //! One setting per line, `NAME=value` or `export NAME=value`, in UTF-8, with or without a byte order mark:
 //!
-//! - Blank lines are skipped. A `#` begins a comment at the start of a line and after white space. Elsewhere it is part of
-//!   the value.
+//! - Blank lines are skipped. A `#` begins a comment at the start of a line and after white space. Elsewhere it is part
+//!   of the value.
 //! - A value is literal: `$` has no special meaning. White space around a value is not part of it.
 //! - A value with white space, quotes or backslashes must be quoted. In single quotes, everything is literal. In double
 //!   quotes, `\\`, `\"` and `\$` mean `\`, `"` and `$`. A value ends on its line.
 //! - If two lines have the same name, the later one counts.
 //!
-//! Programs that read such files differ in the treatment of unquoted spaces and of quotes within a value. Such a line is an
-//! error, so that a secret never silently becomes another one. No error repeats any part of a line.
+//! Programs that read such files differ in the treatment of unquoted spaces and of quotes within a value. Such a line
+//! is an error, so that a secret never silently becomes another one. No error repeats any part of a line.
 
 /// The result of parsing the file.
 #[derive(Debug, Default, PartialEq, Eq)]

@@ -10,7 +10,8 @@ use crate::tls;
 const SECRET_BYTES_MAX: usize = 16 * 1024;
 
 impl Reader<'_> {
-    /// A secret, from the setting with this name or from the file that `{name}_FILE` names. No error repeats the secret.
+    /// A secret, from the setting with this name or from the file that `{name}_FILE` names. No error repeats the
+    /// secret.
     pub(super) fn secret(&mut self, name: &str) -> Option<String> {
         let file_setting = format!("{name}_FILE");
         let value = self.optional(name);
@@ -39,7 +40,8 @@ impl Reader<'_> {
         None
     }
 
-    /// A folder is valid and is not read: OpenSSL accepts a folder of certificates, too.
+    /// Checks that the file contains a certificate. A folder is valid and is not read: OpenSSL accepts a folder of
+    /// certificates, too.
     pub(super) fn check_certificates(&mut self, name: &str, path: &str) {
         if Path::new(path).is_dir() {
             return;

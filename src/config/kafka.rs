@@ -1,5 +1,5 @@
-//! [`KafkaSettings`]: where the Kafka cluster is and how to log in to it, and the one check of these settings. A program
-//! that was built without Kafka reads them too, so that it can report that. Pure.
+//! [`KafkaSettings`]: where the Kafka cluster is and how to log in to it, and the one check of these settings. A
+//! program that was built without Kafka reads them too, so that it can report that. Pure.
 
 use std::fmt;
 use std::net::Ipv6Addr;
@@ -27,8 +27,8 @@ pub struct KafkaSettings {
     pub username: Option<String>,
     /// `sasl.password` of librdkafka. Never shown, not even by `Debug`.
     pub password: Option<String>,
-    /// `ssl.ca.location` of librdkafka: a PEM file with the certificates of the trusted authorities. `None`: those of the
-    /// system.
+    /// `ssl.ca.location` of librdkafka: a PEM file with the certificates of the trusted authorities. `None`: those of
+    /// the system.
     pub ca_file: Option<String>,
 }
 

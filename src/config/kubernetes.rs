@@ -1,5 +1,5 @@
-//! Recognizes the variables that Kubernetes sets for its Services. For a Service named `ich` or `ich-...` their names begin
-//! with `ICH_`, like the settings. Pure.
+//! Recognizes the variables that Kubernetes sets for its Services. For a Service named `ich` or `ich-...` their names
+//! begin with `ICH_`, like the settings. Pure.
 
 /// Whether Kubernetes sets such a variable for a Service (`ICH_SERVICE_HOST`, `ICH_SERVICE_PORT_HTTP`,
 /// `ICH_PORT_8080_TCP_ADDR`, `ICH_KAFKA_PORT=tcp://10.0.0.8:9092`, ...).

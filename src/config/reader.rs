@@ -87,7 +87,7 @@ impl Reader<'_> {
         u32::try_from(self.number(name, min, max)).unwrap_or(u32::MAX)
     }
 
-    /// A limit that 0 turns off. The one place that gives 0 this meaning.
+    /// A limit that 0 turns off. Only this method gives 0 this meaning.
     pub(super) fn limit(&mut self, name: &str, max: u64) -> Option<NonZeroU32> {
         NonZeroU32::new(self.count(name, 0, max))
     }
@@ -156,7 +156,8 @@ impl Reader<'_> {
         Some(settings)
     }
 
-    /// Without brokers, the other settings have no effect, and the server would have a lobby of its own.
+    /// Adds an error if there are settings of Kafka and no brokers: the settings would have no effect, and the server
+    /// would not be in the lobby of the other instances.
     fn refuse_kafka_settings_without_brokers(&mut self) {
         let set: Vec<&str> = SETTINGS
             .iter()
@@ -173,7 +174,7 @@ impl Reader<'_> {
         }
     }
 
-    /// Kafka if there are brokers, else SQLite, unless the setting names one.
+    /// The event log that `ICH_EVENT_LOG` names; if it is not set, Kafka if there are brokers, else SQLite.
     pub(super) fn event_log(&mut self) -> EventLogKind {
         let has_brokers = self.optional("ICH_KAFKA_BROKERS").is_some();
         let named = self.optional("ICH_EVENT_LOG");

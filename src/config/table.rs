@@ -1,4 +1,5 @@
-//! The table of settings. The program reads these names, `ich --help` prints them, and a test compares the docs with them.
+//! The table of settings. The program reads these names, `ich --help` prints them, and a test compares the docs with
+//! them.
 
 /// One row of the table of settings.
 #[derive(Debug, Clone, Copy)]
@@ -91,9 +92,9 @@ pub const SETTINGS: &[Setting] = &[
     setting(
         "ICH_DRAIN_DELAY_SECONDS",
         "0",
-        "time from SIGTERM to the beginning of the stop, not ready, so that load balancers notice",
+        "time after SIGTERM before the server closes anything; /ready answers 503, so that load balancers notice",
     ),
-    setting("ICH_DRAIN_SECONDS", "10", "most time from the beginning of the stop to the exit"),
+    setting("ICH_DRAIN_SECONDS", "10", "maximum time from the end of this delay to the exit"),
     setting("ICH_LOG", "info", "error, warn, info, debug, trace or off; or per module, module=level,..."),
     setting("ICH_LOG_FORMAT", "text", "text or json"),
 ];

@@ -1,7 +1,7 @@
 //! Encodes a [`Record`] for a log outside this process: as JSON, with the version of the format in `v`. Pure.
 //!
-//! The format is JSON, because an operator can read it with any tool, and parsing it is a small part of the cost of a
-//! record.
+//! The format is JSON, because an operator can read it with any tool, and parsing is a small part of what a record
+//! costs.
 
 use serde::{Deserialize, Serialize};
 use thiserror::Error;

@@ -7,8 +7,8 @@
 //! - **Appending** puts the record into the producer's queue and returns. The producer is idempotent: a record that it
 //!   sends again after a broken connection is in the log once and in order. A record that Kafka does not accept within
 //!   30 seconds is reported undelivered.
-//! - **Reading** starts from an offset that the reader computes. There is no consumer group, and no offset is committed:
-//!   each instance reads all records.
+//! - **Reading** starts from an offset that the reader computes. There is no consumer group, and no offset is
+//!   committed: each instance reads all records.
 //!
 //! The parts: `writer` and `producer` append; `reader` and `consumer` read; `topic_setup`, `topic` and `topic_settings`
 //! create and check the topic; `topic_watch` checks it again when Kafka refuses a record; `diagnostics` and `addresses`
@@ -49,8 +49,8 @@ use crate::supervisor::Supervisor;
 /// The only partition of the topic: one order for all instances.
 const PARTITION: i32 = 0;
 
-/// Opens the log. `supervisor` starts its long-lived thread. Returns at once, also if no broker can be reached: [`Reader::rewind`](super::Reader::rewind) reports
-/// that.
+/// Opens the log. `supervisor` starts its long-lived thread. Returns at once, also if no broker can be reached:
+/// [`Reader::rewind`](super::Reader::rewind) reports that.
 ///
 /// # Errors
 /// A setting is invalid, or a thread cannot be started.

@@ -9,7 +9,7 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TrySendError, bounde
 use super::{AppendError, Appender, Entry, EventLog, ReadError, Reader, Span};
 use crate::lobby::Record;
 
-/// How many records may wait to be read. With texts of 16 KiB each, these are 128 MiB.
+/// How many records may wait to be read. If each has a text of 16 KiB, they take 128 MiB.
 pub const QUEUE_RECORDS: usize = 8192;
 
 /// Opens an empty log. The order of the queue is the order of the log.

@@ -1,14 +1,14 @@
 //! The event log in one SQLite file in the data folder: the log of all processes that share the folder.
 //!
-//! - **Appending** puts the record into a bounded queue and returns. One thread of this process, the writer, commits
-//!   everything that is queued in one transaction (`writer`), and wakes this process's reader (`wake`).
-//! - **Reading** sees committed records only, so what a client was shown is in the file, and survives the end of the
-//!   process at any moment. A power failure can undo the last commits, but never damages the file.
-//! - **Checkpoints** wait for the disk, so the writer makes none: a thread of their own does (`checkpoint`).
-//! - **Retention** deletes the oldest records in small steps, on the writer (`retention`).
+//! - **Appending** puts the record into a bounded queue (`queue`) and returns. One thread of this process, the writer,
+//!   commits the queued records together in one transaction (`writer`), and wakes the reader of this process (`wake`).
+//! - **Reading** returns committed records only (`reader`). So a message that a client got is in the file, and a crash
+//!   or a kill of the process does not lose it. A power failure can undo the last commits, but never damages the file.
+//! - **Checkpoints** wait for the disk. So that commits do not, a separate thread runs the checkpoints (`checkpoint`).
+//! - **Retention**: the writer deletes the oldest records, a few in each transaction (`retention`).
 //!
-//! A full disk, a locked or a removed file is a log that does not answer: the writer and the reader try again for ever,
-//! and what waits too long is reported undelivered.
+//! If the disk is full, or the file is locked or was removed, the log does not answer. The writer and the reader then
+//! try again without end, and a record that waits too long is reported undelivered.
 
 mod checkpoint;
 mod file;
@@ -40,13 +40,14 @@ use crate::sqlite;
 use crate::supervisor::Supervisor;
 use crate::threads::Stack;
 
-/// The file's name in the data folder.
+/// The name of the file in the data folder.
 pub const FILE_NAME: &str = "events.sqlite3";
-/// How many records may wait to be committed, and as many again that were reported undelivered and not yet read.
+/// The maximum number of records that wait to be committed, and also of undelivered records that the log thread has not
+/// received yet.
 pub const QUEUE_RECORDS: usize = 8192;
-/// How large the waiting records may be together.
+/// The maximum size of the records that wait to be committed, in bytes of JSON.
 const QUEUE_BYTES: usize = 64 * 1024 * 1024;
-/// The largest record, as in Kafka.
+/// The largest record in bytes of JSON, about as large as in Kafka.
 const RECORD_BYTES_MAX: usize = 1_000_000;
 /// How long dropping the log waits for the last commit.
 const DROP_TIMEOUT: Duration = Duration::from_secs(2);
@@ -54,16 +55,16 @@ const DROP_TIMEOUT: Duration = Duration::from_secs(2);
 /// Why the log cannot be opened.
 #[derive(Debug, Error)]
 pub enum OpenError {
-    /// An operator has to do what the text says.
+    /// The file or the folder cannot be used. The text says why, and what an operator has to do.
     #[error("{0}")]
     Unusable(String),
-    /// The system has no room for a thread.
-    #[error("no thread for the event log: {0}")]
+    /// The system cannot start a thread.
+    #[error("a thread of the event log cannot be started: {0}")]
     Thread(#[from] io::Error),
 }
 
-/// Opens the log in this folder. Creates the folder (mode 0700) and the file (mode 0600) if they are missing. A full disk
-/// or a file that another process keeps locked is not an error here, but a log that does not answer yet. `supervisor`
+/// Opens the log in this folder. Creates the folder (mode 0700) and the file (mode 0600) if they are missing. Succeeds
+/// also if the disk is full or another process keeps the file locked: then the log does not answer yet. `supervisor`
 /// starts the threads.
 ///
 /// # Errors
@@ -81,7 +82,7 @@ pub fn open(data_dir: &Path, retention: Retention, supervisor: &Supervisor) -> R
     let queue = Arc::new(Queue::new(QUEUE_RECORDS, QUEUE_BYTES));
     let wake = Arc::new(Wake::default());
     let (report, undelivered) = unbounded();
-    // Opened now, so that the number of descriptors does not change later.
+    // Opened now and not at the first checkpoint, so that the number of open file descriptors does not change later.
     let checkpoints = Checkpoints::start(file.clone(), file.open().ok(), supervisor)?;
     let writer = Writer::new(file.clone(), opened, queue.clone(), wake.clone(), checkpoints, report, retention);
     let appender = SqliteAppender { queue, undelivered: undelivered.clone() };
@@ -105,11 +106,11 @@ pub fn open(data_dir: &Path, retention: Retention, supervisor: &Supervisor) -> R
     })
 }
 
-/// The [`Appender`]. The writer ends when it is dropped, after it has committed what is queued.
+/// The [`Appender`]. Dropping it closes the queue: the writer commits the queued records and ends.
 struct SqliteAppender {
     queue: Arc<Queue>,
-    /// For its length only. The channel is unbounded, as the writer must not wait for the log thread; `append` refuses
-    /// while [`QUEUE_RECORDS`] are in it.
+    /// The receiving end of the channel of undelivered records, used only for its length. The channel is unbounded,
+    /// because the writer must not wait for the log thread; `append` refuses records while it has [`QUEUE_RECORDS`].
     undelivered: Receiver<Record>,
 }
 
@@ -119,7 +120,7 @@ impl Appender for SqliteAppender {
             return Err(AppendError::Full);
         }
         let json = codec::encode_text(&record).map_err(|error| {
-            log::error!("a record cannot be written as JSON: {error}");
+            log::error!("a record cannot be encoded as JSON: {error}");
             AppendError::Unavailable
         })?;
         if json.len() > RECORD_BYTES_MAX {

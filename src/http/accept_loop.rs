@@ -18,7 +18,7 @@ use crate::threads::{self, Stack, lock};
 /// The pause after `accept` failed, for example because the system has no descriptors or memory. It doubles up to
 /// [`PAUSE_MAX`] while `accept` fails.
 const PAUSE_FIRST: Duration = Duration::from_millis(5);
-/// See [`PAUSE_FIRST`].
+/// The longest such pause.
 const PAUSE_MAX: Duration = Duration::from_millis(500);
 
 /// Accepts connections until `is_stopping` returns true after the listener was shut down

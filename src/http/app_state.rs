@@ -18,9 +18,9 @@ pub(crate) struct AppState {
     pub(crate) tokens: Tokens,
     /// Limits the open sessions of each user, by user id.
     pub(crate) permits_per_user: Arc<Permits<Arc<str>>>,
-    /// Knows whether the lobby can be joined.
+    /// Tells whether the lobby can be joined.
     pub(crate) publisher: Arc<Publisher>,
-    /// Knows whether a thread has failed.
+    /// Tells whether a supervised thread has failed.
     pub(crate) supervisor: Supervisor,
     pub(crate) metrics: Arc<Metrics>,
     /// The newest messages, from the log thread.

@@ -24,9 +24,9 @@ use crate::workers::Workers;
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long the socket may take to accept an answer.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
-/// How long a client may go on sending after its answer; see [`net::linger`].
+/// How long a client may continue to send after its answer; see [`net::linger`].
 const LINGER: Duration = Duration::from_secs(1);
-/// How many bytes a client may go on sending after its answer.
+/// How many bytes a client may still send after its answer.
 const LINGER_BYTES_MAX: usize = 256 * 1024;
 /// The interim answer to `Expect: 100-continue` (RFC 9110, section 10.1.1).
 const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";

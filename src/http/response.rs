@@ -25,7 +25,7 @@ struct ErrorBody<'a> {
 }
 
 impl Response {
-    /// 200.
+    /// An answer with status 200.
     #[must_use]
     pub(crate) fn ok(content_type: &'static str, body: impl Into<Vec<u8>>) -> Self {
         Response { status: 200, headers: Vec::new(), content_type, body: body.into(), head_only: false }

@@ -1,23 +1,25 @@
 //! [`Bootstrap`]: how far back an instance must read before its state is exact.
 //!
-//! The log thread of a starting instance has one for each span of the log that it reads. At the end of the span,
-//! [`Bootstrap::next_span`] decides whether a longer span has to be read. If the whole log was read and the state is
-//! still not exact, because retention has deleted the beginning of the log, the instance reads on: its own heartbeats
-//! make the state exact some seconds later.
+//! A *span* is the last part of the log, from some offset to the end. The log thread of a starting instance reads a
+//! span and creates a [`Bootstrap`] for it. At the end of the span, [`Bootstrap::next_span`] decides whether a longer
+//! span has to be read. If the whole log was read and the state is still not exact, because retention has deleted the
+//! beginning of the log, the instance continues with new records: its own heartbeats make the state exact some seconds
+//! later.
 //!
-//! **Why the sessions are exact.** An instance with records before the span only was lost to the heartbeats in the
-//! span, so every instance that counts has records in it; and since each has a roster in it, all its sessions are known.
-//! The state of each instance follows from its records in the span, so two replicas agree. Once exact, the sessions stay
-//! exact.
+//! **Why the sessions are exact.** The span has more heartbeats of one instance than a lease allows. So an instance
+//! whose last record is before the span is lost. Every other instance has a record in the span, and also a roster, so
+//! all its sessions are known. The state of each instance follows from its records in the span, so two replicas agree.
+//! Once exact, the sessions stay exact.
 //!
-//! **Why repeated messages are refused equally.** Whether a message is refused depends on the uses of its id in the
-//! records of the window before it ([`super::repetitions`]). A use is a message of an effective session, whether it was
-//! published or refused. So a replica knows every use from the offset on at which its sessions became exact, and decides
-//! like all others one window later. The span therefore has to contain the records that make the sessions exact, and
-//! after them a whole window.
+//! **Why all replicas refuse the same repeated messages.** Whether a message is refused depends on the uses of its id
+//! in the window of records before it ([`super::repetitions`]). A use is a message of an effective session, whether it
+//! was published or refused. A replica knows every use after the offset at which its sessions became exact. So it
+//! decides like all others from one window after that offset on: the span has to contain the records that make the
+//! sessions exact, and a whole window after them.
 //!
 //! If retention has left less than that, the instance does not wait for a whole window of new records, which can take
-//! hours. Until then it can publish a message whose first copy retention has deleted, while the others refuse it.
+//! hours. Until it has read them, it can publish a message whose first copy retention has deleted, while the other
+//! instances refuse it.
 
 use std::collections::BTreeMap;
 
@@ -29,20 +31,20 @@ use super::state::{LEASE_HEARTBEATS, Lobby};
 pub struct Spans {
     /// The length of the first span.
     pub first: u64,
-    /// Each span is so many times longer than the one before.
+    /// Each span is this many times as long as the one before.
     pub widen_times: u64,
-    /// A longer span is not read only to find more messages for the history.
+    /// The longest span that is read only to find more messages for the history.
     pub history_max: u64,
 }
 
-/// The spans of a server. The first one has room for a window of repetitions and for what makes the sessions exact
-/// before it; in the common case, no other is read.
+/// The spans of a server. The first one has room for the records that make the sessions exact and for a window of
+/// repetitions after them. So a second span is rarely read.
 pub const SPANS: Spans = Spans { first: 16_384, widen_times: 4, history_max: 262_144 };
 
-/// The heartbeats of one instance that a span has to have: two more than the lease. A producer's retry can put a
+/// The heartbeats of one instance that a span must contain: two more than the lease. A producer's retry can put a
 /// heartbeat into the log twice. If the first copy is before the span, the second copy is wrongly counted as new. Two
-/// heartbeats later, each instance that it was counted against either has a newer record or is lost to other
-/// heartbeats.
+/// heartbeats later this no longer matters: each instance against which it was counted has a newer record, or is
+/// lost even if the second copy does not count.
 pub(super) const HEARTBEATS_NEEDED: u32 = LEASE_HEARTBEATS + 2;
 
 /// Observes the replay of one span of the log into an empty [`Lobby`].
@@ -74,7 +76,7 @@ impl Bootstrap {
         }
     }
 
-    /// To be called with each record of the span, after it was applied to `lobby`.
+    /// The caller calls this for each record of the span, after it has applied the record to `lobby`.
     pub fn on_record(&mut self, record: &Record, offset: u64, lobby: &Lobby) {
         if self.is_exact() {
             return;
@@ -101,16 +103,16 @@ impl Bootstrap {
         self.exact_since.is_some()
     }
 
-    /// Whether a message at the offset `position` or later is refused as repeated exactly when every other replica
-    /// refuses it.
+    /// Whether this replica knows all uses of message ids that count at the offset `position` and later. If so, it
+    /// refuses the same repeated messages as all others.
     #[must_use]
     pub fn knows_repetitions(&self, lobby: &Lobby, position: u64) -> bool {
         let knows_from = |since: u64| since.saturating_add(lobby.repetition_window());
         self.from_the_beginning || self.exact_since.is_some_and(|since| knows_from(since) <= position)
     }
 
-    /// The length of the span to be read next; none if this one is enough. `read` is the length of this span, and
-    /// `position` the offset behind it.
+    /// The length of the span to be read next; `None` if this span is enough. `read` is the length of this span, and
+    /// `position` the offset after its last record.
     #[must_use]
     pub fn next_span(
         &self,

@@ -1,9 +1,9 @@
 //! [`Instance`]: which records one process has to append, and when.
 //!
 //! The publisher owns it behind a mutex; session threads and the log thread call it. The caller appends the returned
-//! records in their order, **under the same lock**: they are numbered here, and the order of the log must be that of
-//! the numbers. If the log refuses a record, the caller calls [`Instance::on_undelivered`]; its number is not used
-//! again, and the gap does no harm. An instance must never do I/O or read a clock.
+//! records in their order, **under the same lock**: this module gives each record its `seq`, and the log must have the
+//! records in the order of `seq`. If the log refuses a record, the caller calls [`Instance::on_undelivered`]. The `seq`
+//! of that record is not used again, so the log may have gaps in `seq`. An instance must never do I/O or read a clock.
 //!
 //! `now` is the time since any fixed moment; it never goes backwards.
 
@@ -17,7 +17,7 @@ use super::record::{Body, InstanceId, Record, SessionId, User};
 use super::roster::{self, Sessions};
 use super::state::{LEASE_HEARTBEATS, Lobby};
 
-/// The largest record of a roster, in bytes on the log. Kafka accepts records of 1 MB by default.
+/// The largest record of a roster, in encoded bytes. Kafka accepts records of 1 MB by default.
 pub const ROSTER_BYTES_MAX: usize = 256 * 1024;
 
 /// The least time between two heartbeats, between two rosters, and between two attempts to append a `bye`.
@@ -26,7 +26,8 @@ const INTERVAL: Duration = Duration::from_secs(1);
 const IDLE_INTERVAL: Duration = Duration::from_secs(12);
 const STALLED_AFTER: Duration = Duration::from_secs(3);
 const DOWN_AFTER: Duration = Duration::from_secs(30);
-/// A roster goes out with every tenth heartbeat even if nothing is known to be wrong: it repairs unnoticed differences.
+/// An instance appends a roster with every tenth heartbeat even if nothing is known to be wrong: the roster repairs
+/// differences that nothing has noticed.
 const HEARTBEATS_PER_ROSTER: u64 = LEASE_HEARTBEATS as u64;
 
 /// Whether this instance can serve, judged by its own heartbeats.
@@ -36,8 +37,8 @@ pub enum Health {
     Starting,
     /// It is a member, and reads back what it appends.
     Ready,
-    /// No heartbeat was read back for 3 s, or it was lost and is not a member again yet: joins are refused, and
-    /// messages are answered with an error.
+    /// No heartbeat was read back for 3 s, or the instance was lost and is not a member again yet: joins are refused,
+    /// and messages are answered with an error.
     Stalled,
     /// No heartbeat was read back for 30 s: its sessions are closed, so that the clients join another instance.
     Down,
@@ -47,7 +48,8 @@ pub enum Health {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Phase {
     Serving,
-    /// [`Instance::stop`] was called, and sessions are still open. It still sends heartbeats, so that their users stay.
+    /// [`Instance::stop`] was called, and sessions are still open. The instance still appends heartbeats, so that the
+    /// users of these sessions stay in the lobby.
     Draining,
     /// A `bye` has to be appended; or it is in flight, with this `seq`.
     Bye {
@@ -57,7 +59,7 @@ enum Phase {
     Stopped,
 }
 
-/// Creates the records of one incarnation: numbers them, and knows which are due.
+/// Creates the records of one incarnation: gives them their `seq`, and decides which records are due.
 #[derive(Debug)]
 pub struct Instance {
     id: InstanceId,
@@ -76,22 +78,21 @@ pub struct Instance {
     /// The `seq` of the heartbeat in flight, and when it was appended.
     heartbeat_in_flight: Option<(u64, Duration)>,
     heartbeat_not_before: Duration,
-    /// When the first heartbeat was appended after the last one that was read back; `None` if there is no such
-    /// heartbeat.
+    /// When the first heartbeat was appended since a heartbeat was last read back; `None` if none was appended since.
     unanswered_since: Option<Duration>,
     bye_not_before: Duration,
 
-    /// As of the last call that got the lobby.
+    /// Whether the instance was a member at the last call of [`Instance::observe`].
     is_member: bool,
     has_been_member: bool,
     has_read_heartbeat: bool,
-    /// The log knows no other instance.
+    /// Whether the lobby had no other instance at the last call of [`Instance::observe`].
     is_alone: bool,
 }
 
 impl Instance {
-    /// A new incarnation. When the log has to be read anew, a new incarnation begins too: records of the old one in
-    /// flight may have been skipped, and the old one would wait for them for ever.
+    /// A new incarnation. It is necessary also when the log has to be read anew: records of the old incarnation that
+    /// are in flight may have been skipped, and the old incarnation would wait for them for ever.
     #[must_use]
     pub fn new(id: InstanceId, roster_bytes_max: usize, now: Duration) -> Self {
         Instance {
@@ -147,8 +148,9 @@ impl Instance {
 
     /// A client sent a message. Returns the record to append; `None` when the session is unknown.
     ///
-    /// If the instance is lost while the record is in flight, the lobby ignores it, and it becomes no [`super::Event`].
-    /// The client has to get an error then, as for an undelivered record.
+    /// If the instance is lost while the record is in flight, the lobby ignores the record
+    /// ([`super::Outcome::UnknownSession`]). The caller then has to send the client an error, as for an undelivered
+    /// record.
     pub fn say(&mut self, session: SessionId, text: Arc<str>, id: Option<Arc<str>>, at: Arc<str>) -> Option<Record> {
         let is_open = self.sessions.contains_key(&session);
         is_open.then(|| self.record(at, Body::Said { session, text, id }))
@@ -182,7 +184,7 @@ impl Instance {
         if last {
             self.phase = Phase::Stopped;
         } else if !awaited {
-            // Of several instances that stop at once, only the one whose `bye` is the last in the log finds this.
+            // True only for the last `bye` in the log, when several instances stop at once.
             let is_alone = lobby.every_member_said_bye();
             self.phase = if is_alone { Phase::Bye { last: true, in_flight: None } } else { Phase::Stopped };
             self.bye_not_before = Duration::ZERO;
@@ -221,8 +223,8 @@ impl Instance {
     /// Returns the records that are due now, to be appended in this order. `lobby` is the state at the offset that was
     /// read so far.
     ///
-    /// To be called after every poll of the log, and not later than [`Instance::next_tick`] says. Must not be called
-    /// while a start replays old records: `lobby` is not up to date then.
+    /// The log thread calls this after every poll of the log, and not later than [`Instance::next_tick`] says. It must
+    /// not call this while it replays old records at a start: `lobby` is not up to date then.
     pub fn tick(&mut self, lobby: &Lobby, at: &Arc<str>, now: Duration) -> Vec<Record> {
         self.clock.advance(now);
         self.observe(lobby);
@@ -255,26 +257,29 @@ impl Instance {
         self.is_alone = lobby.is_alone(self.id);
     }
 
-    /// When a roster has to be appended; none while one is in flight or none is due. While the instance drains, no
-    /// roster is due: it would report as gone the users whose sessions were closed without a `left`.
+    /// When a roster has to be appended; `None` while one is in flight or none is due. While the instance drains, no
+    /// roster is due: it would remove the users whose sessions were closed without a `left`.
     fn roster_at(&self) -> Option<Duration> {
         let is_due = self.phase == Phase::Serving && (self.is_roster_due || !self.is_member);
         (is_due && self.roster_in_flight.is_empty()).then_some(self.roster_not_before)
     }
 
-    /// When a heartbeat has to be appended; none while one is in flight, and after the last session was closed.
+    /// When a heartbeat has to be appended; `None` while one is in flight, and when a stopping instance has no
+    /// sessions.
     fn heartbeat_at(&self) -> Option<Duration> {
         let is_alive = matches!(self.phase, Phase::Serving | Phase::Draining);
         let extra = if self.is_idle() { IDLE_INTERVAL - INTERVAL } else { Duration::ZERO };
         (is_alive && self.heartbeat_in_flight.is_none()).then_some(self.heartbeat_not_before + extra)
     }
 
-    /// Whether nobody needs the heartbeats of this instance: it is alone and has no sessions. Its heartbeats get rare
-    /// then, and are frequent again at once when the log has a record of another instance or a session opens.
+    /// Whether the instance is alone and has no sessions, so that no other instance needs its heartbeats. An idle
+    /// instance appends a heartbeat every [`IDLE_INTERVAL`]. It is no longer idle, and its next heartbeat is due at
+    /// once, when a session opens or the log has a record of another instance.
     ///
-    /// The lease and the bootstrap count heartbeats and not time, so they hold for any interval. But the first heartbeats
-    /// are never rare: they make the state exact where the log alone does not, and end the sessions that an earlier
-    /// incarnation left behind. Nor are they while one is unanswered, because the health follows from them.
+    /// The lease and the bootstrap count heartbeats and not time, so they work with any interval. The first
+    /// [`HEARTBEATS_NEEDED`] heartbeats are always [`INTERVAL`] apart: they make the state exact if the log alone does
+    /// not, and remove the sessions that an earlier incarnation left in the log. An instance with an unanswered
+    /// heartbeat is not idle either, because its health depends on the answer.
     fn is_idle(&self) -> bool {
         self.phase == Phase::Serving
             && self.sessions.is_empty()
@@ -284,12 +289,12 @@ impl Instance {
             && self.heartbeats >= u64::from(HEARTBEATS_NEEDED)
     }
 
-    /// When a `bye` has to be appended; none while one is in flight, and before the last session was closed.
+    /// When a `bye` has to be appended; `None` while one is in flight, and before the last session was closed.
     fn bye_at(&self) -> Option<Duration> {
         matches!(self.phase, Phase::Bye { in_flight: None, .. }).then_some(self.bye_not_before)
     }
 
-    /// Whether the next tick begins with the `bye`.
+    /// Whether the instance is draining and its last session has closed, so that the next tick appends the `bye`.
     fn is_drained(&self) -> bool {
         self.phase == Phase::Draining && self.sessions.is_empty()
     }
@@ -343,9 +348,9 @@ impl Instance {
         }
     }
 
-    /// Begins the graceful stop: no session is opened, no `left` is appended, and when the last session was closed with
-    /// [`Instance::close_session`], the `bye` is due. An undelivered `bye` is appended again, until the caller gives
-    /// up.
+    /// Begins the graceful stop: from now on no session is opened and no `left` is appended. When the last session was
+    /// closed with [`Instance::close_session`], the `bye` is due. An undelivered `bye` is followed by another one,
+    /// until the caller gives up.
     ///
     /// An instance that has appended nothing is stopped at once: no other instance knows of it.
     pub fn stop(&mut self) {
@@ -354,8 +359,8 @@ impl Instance {
         }
     }
 
-    /// The `bye`, as soon as the last session has closed after [`Instance::stop`]: for a caller that cannot wait for
-    /// the next tick. It is returned once; [`Instance::tick`] returns everything else that is due.
+    /// Returns the `bye` if it is due: the last session has closed after [`Instance::stop`]. For a caller that does not
+    /// wait for the next tick. Returns it only once; [`Instance::tick`] returns everything else that is due.
     pub fn bye(&mut self, at: Arc<str>, now: Duration) -> Option<Record> {
         if self.phase != Phase::Draining || !self.sessions.is_empty() {
             return None;
@@ -373,9 +378,9 @@ impl Instance {
         self.phase == Phase::Stopped
     }
 
-    /// How long from `now` until [`Instance::tick`] has to be called: at most one second, because the clock of this
-    /// instance has to be read that often. Zero only if a tick would append something, so a loop that waits this long
-    /// between two ticks never spins.
+    /// The time from `now` until [`Instance::tick`] has to be called: at most one second, because [`AwakeClock`] needs
+    /// a reading that often. Zero only if a tick would append something, so a loop that waits this long between two
+    /// ticks never spins.
     #[must_use]
     pub fn next_tick(&self, now: Duration) -> Duration {
         if self.is_drained() {
@@ -386,7 +391,7 @@ impl Instance {
         due.map_or(INTERVAL, |at| at.saturating_sub(now).min(INTERVAL))
     }
 
-    /// The number of open sessions, whether or not the lobby has them already.
+    /// The number of open sessions, whether they are effective or not.
     #[must_use]
     pub fn session_count(&self) -> usize {
         self.sessions.len()

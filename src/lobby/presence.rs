@@ -1,7 +1,7 @@
 //! [`Presence`]: the number of sessions of each user on all instances.
 //!
-//! Owned by [`super::Lobby`]: a user's first session becomes a `UserJoined` event, and the end of the last a
-//! `UserLeft`.
+//! Owned by [`super::Lobby`], which turns the beginning of a user's first session into a `UserJoined` event, and the
+//! end of the last one into a `UserLeft` event.
 
 use std::collections::BTreeMap;
 
@@ -14,7 +14,7 @@ pub(super) struct Presence {
 }
 
 impl Presence {
-    /// Adds a session. True when it is the user's first.
+    /// Adds a session. True if it is the user's only session.
     pub fn add(&mut self, user: &User) -> bool {
         if let Some(sessions) = self.sessions.get_mut(user) {
             *sessions += 1;
@@ -24,7 +24,7 @@ impl Presence {
         true
     }
 
-    /// Removes a session. True when it was the user's last.
+    /// Removes a session. True if the user has no other session.
     pub fn remove(&mut self, user: &User) -> bool {
         match self.sessions.get_mut(user) {
             None => false,

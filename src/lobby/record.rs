@@ -9,8 +9,8 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize, Serializer};
 
-/// The id of one incarnation. A process begins a new one when it starts, and when it has to read the log anew.
-/// Generated at random, and never used again.
+/// The id of one incarnation. A process generates a random one when it starts, and when it has to read the log anew.
+/// No id is used twice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(into = "String", try_from = "String")]
 pub struct InstanceId(pub u64);
@@ -40,36 +40,36 @@ impl TryFrom<String> for InstanceId {
 #[serde(transparent)]
 pub struct SessionId(pub u64);
 
-/// A user, as named by the token. Two sessions belong to the same user when both fields are equal: clients see only
-/// names, so a user who joins under a new name while a session with the old name is open is shown as two users. (If the
-/// name of the first session were shown, replicas that began to read at different offsets would differ.)
+/// A user, as named by the token. Two sessions belong to the same user when both fields are equal. So a user who joins
+/// under a new name, while a session with the old name is open, is online as two users. The lobby cannot use the name
+/// of the oldest session instead: replicas that began to read at different offsets may know different oldest sessions.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct User {
-    /// The account's id.
+    /// The id of the account, from the claim `id` of the token.
     pub id: Arc<str>,
-    /// The name that clients show.
+    /// The name that clients show, from the claim `username` of the token.
     pub username: Arc<str>,
 }
 
 /// One session in a [`Body::Roster`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RosterEntry {
-    /// The session.
+    /// An open session of the instance that appended the roster.
     pub session: SessionId,
-    /// Its user.
+    /// The user of this session.
     pub user: User,
 }
 
 /// One record of the log.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Record {
-    /// The instance that appended it.
+    /// The incarnation that appended the record: its *sender*.
     pub from: InstanceId,
-    /// The number of the record: 1 for the first one of the instance.
+    /// The number of the record: 1 for the first record of the sender, increasing.
     pub seq: u64,
-    /// The sender's wall clock, RFC 3339 with nanoseconds and offset. It is shown to users; nothing depends on it.
+    /// The sender's wall clock, RFC 3339 with nanoseconds and offset. Clients show it; nothing depends on it.
     pub at: Arc<str>,
-    /// What happened.
+    /// The kind of the record, with the fields of that kind.
     #[serde(flatten)]
     pub body: Body,
 }
@@ -82,13 +82,13 @@ impl Record {
     }
 }
 
-/// The id of a message, for clients: it names the record that published the message. No two messages have the same id,
-/// not even in two logs, because the id of an incarnation is never used again.
+/// The id of a message, for clients: the sender and the number of the record that published the message. No two
+/// messages have the same id, not even in two logs, because no two incarnations have the same id.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct EventId {
-    /// The instance that appended the record.
+    /// [`Record::from`] of the record that published the message.
     pub from: InstanceId,
-    /// The number of the record.
+    /// [`Record::seq`] of the same record.
     pub seq: u64,
 }
 
@@ -104,7 +104,7 @@ impl Serialize for EventId {
     }
 }
 
-/// The text is not an [`EventId`] as [`fmt::Display`] writes it.
+/// The error for a text that is not exactly what [`fmt::Display`] writes for some [`EventId`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct InvalidEventId;
 
@@ -120,12 +120,12 @@ impl FromStr for EventId {
     }
 }
 
-/// The fact that a [`Record`] states.
+/// The kinds of records, with the fields of each.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub enum Body {
-    /// All sessions of the sender. A roster that is too large for one record comes in several parts, appended one after
-    /// the other; it is effective with the last part.
+    /// All sessions of the sender. A roster that is too large for one record is split into several parts, appended one
+    /// after the other; the last part makes it effective.
     Roster {
         /// The number of this part, from 0.
         part: u32,
@@ -134,22 +134,22 @@ pub enum Body {
         /// The sessions of this part.
         sessions: Vec<RosterEntry>,
     },
-    /// The heartbeat: the sender is alive, and has read back its last heartbeat, or knows that it was undelivered.
+    /// The heartbeat: the sender is alive, and its last heartbeat was read back or reported undelivered.
     #[serde(rename = "beat")]
     Heartbeat {
-        /// The number of the heartbeat: 1 for the first one of the instance.
+        /// The number of the heartbeat: 1 for the first one of the sender.
         n: u64,
     },
-    /// A session opened.
+    /// A session of the sender opened.
     Joined {
-        /// The session.
+        /// The new session.
         session: SessionId,
-        /// Its user.
+        /// The user of this session, which never changes.
         user: User,
     },
-    /// A session closed.
+    /// A session of the sender closed.
     Left {
-        /// The session.
+        /// The closed session.
         session: SessionId,
     },
     /// A chat message.
@@ -158,13 +158,14 @@ pub enum Body {
         session: SessionId,
         /// The text, as the client sent it.
         text: Arc<str>,
-        /// The id that the client gave this message, if it gave one.
+        /// The id that the client gave the message; `None` if it gave none.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         id: Option<Arc<str>>,
     },
     /// The sender stops. It is the last record of the sender.
     Bye {
-        /// True when every member has appended a `bye`: no instance remains whose heartbeats could end their leases.
+        /// True in a second `bye`, appended when every member has said `bye`: no instance remains whose heartbeats
+        /// could expire their leases.
         last: bool,
     },
 }

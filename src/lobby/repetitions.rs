@@ -1,18 +1,18 @@
-//! [`Repetitions`]: the message ids that each account used in the last records, so that a repeated message is published
-//! once.
+//! [`Repetitions`]: the message ids that each account used in the *window*, the last [`WINDOW_RECORDS`] records. They
+//! let the lobby publish a repeated message only once.
 //!
-//! Owned by [`super::Lobby`]. What it knows at an offset depends only on the uses in the records of the window before
-//! this offset, so replicas that began to read at different offsets agree (see [`super::Bootstrap`]).
+//! Owned by [`super::Lobby`]. The content at an offset depends only on the uses in the window before this offset, so
+//! replicas that began to read at different offsets agree (see [`super::Bootstrap`]).
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use super::record::User;
 
-/// A use of an id counts for this many records: a use at offset `o` up to the offset `o + WINDOW_RECORDS - 1`.
+/// A use of an id counts for this many records: a use at offset `o` counts up to the offset `o + WINDOW_RECORDS - 1`.
 pub const WINDOW_RECORDS: u64 = 10_000;
 
-/// The account and the id that its client gave a message.
+/// The id of an account, and the id that a client of this account gave a message.
 type Key = (Arc<str>, Arc<str>);
 
 /// The uses of ids within the window. There is at most one for each record, so the window bounds the memory.
@@ -34,8 +34,8 @@ impl Repetitions {
         self.window
     }
 
-    /// Forgets the uses that do not count at `offset`. To be called for every record, in order: otherwise two replicas
-    /// could differ in what they have not forgotten yet.
+    /// Forgets the uses that no longer count at `offset`. The lobby calls this for every record, in order. Otherwise
+    /// one replica could still have a use that another has forgotten.
     pub fn advance(&mut self, offset: u64) {
         while let Some((used_at, _)) = self.uses.front()
             && used_at.saturating_add(self.window) <= offset
@@ -47,7 +47,7 @@ impl Repetitions {
         }
     }
 
-    /// The account of `user` uses `id` at `offset`. True when it used the id before, within the window.
+    /// The account of `user` uses `id` at `offset`. True if it has used the id within the window before.
     pub fn add(&mut self, user: &User, id: &Arc<str>, offset: u64) -> bool {
         let key = (user.id.clone(), id.clone());
         self.uses.push_back((offset, key.clone()));

@@ -1,7 +1,6 @@
 //! Rosters in the log: the sender splits a roster into parts, and every reader puts the parts together.
 //!
-//! Used only by [`super::Instance`] and [`super::Lobby`]. The parts are input from outside: an invalid one is ignored
-//! and does no other harm.
+//! Used only by [`super::Instance`] and [`super::Lobby`]. The parts are input from outside: an invalid part is ignored.
 
 use std::collections::BTreeMap;
 
@@ -10,11 +9,11 @@ use super::record::{RosterEntry, SessionId, User};
 /// The sessions of one instance.
 pub(super) type Sessions = BTreeMap<SessionId, User>;
 
-/// The most sessions of a roster, far more than one process can serve. It bounds the memory that a corrupt roster with
-/// endlessly many parts takes in every instance that reads it.
+/// The most sessions of a roster, far more than one process can serve. It bounds the memory that a corrupt roster
+/// without a last part takes in every instance.
 const SESSIONS_MAX: usize = 1 << 20;
 
-/// The parts of a roster before its last one.
+/// The parts of a roster that were read, while its last part is missing.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Collecting {
     parts: u32,
@@ -29,8 +28,8 @@ impl Collecting {
     }
 }
 
-/// Adds the next part of a roster, and returns the whole roster after its last part. A part that does not follow the
-/// one before discards what was collected.
+/// Adds the next part of a roster. Returns the whole roster if this is its last part. A part that does not follow the
+/// part before it discards the parts that were collected.
 pub(super) fn collect(
     collecting: &mut Option<Collecting>,
     seq: u64,
@@ -57,8 +56,8 @@ pub(super) fn collect(
     None
 }
 
-/// Splits a roster into parts of at most `bytes_max` bytes on the log each. There is at least one part, and each of
-/// several parts has at least one session.
+/// Splits a roster into parts of at most `bytes_max` encoded bytes each, or one session each if a single session is
+/// larger. There is at least one part, and only a single part can be empty.
 pub(super) fn split(sessions: &Sessions, bytes_max: usize) -> Vec<Vec<RosterEntry>> {
     let mut parts = Vec::new();
     let mut part = Vec::new();
@@ -76,7 +75,7 @@ pub(super) fn split(sessions: &Sessions, bytes_max: usize) -> Vec<Vec<RosterEntr
     parts
 }
 
-/// The most bytes that one session takes on the log.
+/// The most encoded bytes of one session.
 fn entry_bytes(user: &User) -> usize {
     // {"session":18446744073709551615,"user":{"id":"","username":""}},
     const WITHOUT_TEXT: usize = 64;
@@ -119,7 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn a_part_on_the_log_is_no_larger_than_the_bound() {
+    fn an_encoded_part_is_no_larger_than_the_bound() {
         for part in split(&sessions(500), 1000) {
             assert!(serde_json::to_vec(&part).unwrap().len() <= 1000 + 2);
             assert!(part.len() > 5);
@@ -127,7 +126,7 @@ mod tests {
     }
 
     #[test]
-    fn a_roster_beyond_all_measure_is_not_kept() {
+    fn a_roster_with_too_many_sessions_is_dropped() {
         let mut collecting = None;
         for (seq, part) in (1..).zip(0..40) {
             let first = u64::from(part) * 30_000;

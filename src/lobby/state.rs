@@ -1,12 +1,12 @@
 //! [`Lobby`]: the users online, computed from the records of the log.
 //!
-//! The log thread of every instance owns one and applies every record to it, in the order of the log. It must never
-//! depend on a clock, on [`Record::at`], or on records that are *not* in the log: two replicas that have read to the
-//! same offset are equal, even if one of them began to read much later (see [`super::Bootstrap`]).
+//! The log thread of every instance owns one and applies every record to it, in the order of the log. The state must
+//! never depend on a clock, on [`Record::at`], or on anything else that is not in the log: two replicas that have read
+//! to the same offset are equal, even if one of them began to read much later (see [`super::Bootstrap`]).
 //!
 //! The log may have a record twice (a producer's retry), but the second copy must come before the lease of its sender
-//! expires. When a lease expires, the lobby forgets the instance and its last `seq`. Otherwise a replica that began to
-//! read later, and never knew them, would differ.
+//! expires. When a lease expires, the lobby forgets the instance and its last `seq`. If it kept the `seq`, it would
+//! differ from a replica that began to read later and never knew the instance.
 
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
@@ -27,31 +27,31 @@ pub const LEASE_HEARTBEATS: u32 = 10;
 pub enum Event {
     /// A user's first session opened.
     UserJoined {
-        /// The user.
+        /// The user who is online now.
         user: User,
     },
     /// A user's last session closed.
     UserLeft {
-        /// The user.
+        /// The user who is no longer online.
         user: User,
     },
     /// A user who is online sent a message.
     Said {
-        /// The author.
+        /// The author of the message.
         user: User,
-        /// The text.
+        /// The text of the message, as the client sent it.
         text: Arc<str>,
         /// The id that the author's client gave it.
         id: Option<Arc<str>>,
     },
 }
 
-/// What a record came to, beside its events.
+/// How [`Lobby::apply`] treated a record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Outcome {
-    /// It was applied.
+    /// The record was applied. It may have caused no event.
     Applied,
-    /// The log has the record twice. This is the second one: it only renews the lease of its sender.
+    /// The record is the second copy of one that the log has twice. It only renews the lease of its sender.
     Duplicate,
     /// A message of a session that is not effective: it is not published.
     UnknownSession,
@@ -59,16 +59,16 @@ pub enum Outcome {
     Repeated,
 }
 
-/// One instance with a record in the log, member or not, until it is lost.
+/// An instance from its first record on until it is lost, whether it is a member or not.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Instance {
     last_seq: u64,
-    /// Whether a roster is effective: the instance is a member.
+    /// Whether the instance is a member: a roster of it is effective.
     admitted: bool,
     said_bye: bool,
     sessions: Sessions,
     collecting: Option<Collecting>,
-    /// The heartbeats of each other instance since the last record of this one.
+    /// How many heartbeats each other instance has appended since the last record of this instance.
     silence: BTreeMap<InstanceId, u32>,
 }
 
@@ -85,11 +85,11 @@ impl Instance {
     }
 }
 
-/// The state.
+/// The state that follows from the records applied so far: instances, their sessions, users and used message ids.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Lobby {
     instances: BTreeMap<InstanceId, Instance>,
-    /// Counts exactly the sessions of all `instances`.
+    /// Always equal to the sessions of all `instances`, counted by user.
     presence: Presence,
     repetitions: Repetitions,
 }
@@ -101,14 +101,14 @@ impl Default for Lobby {
 }
 
 impl Lobby {
-    /// An empty lobby in which a use of a message id counts for so many records. All replicas need the same number.
+    /// An empty lobby in which a use of a message id counts for `records` records. All replicas need the same number.
     #[must_use]
     pub fn with_repetition_window(records: u64) -> Self {
         Lobby { instances: BTreeMap::new(), presence: Presence::default(), repetitions: Repetitions::new(records) }
     }
 
-    /// Applies the record at this offset and adds its events to `events`, in order. Each offset is greater than the one
-    /// before; gaps do no harm, as every replica sees the same ones.
+    /// Applies the record at this offset and adds its events to `events`, in order. Offsets must increase from call to
+    /// call. They may have gaps, because every replica sees the same gaps.
     pub fn apply(&mut self, record: &Record, offset: u64, events: &mut Vec<Event>) -> Outcome {
         let from = record.from;
         self.repetitions.advance(offset);
@@ -137,9 +137,9 @@ impl Lobby {
         Outcome::Applied
     }
 
-    /// Publishes a message, unless its author used its id within the window. A message that is refused for this reason
-    /// is a use of the id too. If only published messages were, the decision would depend on decisions before the
-    /// window, and those on still earlier ones.
+    /// Publishes a message, unless its author's account used its id within the window. A refused message is a use of
+    /// the id too. If only published messages were uses, a decision would depend on decisions before the window, and
+    /// these on still earlier ones.
     fn say(
         &mut self,
         user: User,
@@ -155,7 +155,8 @@ impl Lobby {
         Outcome::Applied
     }
 
-    /// Any record renews the lease of its sender, even a duplicate. False for a duplicate, which has no other effect.
+    /// Renews the lease of a record's sender. Even a duplicate does that. False for a duplicate, which has no other
+    /// effect.
     fn renew(&mut self, from: InstanceId, seq: u64) -> bool {
         let Some(sender) = self.instances.get_mut(&from) else {
             self.instances.insert(from, Instance::with_first_record(seq));
@@ -169,8 +170,8 @@ impl Lobby {
         true
     }
 
-    /// Makes a roster effective. A user in the old and in the new roster was online all the time, so all sessions of
-    /// the new one are counted before those of the old one are removed.
+    /// Makes a roster effective. The sessions of the new roster are added before those of the old one are removed, so a
+    /// user in both rosters is not reported as left and joined.
     fn replace_sessions(&mut self, from: InstanceId, sessions: Sessions, events: &mut Vec<Event>) {
         let Some(sender) = self.instances.get_mut(&from) else { return };
         sender.admitted = true;
@@ -184,8 +185,9 @@ impl Lobby {
         events.extend(joined.into_iter().map(|user| Event::UserJoined { user }));
     }
 
-    /// A heartbeat counts against every other instance, even if its sender is not a member: a replica that began to
-    /// read later may not yet know whether the sender is a member.
+    /// Counts a heartbeat against every other instance, and removes the instances whose lease it expires. The heartbeat
+    /// counts even if its sender is not a member, because a replica that began to read later may not yet know whether
+    /// the sender is a member.
     fn tick_others(&mut self, from: InstanceId, events: &mut Vec<Event>) {
         let mut lost = Vec::new();
         for (id, instance) in self.instances.iter_mut().filter(|(id, _)| **id != from) {
@@ -198,7 +200,7 @@ impl Lobby {
         self.forget(&lost, events);
     }
 
-    /// Ignored when the sender is not a member, or when the session is known: its user never changes.
+    /// Adds a session. Does nothing if the sender is not a member, or if the session is known: its user never changes.
     fn join(&mut self, from: InstanceId, session: SessionId, user: &User, events: &mut Vec<Event>) {
         let Some(sender) = self.instances.get_mut(&from) else { return };
         if !sender.admitted || sender.sessions.contains_key(&session) {
@@ -210,7 +212,7 @@ impl Lobby {
         }
     }
 
-    /// Ignored when the session is unknown.
+    /// Removes a session. Does nothing if the session is unknown.
     fn leave(&mut self, from: InstanceId, session: SessionId, events: &mut Vec<Event>) {
         let Some(sender) = self.instances.get_mut(&from) else { return };
         if let Some(user) = sender.sessions.remove(&session) {
@@ -218,9 +220,9 @@ impl Lobby {
         }
     }
 
-    /// The sessions stay until the lease expires, so that their users can join another instance. With `last`, no
-    /// instance remains whose heartbeats could end the leases, so all instances that said `bye` are removed, and no
-    /// others.
+    /// Records that an instance stops. Its sessions stay until the lease expires, so that their users can join another
+    /// instance. With `last`, no instance remains whose heartbeats could expire the leases, so this removes exactly the
+    /// instances that said `bye`.
     ///
     /// A `bye` is the last record of an instance. If another record follows nevertheless, it is applied like any other,
     /// and the instance still counts as one that said `bye`.
@@ -234,12 +236,14 @@ impl Lobby {
         }
     }
 
+    /// Removes instances and all their sessions.
     fn forget(&mut self, instances: &[InstanceId], events: &mut Vec<Event>) {
         let gone: Vec<_> = instances.iter().filter_map(|id| self.instances.remove(id)).collect();
         self.remove_all(gone.iter().flat_map(|instance| instance.sessions.values()), events);
     }
 
-    /// Removes sessions of these users. The events are in the order of [`User`], whatever the order of the sessions.
+    /// Removes one session of each of these users; a user may occur several times. The events are in the order of
+    /// [`User`], whatever the order of the sessions.
     fn remove_all<'a>(&mut self, users: impl IntoIterator<Item = &'a User>, events: &mut Vec<Event>) {
         let left: BTreeSet<&User> = users.into_iter().filter(|user| self.presence.remove(user)).collect();
         events.extend(left.into_iter().map(|user| Event::UserLeft { user: user.clone() }));
@@ -251,19 +255,19 @@ impl Lobby {
         self.instances.get(&instance).is_some_and(|instance| instance.admitted)
     }
 
-    /// Whether no other instance has a record in the log and is not lost.
+    /// Whether there is no other instance. An instance exists from its first record on until it is lost.
     #[must_use]
     pub fn is_alone(&self, instance: InstanceId) -> bool {
         self.instances.keys().all(|id| *id == instance)
     }
 
-    /// Whether every instance that has a record in the log and is not lost is a member.
+    /// Whether every instance is a member. An instance exists from its first record on until it is lost.
     #[must_use]
     pub fn is_every_instance_member(&self) -> bool {
         self.instances.values().all(|instance| instance.admitted)
     }
 
-    /// For how many records a use of a message id counts.
+    /// The number of records for which a use of a message id counts.
     #[must_use]
     pub fn repetition_window(&self) -> u64 {
         self.repetitions.window()
@@ -280,7 +284,7 @@ impl Lobby {
         self.instances.get(&instance).into_iter().flat_map(|instance| instance.sessions.keys().copied())
     }
 
-    /// The user of this session; `None` when the session is not effective.
+    /// The user of this session; `None` if the session is not effective.
     #[must_use]
     pub fn user_of(&self, instance: InstanceId, session: SessionId) -> Option<&User> {
         self.instances.get(&instance)?.sessions.get(&session)

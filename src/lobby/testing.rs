@@ -1,4 +1,4 @@
-//! Short ways to write records, for the tests of this module.
+//! Helpers that create records, for the tests of this module.
 
 use std::sync::Arc;
 
@@ -46,7 +46,7 @@ pub fn heartbeat(n: u64) -> Body {
     Body::Heartbeat { n }
 }
 
-/// A log that is written and read at once: numbers each record, and shows its events.
+/// A log and a lobby: each appended record gets the next `seq` of its sender and is applied at once.
 #[derive(Default)]
 pub struct Story {
     pub lobby: Lobby,
@@ -55,7 +55,7 @@ pub struct Story {
 
 impl Story {
     /// Appends a record and returns its events, as `+Bob`, `-Bob` and `Bob: text`.
-    pub fn tell(&mut self, from: InstanceId, body: Body) -> Vec<String> {
+    pub fn append(&mut self, from: InstanceId, body: Body) -> Vec<String> {
         let seq = 1 + self.log.iter().filter(|record| record.from == from).map(|record| record.seq).max().unwrap_or(0);
         self.put(record(from, seq, body))
     }
@@ -67,9 +67,9 @@ impl Story {
         events.iter().map(show).collect()
     }
 
-    /// Appends so many heartbeats of one instance and returns the events of all of them.
+    /// Appends `count` heartbeats of one instance and returns the events of all of them.
     pub fn heartbeats(&mut self, from: InstanceId, count: u64) -> Vec<String> {
-        (0..count).flat_map(|n| self.tell(from, heartbeat(n + 1))).collect()
+        (0..count).flat_map(|n| self.append(from, heartbeat(n + 1))).collect()
     }
 
     pub fn online(&self) -> Vec<&str> {

@@ -15,9 +15,9 @@ pub(super) struct BatchBuilder {
     frames: Vec<u8>,
     events: u64,
     has_presence: bool,
-    /// By fan-out thread.
+    /// The sessions that become live; the index is the number of their fan-out thread.
     admissions: Vec<Vec<Admission>>,
-    /// Direct frames that go out behind the events.
+    /// Direct frames, which are sent after the events.
     direct: Vec<(SessionId, Vec<u8>)>,
 }
 
@@ -32,12 +32,12 @@ impl BatchBuilder {
         }
     }
 
-    /// The length of its frames.
+    /// The bytes of the frames in the batch.
     pub(super) fn len_bytes(&self) -> usize {
         self.frames.len()
     }
 
-    /// Adds an event of `record` for all live sessions, and returns its frame.
+    /// Adds an event of `record`, for all live sessions. Returns its encoded frame.
     pub(super) fn put(&mut self, event: &Event, record: &Record) -> &[u8] {
         let start = self.frames.len();
         protocol::put_event(event, record, &mut self.frames);
@@ -46,7 +46,7 @@ impl BatchBuilder {
         self.frames.get(start..).unwrap_or_default()
     }
 
-    /// Makes a session live: it gets these first frames, and then the events that are added from now on.
+    /// Makes a session live: it gets `first_frames`, and then the events that are added from now on.
     pub(super) fn admit(&mut self, thread: usize, session: SessionId, first_frames: Vec<Piece>) {
         let origin = self.frames.len();
         if let Some(admissions) = self.admissions.get_mut(thread) {
@@ -54,7 +54,7 @@ impl BatchBuilder {
         }
     }
 
-    /// Adds a frame for one client. The client gets it behind the events that were added before it.
+    /// Adds a direct frame. The client gets it after the events that were added before it.
     pub(super) fn put_direct(&mut self, session: SessionId, frame: Vec<u8>) {
         self.direct.push((session, frame));
     }
@@ -133,7 +133,8 @@ mod tests {
 
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(64))]
-        /// Whatever is put in comes out on each thread, once and in order, and an admission at the boundary of a frame.
+        /// Each thread gets every event once and in order, and the events of an admitted session begin between two
+        /// frames.
         #[test]
         fn every_thread_gets_every_event_and_each_admission_once(steps in steps()) {
             let (fan_out, threads) = FanOut::detached(2);

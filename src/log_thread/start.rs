@@ -1,5 +1,5 @@
-//! The start of the log thread: it reads the log until the state is exact and the history is full, as far as the log
-//! reaches back. The same is necessary after a gap in the log.
+//! The start of the log thread: it reads the log until the state is exact and the history is full, or until it has read
+//! the whole log. The log thread does the same after [`ReadError::Truncated`].
 
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -17,11 +17,11 @@ use crate::threads::lock;
 
 /// The pause between two attempts to reach a log that does not answer.
 const RETRY_WAIT: Duration = Duration::from_secs(1);
-/// How often that wait checks whether the log was abandoned.
+/// The interval at which the log thread checks `abandon` during this pause.
 const ABANDON_CHECK: Duration = Duration::from_millis(50);
 
 impl LogThread {
-    /// Reads enough of the log to know who is online, which message ids were used, and the newest messages.
+    /// Reads enough of the log to know which users are online, which message ids were used, and the newest messages.
     pub(super) fn build_state(&mut self) -> Result<(), LogThreadEnd> {
         let started_at = Instant::now();
         let mut records = SPANS.first;
@@ -32,7 +32,7 @@ impl LogThread {
             let Some(longer) = longer.filter(|_| !read_all) else {
                 let (users, messages, took) = (self.online.len(), lock(&self.history).len(), started_at.elapsed());
                 info!(
-                    "read the event log from {} to {}: {users} online, {messages} messages kept, {took:.1?}",
+                    "read the event log from {} to {}: {users} users online, {messages} messages kept, {took:.1?}",
                     span.start, span.end
                 );
                 self.bootstrap = Some(bootstrap);
@@ -43,7 +43,7 @@ impl LogThread {
         }
     }
 
-    /// Folds the last `records` of the log into a new state. None: the log did not answer, try again.
+    /// Builds a new state from the last `records` records of the log. `None`: the log did not answer; try again.
     fn replay(&mut self, records: u64) -> Result<Option<(Span, Bootstrap)>, LogThreadEnd> {
         let span = match self.log.reader.rewind(records) {
             Ok(span) => span,
@@ -84,6 +84,7 @@ impl LogThread {
         }
     }
 
+    /// Logs the error and waits [`RETRY_WAIT`]. Fails if waiting cannot help, or if `abandon` is set.
     pub(super) fn wait_out(&self, error: &ReadError) -> Result<(), LogThreadEnd> {
         match error {
             ReadError::Unusable(text) => return Err(LogThreadEnd::Unusable(text.clone())),

@@ -1,4 +1,5 @@
-//! The log thread, run by hand: a log in memory that refuses what a test wants, and a fan-out without threads.
+//! The log thread, stepped by the test: a log in memory that can refuse `left` records, and a fan-out without
+//! threads.
 
 use std::collections::VecDeque;
 use std::sync::Mutex;
@@ -22,7 +23,7 @@ const ME: InstanceId = InstanceId(1);
 const OTHER: InstanceId = InstanceId(2);
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// An event log that both ends share.
+/// An event log in memory, shared by its writing and its reading end.
 #[derive(Default)]
 struct FakeLog {
     records: Mutex<VecDeque<Arc<Record>>>,
@@ -85,7 +86,7 @@ impl Bench {
         let mut thread = LogThread::new(event_log, driver, fan_out, history, metrics, Arc::default());
         thread.build_state().unwrap();
         let mut bench = Bench { thread, publisher, log, undelivered, fan_out: detached.remove(0) };
-        bench.run_until("it is ready", |bench| bench.publisher.is_ready());
+        bench.run_until("the instance is ready", |bench| bench.publisher.is_ready());
         bench
     }
 
@@ -97,11 +98,11 @@ impl Bench {
         self.thread.set_health(ticked.health);
     }
 
-    /// Runs the loop until a condition holds: a second roster needs a second, for example.
+    /// Runs the loop until a condition holds; some need time: a second roster is due after a second, for example.
     fn run_until(&mut self, what: &str, condition: impl Fn(&Bench) -> bool) {
         let deadline = Instant::now() + PATIENCE;
         while !condition(self) {
-            assert!(Instant::now() < deadline, "waited in vain until {what}");
+            assert!(Instant::now() < deadline, "not in time: {what}");
             self.step();
             std::thread::sleep(Duration::from_millis(1));
         }
@@ -158,18 +159,18 @@ fn said(from: InstanceId, session: SessionId, id: &str) -> Record {
 fn a_session_whose_left_is_undelivered_is_forgotten_with_the_next_roster() {
     let mut bench = Bench::ready();
     let (first, second) = (bench.open(), bench.open());
-    bench.run_until("both are live", |bench| bench.thread.live.len() == 2);
+    bench.run_until("both sessions are live", |bench| bench.thread.live.len() == 2);
     bench.log.refuses_left.store(true, Ordering::Relaxed);
     bench.publisher.close_session(first);
-    bench.run_until("the roster has taken it out", |bench| bench.thread.lobby.user_of(ME, first).is_none());
+    bench.run_until("the roster has removed the session", |bench| bench.thread.lobby.user_of(ME, first).is_none());
     assert_eq!(bench.thread.live, HashSet::from([second]));
 }
 
 #[test]
-fn only_the_incarnation_that_appended_a_message_answers_for_it() {
+fn an_undelivered_message_of_an_earlier_incarnation_causes_no_error_frame() {
     let mut bench = Bench::ready();
     let session = bench.open();
-    bench.run_until("it is live", |bench| bench.thread.live.len() == 1);
+    bench.run_until("the session is live", |bench| bench.thread.live.len() == 1);
     bench.direct_frames();
     bench.undelivered.send(said(OTHER, session, "of an earlier incarnation")).unwrap();
     bench.undelivered.send(said(ME, session, "mine")).unwrap();
@@ -179,10 +180,10 @@ fn only_the_incarnation_that_appended_a_message_answers_for_it() {
     assert!(frames[0].0 == session && frames[0].1.contains(r#""id":"mine""#), "{frames:?}");
 }
 
-/// The payloads of a batch, and its admissions with list and origin.
+/// The payloads of a batch, and its admissions: session, list of users, and where the session's events begin.
 type Payloads = (Vec<String>, Vec<(SessionId, String, usize)>);
 
-/// The batches that the fan-out was sent since the last call.
+/// The batches that were sent to the fan-out since the last call.
 fn batches(bench: &Bench) -> Vec<Payloads> {
     let list = |pieces: &[Piece]| frames(&pieces.iter().flat_map(Piece::rest).copied().collect::<Vec<_>>()).0.remove(0);
     let text = |frame: &[u8]| String::from_utf8_lossy(&frame[if frame[1] < 126 { 2 } else { 4 }..]).into_owned();
@@ -201,25 +202,25 @@ fn batches(bench: &Bench) -> Vec<Payloads> {
 fn a_session_becomes_live_with_the_list_before_its_join_and_gets_its_own_join() {
     let mut bench = Bench::ready();
     bench.open();
-    bench.run_until("it is live", |bench| bench.thread.live.len() == 1);
+    bench.run_until("the session is live", |bench| bench.thread.live.len() == 1);
     let before = batches(&bench);
     let first = before.last().unwrap();
     assert!(first.0[0].contains("user_joined") && first.1[0].1.contains(r#""list":[]"#), "{first:?}");
     assert_eq!(first.1[0].2, 0, "its events begin with its own join");
     let second = bench.open();
-    bench.run_until("it is live", |bench| bench.thread.live.len() == 2);
+    bench.run_until("the session is live", |bench| bench.thread.live.len() == 2);
     let (events, admitted) = batches(&bench).pop().unwrap();
-    // The same user: nobody has joined.
+    // A second session of the same user: no `user_joined`.
     assert_eq!((events.len(), admitted.len(), admitted[0].0), (0, 1, second));
     assert!(admitted[0].1.contains(r#""list":["Bob"]"#), "{admitted:?}");
 }
 
 #[test]
-fn the_author_of_a_message_that_came_back_ignored_gets_an_error() {
+fn the_author_of_an_ignored_message_gets_an_error() {
     let mut bench = Bench::ready();
     let session = bench.open();
-    bench.run_until("it is live", |bench| bench.thread.live.len() == 1);
-    // Another instance sends a lease's worth of heartbeats: this one is lost, and its sessions with it.
+    bench.run_until("the session is live", |bench| bench.thread.live.len() == 1);
+    // Another instance appends ten heartbeats: the lease of this instance expires, and its sessions are removed.
     for seq in 1..=u64::from(LEASE_HEARTBEATS) {
         let record = Record { from: OTHER, seq, at: "now".into(), body: Body::Heartbeat { n: seq } };
         lock(&bench.log.records).push_back(Arc::new(record));
@@ -228,15 +229,15 @@ fn the_author_of_a_message_that_came_back_ignored_gets_an_error() {
     bench.step();
     let frames = bench.direct_frames();
     assert!(frames.len() == 1 && frames[0].1.contains(r#""id":"mine""#), "{frames:?}");
-    bench.run_until("it is ready again", |bench| bench.publisher.is_ready());
+    bench.run_until("the instance is ready again", |bench| bench.publisher.is_ready());
     assert_eq!(bench.thread.live, HashSet::from([session]));
 }
 
 #[test]
-fn the_author_of_a_repeated_message_gets_an_error_and_nobody_gets_the_message() {
+fn the_author_of_a_repeated_message_gets_an_error_and_no_client_gets_the_message() {
     let mut bench = Bench::ready();
     let session = bench.open();
-    bench.run_until("it is live", |bench| bench.thread.live.len() == 1);
+    bench.run_until("the session is live", |bench| bench.thread.live.len() == 1);
     bench.say(session, "a");
     bench.direct_frames();
     bench.say(session, "a");
@@ -248,10 +249,10 @@ fn the_author_of_a_repeated_message_gets_an_error_and_nobody_gets_the_message() 
 }
 
 #[test]
-fn a_session_gets_the_messages_that_it_asks_for_behind_its_list_once() {
+fn a_session_gets_the_messages_that_it_asks_for_after_its_list_once() {
     let mut bench = Bench::ready();
     let session = bench.open();
-    bench.run_until("it is live", |bench| bench.thread.live.len() == 1);
+    bench.run_until("the session is live", |bench| bench.thread.live.len() == 1);
     let first = bench.first_frames(None);
     assert!(first.len() == 1 && !first[0].contains("event_id"), "{first:?}");
     (1..=3).for_each(|id| bench.say(session, &id.to_string()));

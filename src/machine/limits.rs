@@ -35,7 +35,7 @@ const MEMORY_RESERVE: u64 = 4;
 /// One limit of the machine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limit {
-    /// The maximum.
+    /// The value of the limit.
     pub max: u64,
     /// The part of `max` that is in use now, by all processes that share the limit.
     pub in_use: u64,

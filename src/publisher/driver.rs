@@ -1,6 +1,6 @@
-//! [`PublisherDriver`]: the log thread's side of the publisher. The log thread calls it for each own record that was
-//! read back or undelivered, and regularly, to append heartbeats and rosters. It also sets whether joins and messages
-//! are accepted.
+//! [`PublisherDriver`]: the log thread's side of the publisher. The log thread calls it for each record of this
+//! instance that was read back or reported undelivered, and regularly, to append heartbeats and rosters. It also sets
+//! whether joins and messages are accepted.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -27,7 +27,7 @@ impl PublisherDriver {
         PublisherDriver { publisher }
     }
 
-    /// The present incarnation.
+    /// The id of the current incarnation.
     pub(crate) fn id(&self) -> InstanceId {
         lock(&self.publisher.state).instance.id()
     }
@@ -44,7 +44,7 @@ impl PublisherDriver {
         }
     }
 
-    /// A record of the present incarnation was read and applied to `lobby`.
+    /// A record of the current incarnation was read and applied to `lobby`.
     pub(crate) fn on_own_record(&mut self, record: &Record, lobby: &Lobby) {
         let mut state = lock(&self.publisher.state);
         state.instance.on_own_record(record, lobby, self.publisher.started_at.elapsed());
@@ -52,7 +52,8 @@ impl PublisherDriver {
         self.publisher.advance_window(&mut state);
     }
 
-    /// The earlier messages that a session asked for which is admitted now; none if it asked for none.
+    /// Removes and returns the earlier messages that this session asked for; `None` if it asked for none. Called when
+    /// the session is admitted.
     pub(crate) fn take_request(&mut self, session: SessionId) -> Option<history::Request> {
         lock(&self.publisher.state).requests.remove(&session)
     }
@@ -64,7 +65,7 @@ impl PublisherDriver {
         self.publisher.advance_window(&mut state);
     }
 
-    /// Appends what is due. To be called between two polls of the log.
+    /// Appends the records that are due. Called after each poll of the log.
     pub(crate) fn tick(&mut self, lobby: &Lobby) -> Ticked {
         let mut state = lock(&self.publisher.state);
         let now = self.publisher.started_at.elapsed();
@@ -89,6 +90,6 @@ impl PublisherDriver {
 pub(crate) struct Ticked {
     pub health: Health,
     pub is_stopped: bool,
-    /// The longest time until the next tick.
+    /// The longest time that the log thread may wait until the next tick.
     pub wait: Duration,
 }

@@ -1,4 +1,4 @@
-//! The publisher over a log that takes everything and gives nothing back.
+//! The publisher with a log that accepts every record; the test decides which records are read back.
 
 use std::sync::Mutex;
 
@@ -8,7 +8,7 @@ use crate::lobby::{Body, Lobby};
 const OLD: InstanceId = InstanceId(1);
 const NEW: InstanceId = InstanceId(2);
 
-/// Keeps what was appended.
+/// An appender that keeps what was appended.
 #[derive(Default)]
 struct Taken(Mutex<Vec<Record>>);
 
@@ -53,7 +53,7 @@ fn an_undelivered_record_of_an_earlier_incarnation_makes_no_room_in_the_window()
 }
 
 #[test]
-fn what_a_session_asked_for_is_forgotten_when_it_is_taken_when_it_ends_and_with_its_incarnation() {
+fn the_request_of_a_session_is_forgotten_when_it_is_answered_when_the_session_ends_and_with_its_incarnation() {
     let (publisher, mut driver, _) = ready();
     let open = || {
         let session = publisher.new_session();
@@ -71,7 +71,7 @@ fn what_a_session_asked_for_is_forgotten_when_it_is_taken_when_it_ends_and_with_
 }
 
 #[test]
-fn leaves_beyond_the_window_are_appended_when_records_come_back() {
+fn leaves_beyond_the_window_are_appended_when_records_are_read_back() {
     let (publisher, mut driver, taken) = ready();
     fill_window(&publisher);
     let joined = std::mem::take(&mut *lock(&taken.0));

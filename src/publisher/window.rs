@@ -1,17 +1,17 @@
 //! [`PresenceWindow`]: bounds the joins and leaves of this instance in flight, and keeps the leaves that wait.
 //!
 //! A chat message waits behind every record that was appended before it. So during a join or leave burst only some of
-//! its records are in flight at a time; the others wait here or in their session threads. The window only delays: it
-//! refuses nothing.
+//! the joins and leaves are in flight at a time. The other leaves wait here, and the other joins wait in their session
+//! threads. The window only delays: it refuses nothing.
 //!
-//! Pure. It is behind the lock of the publisher.
+//! Pure. The lock of the publisher protects it.
 
 use std::collections::VecDeque;
 
 use crate::limits::PRESENCE_IN_FLIGHT_MAX;
 use crate::lobby::SessionId;
 
-/// The records in flight, and the sessions whose `left` waits.
+/// The joins and leaves in flight, and the sessions whose `left` waits.
 #[derive(Debug, Default)]
 pub(super) struct PresenceWindow {
     /// The `seq` of each `joined` and `left` in flight, in order.
@@ -31,8 +31,8 @@ impl PresenceWindow {
         self.in_flight.push_back(seq);
     }
 
-    /// The record of this instance with this `seq` was read. Records that were appended before it and were not read
-    /// until now will never be read.
+    /// The record of this instance with this `seq` was read back. Records that were appended before it and were not
+    /// read back until now will never be read back.
     pub(super) fn on_read(&mut self, seq: u64) {
         while self.in_flight.front().is_some_and(|first| *first <= seq) {
             self.in_flight.pop_front();
@@ -88,7 +88,7 @@ mod tests {
         window.undelivered(17);
         assert!(window.has_room());
         window.appended(1000);
-        // A heartbeat, say, that was appended behind all of them.
+        // For example a heartbeat that was appended after all of them.
         window.on_read(1001);
         assert_eq!(window.in_flight.len(), 0);
     }

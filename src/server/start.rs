@@ -55,17 +55,17 @@ pub enum StartError {
     /// The data folder cannot be created.
     #[error("the data folder {} cannot be used: {source} (see ICH_DATA_DIR)", path.display())]
     DataDir {
-        /// The setting.
+        /// The path from the setting.
         path: PathBuf,
-        /// From creating the folder.
+        /// The error of the system.
         source: io::Error,
     },
     /// The server cannot listen on the address.
     #[error("cannot listen on {address}: {source} (see ICH_HOST and ICH_PORT)")]
     Listen {
-        /// The settings.
+        /// The address and port from the settings.
         address: SocketAddr,
-        /// From opening the listener.
+        /// The error of the system.
         source: io::Error,
     },
     /// The store of the accounts cannot be opened.
@@ -84,9 +84,9 @@ pub enum StartError {
     /// The public key of the outside issuer cannot be read.
     #[error("the tokens cannot be used: {}: {source}", path.display())]
     TokenKeyFile {
-        /// The setting.
+        /// The path from the setting.
         path: PathBuf,
-        /// From reading the file.
+        /// The error of the system.
         source: io::Error,
     },
     /// The file of the generated token secret cannot be used.

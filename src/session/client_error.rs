@@ -40,7 +40,7 @@ pub enum ErrorCode {
 pub struct Row {
     /// The stable code, for programs.
     pub code: &'static str,
-    /// The default text: what to do about the error.
+    /// The default text, for the user: what is wrong, and what to do if that is not obvious.
     pub text: &'static str,
 }
 
@@ -86,7 +86,7 @@ impl ErrorCode {
         Row { code, text }
     }
 
-    /// This error with a text that says more than the table. It is truncated after [`ERROR_TEXT_CHARS_MAX`] characters.
+    /// This error with a text that says more than the table. Truncates it to [`ERROR_TEXT_CHARS_MAX`] characters.
     pub(crate) fn with_text(self, text: String) -> ClientError {
         ClientError { code: self, text: shortened(text).into(), id: None }
     }

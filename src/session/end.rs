@@ -26,7 +26,7 @@ pub enum End {
     TokenExpired,
     /// The client did not read fast enough.
     TooSlow,
-    /// This instance stops.
+    /// This instance stops gracefully.
     Restarting,
     /// The event log does not answer.
     LogUnavailable,
@@ -48,7 +48,7 @@ pub struct Row {
 }
 
 impl End {
-    /// All reasons.
+    /// All reasons, in the order of the variants.
     pub const ALL: [End; 12] = [
         End::ClosedByClient,
         End::Disconnected,

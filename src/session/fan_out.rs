@@ -28,25 +28,25 @@ use crate::threads::Stack;
 pub enum Command<S = TcpStream> {
     /// A new connection, before its `joined` is appended.
     Open {
-        /// The connection.
+        /// The socket of the connection, with the session's id.
         link: Arc<Link<S>>,
         /// When its token expires, and the session ends.
         token_expires_at: Instant,
     },
     /// Events for all live sessions.
     Events(Batch),
-    /// A frame for one client. It goes out behind the events of the same round.
+    /// A direct frame: a frame for one client. It is sent after the events of the same round.
     Direct {
-        /// The client's session.
+        /// The session of the client.
         session: SessionId,
-        /// A whole frame.
+        /// One encoded frame, with its header.
         frame: Vec<u8>,
     },
     /// The last frame for one client.
     Close {
-        /// The client's session.
+        /// The session of the client.
         session: SessionId,
-        /// A close frame.
+        /// The encoded close frame.
         frame: Vec<u8>,
     },
     /// The session thread ends. Sends as many of the earlier frames as the socket accepts without waiting, then closes
@@ -60,7 +60,7 @@ pub enum Command<S = TcpStream> {
     Drain(Duration),
 }
 
-/// The events of one poll, encoded once, and the sessions that become live in it.
+/// Some events of one poll, encoded once, and the sessions that become live among them.
 pub struct Batch {
     /// Whole frames; may be empty.
     pub frames: Arc<[u8]>,
@@ -68,24 +68,25 @@ pub struct Batch {
     pub events: u64,
     /// Whether the events contain a join or a leave.
     pub has_presence: bool,
-    /// The sessions of this thread that become live.
+    /// Those sessions of the receiving thread that become live.
     pub admissions: Vec<Admission>,
 }
 
 impl Batch {
-    /// The credits that the batch uses while it is queued: at most all of them, so that every batch can be queued.
+    /// The credits that the batch uses while it is queued: at most all credits of a thread, so that every batch can be
+    /// queued.
     fn credits(&self) -> usize {
         (self.frames.len() / CREDIT_BYTES + 1).min(BATCH_CREDITS)
     }
 }
 
-/// A session that becomes live: it gets its first frames, and all events from then on.
+/// A session that becomes live: it gets its first frames, and then all events.
 pub struct Admission {
-    /// The session.
+    /// The session, which belongs to the thread that gets the batch.
     pub session: SessionId,
-    /// Its `users_online` frame, and behind it, if it asked for them, the messages that it missed and `caught_up`.
+    /// The `users_online` frame. If the client asked for earlier messages, these and `caught_up` follow.
     pub first_frames: Vec<Piece>,
-    /// The offset in the batch's frames at which its events begin.
+    /// The offset in the batch's frames at which the events of the session begin.
     pub origin: usize,
 }
 
@@ -110,7 +111,7 @@ impl<S: Socket> FanOut<S> {
     /// Starts `count` threads.
     ///
     /// # Errors
-    /// The system has no room for a thread.
+    /// The system cannot start a thread.
     pub fn start(count: usize, settings: &Settings, supervisor: &Supervisor) -> io::Result<Self> {
         let mut senders = Vec::with_capacity(count);
         for number in 0..count.max(1) {
@@ -126,7 +127,7 @@ impl<S: Socket> FanOut<S> {
         Ok(FanOut { threads: senders.into() })
     }
 
-    /// A fan-out without threads: a test takes what is sent to each of them.
+    /// A fan-out without threads: a test receives the commands that are sent to each of them.
     #[cfg(test)]
     pub(crate) fn detached(count: usize) -> (Self, Vec<DetachedThread<S>>) {
         let mut detached = Vec::new();
@@ -141,7 +142,7 @@ impl<S: Socket> FanOut<S> {
         (FanOut { threads }, detached)
     }
 
-    /// How many threads there are.
+    /// The number of fan-out threads.
     #[must_use]
     pub fn thread_count(&self) -> usize {
         self.threads.len()
@@ -158,7 +159,8 @@ impl<S: Socket> FanOut<S> {
         self.send_to_thread(self.thread_of(session), command)
     }
 
-    /// Sends a command to one thread. A batch waits here for its credits, too. False when the thread has ended.
+    /// Sends a command to one thread. Blocks while its channel is full, and a batch also until enough credits are free.
+    /// False when the thread has ended.
     pub fn send_to_thread(&self, number: usize, command: Command<S>) -> bool {
         let Some(thread) = self.threads.get(number) else { return false };
         if let Command::Events(batch) = &command {
@@ -179,7 +181,7 @@ impl<S: Socket> FanOut<S> {
     }
 }
 
-/// The settings of all fan-out threads.
+/// The settings that all fan-out threads share.
 #[derive(Clone)]
 pub struct Settings {
     /// The most bytes that may wait for one client.
@@ -190,7 +192,7 @@ pub struct Settings {
     pub metrics: Arc<Metrics>,
 }
 
-/// The receiving end of a fan-out thread that does not run.
+/// The receiving end of the channels of a fan-out thread that does not run.
 #[cfg(test)]
 pub(crate) struct DetachedThread<S = TcpStream> {
     pub commands: crossbeam_channel::Receiver<Command<S>>,

@@ -15,18 +15,18 @@ use crate::lobby::EventId;
 /// The earlier messages that a client asks for when it joins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Request {
-    /// All messages after the one with this id. None: an id that no message ever had.
+    /// All messages after the one with this id. `None`: the id was not a valid [`EventId`], so no message has it.
     After(Option<EventId>),
-    /// The last messages, this many.
+    /// This many of the last messages.
     Last(usize),
 }
 
 /// The answer to a [`Request`].
 #[derive(Debug, Clone)]
 pub struct Missed {
-    /// Blocks of whole frames. Of the first one, the client gets the frames from this position on.
+    /// Blocks of whole frames. The client gets all of them, but of the first block only the frames from `origin` on.
     pub blocks: Vec<Arc<[u8]>>,
-    /// The position of the first frame in the first block.
+    /// The position in the first block at which the first frame for the client begins.
     pub origin: usize,
     /// The number of messages.
     pub messages: usize,
@@ -50,14 +50,14 @@ pub struct Older {
     pub is_first: bool,
 }
 
-/// What is known of the messages before the oldest one in the history.
+/// What the history knows about the messages before its oldest one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Before {
-    /// There were none: the history reaches back to the first record of the log.
+    /// There were none: the history contains all messages since the first record of the log.
     Nothing,
-    /// This message, and perhaps others before it.
+    /// The message before the oldest one has this id. There may be others before it.
     Message(EventId),
-    /// Not known: the log was not read from there, or retention has deleted it.
+    /// Nothing: that part of the log was not read, or retention has deleted it.
     Unknown,
 }
 
@@ -69,7 +69,7 @@ struct Message {
     start: usize,
 }
 
-/// The newest messages, within two limits.
+/// The newest messages, limited in number and in bytes.
 #[derive(Debug)]
 pub struct History {
     messages_max: usize,
@@ -83,7 +83,7 @@ pub struct History {
     first_block: u64,
     /// The block that gets the next message. Its number follows those in `blocks`.
     open: Vec<u8>,
-    /// A copy of `open`, for all clients that ask before the next message.
+    /// A copy of `open`, shared by all clients that ask before the next message arrives.
     open_copy: Option<Arc<[u8]>>,
     /// The length of all blocks.
     bytes: usize,
@@ -111,7 +111,7 @@ impl History {
         }
     }
 
-    /// Begins again without messages. `from_the_beginning`: the first message that is added is the first one of the log.
+    /// Removes all messages. `from_the_beginning`: no message was published before the next one that is added.
     pub fn restart(&mut self, from_the_beginning: bool) {
         *self = Self::with_bytes_max(self.messages_max, self.bytes_max);
         if from_the_beginning {
@@ -139,7 +139,7 @@ impl History {
         }
     }
 
-    /// Removes the oldest message, and its block after the last message in it.
+    /// Removes the oldest message, and its block too if the block has no other message.
     fn remove_oldest(&mut self) {
         let Some(oldest) = self.messages.pop_front() else { return };
         self.before = Before::Message(oldest.id);
@@ -157,7 +157,7 @@ impl History {
         }
     }
 
-    /// The number of messages.
+    /// The number of messages kept.
     #[must_use]
     pub fn len(&self) -> usize {
         self.messages.len()
@@ -169,19 +169,19 @@ impl History {
         self.messages.is_empty()
     }
 
-    /// Whether another message at its beginning would not fit.
+    /// Whether older messages would not fit: the history has reached one of its limits.
     #[must_use]
     pub fn is_full(&self) -> bool {
         self.messages.len() >= self.messages_max || matches!(self.before, Before::Message(_))
     }
 
-    /// The id of the last message that was published, as far as one is known.
+    /// The id of the last message that was published; `None` if none is known.
     #[must_use]
     pub fn last_id(&self) -> Option<EventId> {
         self.last_id
     }
 
-    /// The messages that a client misses which joins now.
+    /// The answer for a client that joins now with this request.
     pub fn missed(&mut self, request: Request) -> Missed {
         let known = self.messages.len();
         let (first, is_complete) = match request {
@@ -230,9 +230,9 @@ impl History {
         self.open_copy.get_or_insert_with(|| self.open.as_slice().into()).clone()
     }
 
-    /// The index of the message after the one with this id; none if the id is not known.
+    /// The index of the message after the one with this id; `None` if the id is not known.
     fn index_after(&self, id: EventId) -> Option<usize> {
-        // Most clients return soon: their message is near the end.
+        // Searches from the end: most clients return soon, so their message is among the newest.
         let found = self.messages.iter().rposition(|message| message.id == id).map(|index| index + 1);
         found.or_else(|| (self.before == Before::Message(id)).then_some(0))
     }

@@ -10,7 +10,7 @@ use super::end::End;
 use super::socket::Socket;
 use crate::lobby::SessionId;
 
-/// One connection. It is in an `Arc`, so its descriptor is closed when both threads have dropped it.
+/// One connection. Both threads share it in an `Arc`, so its descriptor is closed when both have dropped it.
 #[derive(Debug)]
 pub struct Link<S = TcpStream> {
     /// The session of the connection.
@@ -29,8 +29,8 @@ impl<S: Socket> Link<S> {
         Link { session, socket, opened_at: Instant::now(), heard_ns: AtomicU64::new(0), end: OnceLock::new() }
     }
 
-    /// Records that a whole message or control frame was read. A part of a frame does not count: a client that sends
-    /// a frame byte by byte has to finish it within the pong timeout.
+    /// Records that a whole message or control frame was read. A part of a frame does not count: a client that sends a
+    /// frame byte by byte has to finish it within the pong timeout.
     pub fn heard(&self) {
         let passed = u64::try_from(self.opened_at.elapsed().as_nanos()).unwrap_or(u64::MAX);
         self.heard_ns.store(passed, Ordering::Relaxed);

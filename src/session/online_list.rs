@@ -1,8 +1,8 @@
 //! [`OnlineList`]: the names of the users online, encoded as JSON in blocks. A snapshot encodes only the blocks that
 //! have changed since the last one. Owned by the log thread; its snapshots go to the fan-out.
 //!
-//! When 10,000 users join at once, each gets a different list. Encoding each list from the start would produce a
-//! gigabyte.
+//! When 10,000 users join at once, each gets a different list. Encoding each list anew would produce a gigabyte of
+//! JSON.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -10,8 +10,8 @@ use std::sync::Arc;
 use super::protocol;
 use crate::lobby::User;
 
-/// Names in one block. Encoding a block takes microseconds, and the list of 10,000 users has some 80 blocks, few enough
-/// for one write.
+/// The number of names in one block. Encoding a block takes microseconds, and the list of 10,000 users has about 80
+/// blocks, few enough for one write.
 const BLOCK_NAMES: usize = 128;
 
 /// The users online, and their names in encoded blocks.
@@ -19,7 +19,8 @@ const BLOCK_NAMES: usize = 128;
 pub struct OnlineList {
     users: Vec<User>,
     indices: HashMap<User, usize>,
-    /// Block `b` has the names of `users[b * BLOCK_NAMES..]`. `None`: changed since it was encoded.
+    /// Block `b` has the names of `BLOCK_NAMES` users from `users[b * BLOCK_NAMES]` on. `None`: the block has changed
+    /// since it was last encoded.
     blocks: Vec<Option<Arc<[u8]>>>,
 }
 
@@ -35,7 +36,7 @@ impl OnlineList {
         self.touch(index);
     }
 
-    /// Removes a user. The last user takes over the index, so that all blocks but the last stay full.
+    /// Removes a user. The last user moves to the free index, so that all blocks but the last stay full.
     pub fn remove(&mut self, user: &User) {
         let Some(index) = self.indices.remove(user) else { return };
         self.users.swap_remove(index);
@@ -51,19 +52,19 @@ impl OnlineList {
         }
     }
 
-    /// The number of users.
+    /// The number of users in the list.
     #[must_use]
     pub fn len(&self) -> usize {
         self.users.len()
     }
 
-    /// Whether there is no user.
+    /// Whether the list has no user.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.users.is_empty()
     }
 
-    /// The present list: JSON strings with commas between them, in parts that other snapshots share.
+    /// The current list: JSON strings with commas between them, in parts that snapshots share.
     pub fn snapshot(&mut self) -> Vec<Arc<[u8]>> {
         let users = &self.users;
         self.blocks

@@ -1,8 +1,8 @@
 //! [`Outbox`]: the outgoing side of one session. Owned by one fan-out thread. It never blocks, and its queue is
 //! bounded.
 //!
-//! It writes directly to the socket. Only bytes that the socket does not accept are queued, and written again after a
-//! growing pause. So a client that reads slowly costs a system call now and then, and no thread.
+//! It writes directly to the socket. It queues only bytes that the socket does not accept, and writes them again after
+//! a growing pause. So a client that reads slowly costs a system call from time to time, and no thread.
 
 use std::collections::VecDeque;
 use std::io::{self, IoSlice};
@@ -21,7 +21,7 @@ const PARTS_PER_WRITE: usize = 256;
 /// The time that a client has to read the close frame and to answer it.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Bytes to be sent: whole frames, or one part of a frame that is shared in parts.
+/// Bytes to be sent: whole frames, or one part of a frame. Several outboxes can share the bytes.
 #[derive(Debug, Clone)]
 pub struct Piece {
     bytes: Arc<[u8]>,
@@ -38,19 +38,19 @@ enum PieceKind {
 }
 
 impl Piece {
-    /// Whole frames: `bytes` from `origin`, which is the beginning of one.
+    /// Whole frames: `bytes` from the offset `origin` on, at which a frame begins.
     #[must_use]
     pub fn frames(bytes: Arc<[u8]>, origin: usize) -> Self {
         Piece { sent: origin, bytes, kind: PieceKind::Frames { origin } }
     }
 
-    /// A part of a frame. The pieces before and after it are the other parts; the last one has `is_last`.
+    /// One part of a frame. The other parts are the pieces before and after it. `is_last` marks the last part.
     #[must_use]
     pub fn part(bytes: Arc<[u8]>, is_last: bool) -> Self {
         Piece { sent: 0, bytes, kind: PieceKind::Part { is_last } }
     }
 
-    /// What the socket has not taken yet.
+    /// The bytes that the socket has not accepted yet.
     pub(crate) fn rest(&self) -> &[u8] {
         self.bytes.get(self.sent..).unwrap_or_default()
     }
@@ -59,11 +59,11 @@ impl Piece {
 /// The stage of a session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Stage {
-    /// Its `joined` was not read back yet: it gets no events.
+    /// The `joined` of the session was not read back yet: the client gets no events.
     Waiting,
-    /// It gets every event.
+    /// The client gets all events.
     Live,
-    /// Its close frame is sent or queued, and nothing follows it. At `deadline` the connection is closed.
+    /// The close frame is sent or queued, and nothing follows it. At `deadline` the connection is closed.
     Closing { deadline: Instant },
     /// The connection is closed. The session thread notices at its next read and removes the outbox.
     Gone,
@@ -72,7 +72,7 @@ enum Stage {
 /// The outgoing side of one session.
 #[derive(Debug)]
 pub struct Outbox<S = TcpStream> {
-    /// The connection.
+    /// The connection, shared with the session thread.
     pub link: Arc<Link<S>>,
     /// When the token expires, and the session ends.
     token_expires_at: Instant,
@@ -80,35 +80,35 @@ pub struct Outbox<S = TcpStream> {
     queue: VecDeque<Piece>,
     queued_bytes: usize,
     /// How many of `queued_bytes` belong to the first frames (the list of users, and the messages that the client had
-    /// missed), which are always at the head of the queue. They do not count against the bound of a slow client: they
-    /// come at once, however slow the line is, and they are shared with other sessions.
+    /// missed), which are always at the head of the queue. They do not count against the limit of a slow client: all of
+    /// them are queued at once, however fast the client reads, and other sessions share their bytes.
     first_bytes: usize,
-    /// When the socket must have taken the first frames.
+    /// When the socket must have accepted the first frames.
     first_deadline: Instant,
-    /// Direct frames (pongs, errors), to go out behind the events of this round.
+    /// Direct frames (pongs, errors), which are sent after the events of this round.
     direct: Vec<u8>,
     /// The offset in the frames of this round at which the events of this session begin.
     origin: usize,
     retry_pause: Duration,
     retry_at: Instant,
-    /// When the socket last took bytes, or the queue was empty.
+    /// When the socket last accepted bytes, or the queue was last empty.
     progress_at: Instant,
     ping_at: Instant,
     ping: Ping,
 }
 
-/// The ping that is not answered yet. Anything that the client sends is an answer.
+/// The ping that is not answered yet. Any message or control frame of the client is an answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Ping {
     None,
-    /// It waits in the queue since then: the client cannot answer yet.
+    /// Queued since this time. The client cannot answer yet.
     Queued(Instant),
-    /// The socket took it.
+    /// Accepted by the socket at this time.
     Sent(Instant),
 }
 
 impl<S: Socket> Outbox<S> {
-    /// For a connection whose handshake is done. The first ping is sent at `ping_at`.
+    /// An outbox for a connection whose handshake is done. The first ping is sent at `ping_at`.
     #[must_use]
     pub fn new(link: Arc<Link<S>>, token_expires_at: Instant, ping_at: Instant, now: Instant) -> Self {
         Outbox {
@@ -135,13 +135,13 @@ impl<S: Socket> Outbox<S> {
         matches!(self.stage, Stage::Waiting | Stage::Live)
     }
 
-    /// Whether it gets events.
+    /// Whether the session gets events.
     #[must_use]
     pub fn is_live(&self) -> bool {
         self.stage == Stage::Live
     }
 
-    /// When to call [`Outbox::retry`]; none while nothing is queued.
+    /// When to call [`Outbox::retry`]; `None` while nothing is queued.
     #[must_use]
     pub fn retry_at(&self) -> Option<Instant> {
         (!self.queue.is_empty() && self.stage != Stage::Gone).then_some(self.retry_at)
@@ -176,7 +176,7 @@ impl<S: Socket> Outbox<S> {
         Ok(())
     }
 
-    /// How many bytes of direct frames this round has for the client.
+    /// The bytes of direct frames in this round.
     #[must_use]
     pub fn direct_bytes(&self) -> usize {
         self.direct.len()
@@ -204,7 +204,7 @@ impl<S: Socket> Outbox<S> {
         }
         // The socket of a lagging client is retried after its pause, not in every round.
         if nothing_waits || now >= self.retry_at {
-            self.work_off(now)?;
+            self.write_queue(now)?;
         }
         let bytes_behind = self.queued_bytes - self.first_bytes;
         if bytes_behind > outbox_bytes_max { Err(End::TooSlow) } else { Ok(()) }
@@ -225,12 +225,12 @@ impl<S: Socket> Outbox<S> {
         Ok(())
     }
 
-    /// Writes the queue again.
+    /// Tries again to write the queued bytes.
     ///
     /// # Errors
     /// The connection is gone.
     pub fn retry(&mut self, now: Instant) -> Result<(), End> {
-        if self.queue.is_empty() || self.stage == Stage::Gone { Ok(()) } else { self.work_off(now) }
+        if self.queue.is_empty() || self.stage == Stage::Gone { Ok(()) } else { self.write_queue(now) }
     }
 
     /// Queues the close frame `frame` as the last frame. Does nothing if the session is closing already.
@@ -242,21 +242,21 @@ impl<S: Socket> Outbox<S> {
         direct.extend_from_slice(frame);
         self.enqueue(Piece::frames(direct.into(), 0), now);
         self.stage = Stage::Closing { deadline: now + CLOSE_TIMEOUT };
-        if self.work_off(now).is_err() {
-            self.gone();
+        if self.write_queue(now).is_err() {
+            self.disconnect();
         }
     }
 
     /// Closes the session of a client that reads too slowly. Drops the queued frames, except a frame of which the
     /// socket has accepted a part, so that the client can parse the close frame if it reads again.
-    pub fn close_behind(&mut self, end: End, now: Instant) {
+    pub fn close_slow_client(&mut self, end: End, now: Instant) {
         self.drop_unsent_frames();
         self.direct.clear();
         self.close(&wire::close(end.row().code, end.row().text), now);
     }
 
     /// Closes the connection at once. The read of the session thread then returns.
-    pub fn gone(&mut self) {
+    pub fn disconnect(&mut self) {
         self.stage = Stage::Gone;
         self.queue = VecDeque::new();
         self.queued_bytes = 0;
@@ -265,8 +265,8 @@ impl<S: Socket> Outbox<S> {
         self.link.disconnect();
     }
 
-    /// Does what is due by time alone: pings, missing pongs, the expiry of the token, the deadline of a close. To be
-    /// called about once a second.
+    /// Does what depends on time alone: sends pings, and checks for missing pongs, an expired token, a slow client and
+    /// the deadline of a close. The fan-out thread calls this about once a second.
     ///
     /// # Errors
     /// Why the session ends now; the caller closes it.
@@ -275,7 +275,7 @@ impl<S: Socket> Outbox<S> {
             Stage::Gone => return Ok(()),
             Stage::Closing { deadline } => {
                 if now >= deadline {
-                    self.gone();
+                    self.disconnect();
                 }
                 return Ok(());
             }
@@ -290,7 +290,8 @@ impl<S: Socket> Outbox<S> {
             _ => {}
         }
         if !self.queue.is_empty() {
-            // A ping would wait behind the queue. Whether the client still reads shows in the progress of the queue.
+            // No ping is sent: it would wait behind the queue. The progress of the queue shows whether the client
+            // reads.
             let takes_nothing = now >= self.progress_at + health.ping_interval + health.pong_timeout;
             let are_first_frames_late = self.first_bytes > 0 && now >= self.first_deadline;
             return if takes_nothing || are_first_frames_late { Err(End::TooSlow) } else { Ok(()) };
@@ -299,7 +300,7 @@ impl<S: Socket> Outbox<S> {
             self.ping_at = now + health.ping_interval;
             self.ping = Ping::Queued(now);
             self.enqueue(Piece::frames(wire::ping().into(), 0), now);
-            return self.work_off(now);
+            return self.write_queue(now);
         }
         Ok(())
     }
@@ -312,8 +313,8 @@ impl<S: Socket> Outbox<S> {
         self.queue.push_back(piece);
     }
 
-    /// Writes until the queue is empty or the socket full.
-    fn work_off(&mut self, now: Instant) -> Result<(), End> {
+    /// Writes until the queue is empty or the socket is full.
+    fn write_queue(&mut self, now: Instant) -> Result<(), End> {
         let mut progress = false;
         while !self.queue.is_empty() {
             let parts: Vec<IoSlice<'_>> =
@@ -329,7 +330,7 @@ impl<S: Socket> Outbox<S> {
             progress = true;
             self.progress_at = now;
         }
-        // Releases the memory that a burst took.
+        // Releases the memory that the queue used during a burst.
         self.queue = VecDeque::new();
         self.retry_pause = RETRY_PAUSE_FIRST;
         if let Ping::Queued(since) = self.ping {
@@ -387,12 +388,12 @@ impl<S: Socket> Outbox<S> {
     }
 }
 
-/// The times of pings.
+/// When to ping a client, and how long to wait.
 #[derive(Debug, Clone, Copy)]
 pub struct HealthTimes {
-    /// Between two pings.
+    /// The time between two pings.
     pub ping_interval: Duration,
-    /// For the answer.
+    /// The time that the client has to answer a ping.
     pub pong_timeout: Duration,
 }
 

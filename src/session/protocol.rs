@@ -13,7 +13,7 @@ use super::wire;
 use crate::limits::MESSAGE_ID_CHARS_MAX;
 use crate::lobby::{Event, EventId, Record};
 
-/// A chat message of a client.
+/// A chat message that a client sent.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Say {
     pub(crate) text: Arc<str>,
@@ -21,7 +21,7 @@ pub(crate) struct Say {
     pub(crate) id: Option<Arc<str>>,
 }
 
-/// A message of a client. Unknown fields are skipped, not stored.
+/// The JSON of a message of a client. Unknown fields are skipped, not stored.
 #[derive(Deserialize)]
 struct Incoming<'a> {
     #[serde(rename = "type", borrow)]
@@ -38,7 +38,7 @@ struct IncomingText<'a> {
     text: Option<Cow<'a, str>>,
 }
 
-/// Parses a text frame of a client. Its text may have `text_chars_max` characters.
+/// Parses a text frame of a client. `msg.text` may have at most `text_chars_max` characters.
 ///
 /// # Errors
 /// What is wrong with the message, for its `error` frame. The session continues.
@@ -164,15 +164,15 @@ pub(crate) fn published_message(frame: &[u8]) -> Option<PublishedMessage<'_>> {
     serde_json::from_slice(wire::payload(frame)?).ok()
 }
 
-/// The frame behind the messages that a client had missed.
+/// The frame after the messages that a client had missed. `messages` is their number.
 pub(crate) fn caught_up_frame(is_complete: bool, messages: usize, sent_at: &str) -> Vec<u8> {
     let mut frame = Vec::with_capacity(128);
     put(&Outgoing::new("caught_up", sent_at, CaughtUpMsg { complete: is_complete, messages }), &mut frame);
     frame
 }
 
-/// The JSON of a `users_online` frame before the names. [`USERS_ONLINE_TAIL`] follows them. `last_message`: the id of the
-/// last message before the list.
+/// The JSON of a `users_online` frame up to the names, which [`USERS_ONLINE_TAIL`] follows. `last_message` is the id of
+/// the last message before the list.
 pub(crate) fn users_online_head(sent_at: &str, last_message: Option<EventId>) -> String {
     let event_id = last_message.map(|id| format!(r#""event_id":"{id}","#)).unwrap_or_default();
     format!(r#"{{"type":"users_online","sent_at":"{sent_at}",{event_id}"msg":{{"list":["#)

@@ -24,37 +24,38 @@ use crate::net;
 use crate::publisher::{Publisher, SayError};
 use crate::rate::{Rate, TokenBucket};
 
-/// Control frames of one client. A browser sends only pongs; a library pings twice a minute.
+/// The rate of control frames of one client. Ordinary clients stay far below: a browser sends only pongs, and a
+/// websocket library pings about twice a minute.
 const CONTROL_FRAMES: Rate = Rate::per_second(NonZeroU32::new(10).unwrap(), CONTROL_FRAMES_BURST);
 const CONTROL_FRAMES_BURST: u32 = 100;
-/// How long a client may go on sending after the close frame; see [`net::linger`].
+/// How long a client may continue to send after the close frame; see [`net::linger`].
 const LINGER: Duration = Duration::from_secs(2);
-/// How many bytes a client may go on sending after the close frame.
+/// How many bytes a client may still send after the close frame.
 const LINGER_BYTES_MAX: usize = 1 << 20;
 
-/// Shared by all sessions.
+/// What all sessions share.
 pub struct Sessions<S = TcpStream> {
-    /// Appends the records of sessions.
+    /// Appends the records of all sessions.
     pub publisher: Arc<Publisher>,
-    /// Writes to the sockets.
+    /// Writes to all sockets.
     pub fan_out: FanOut<S>,
     /// The limits of the settings.
     pub(crate) limits: Limits,
-    /// Sessions and messages are counted here.
+    /// Counts sessions and messages.
     pub metrics: Arc<Metrics>,
 }
 
-/// A session that begins: the handshake is done.
+/// The data of a session that begins: the handshake is done.
 pub struct NewSession<S = TcpStream> {
-    /// The connection.
+    /// The socket, from which the head of the request was read.
     pub link: Arc<Link<S>>,
     /// The user that the token names.
     pub user: User,
     /// When the token expires, and the session ends.
     pub token_expires_at: Instant,
-    /// The earlier messages that the client asks for.
+    /// The earlier messages that the client asks for; `None` if it asks for none.
     pub request: Option<history::Request>,
-    /// The bytes that followed the head of the request.
+    /// The bytes that were read after the head of the request: the beginning of the client's first frames.
     pub after_head: Vec<u8>,
 }
 
@@ -131,7 +132,7 @@ struct Conversation<'a, S> {
     /// `None`: unlimited.
     message_rate: Option<Rate>,
     messages: TokenBucket,
-    /// Messages refused since the last accepted one.
+    /// The number of messages refused in a row, since the last accepted one.
     refused: u32,
     control_frames: TokenBucket,
 }

@@ -1,5 +1,5 @@
-//! [`Socket`]: what a session needs of its connection. In production it is a `TcpStream`; the unit tests have one in
-//! memory, which takes as few bytes at a time as a test wants.
+//! [`Socket`]: the operations that a session needs on its connection. In production it is a `TcpStream`. The unit tests
+//! have one in memory, which accepts as few bytes at a time as a test wants.
 //!
 //! The types that own or share a socket are generic over it, so that a write costs no dynamic dispatch.
 
@@ -11,10 +11,10 @@ use crate::net;
 
 /// One connection whose handshake is done. The session thread reads it, its fan-out thread writes it.
 pub trait Socket: Send + Sync + 'static {
-    /// Writes as much of `parts` as the socket takes now. Never blocks.
+    /// Writes as much of `parts` as the socket accepts now. Never blocks.
     ///
     /// # Errors
-    /// `WouldBlock` when it takes nothing now; any other error means that the connection is gone.
+    /// `WouldBlock` when the socket accepts nothing now; any other error means that the connection is gone.
     fn send_now(&self, parts: &[IoSlice<'_>]) -> io::Result<usize>;
 
     /// Reads the next bytes. Blocks until there are some, or until the read timeout.

@@ -1,4 +1,4 @@
-//! A socket in memory and a fan-out without threads, for the unit tests of everything that has to do with sessions.
+//! A socket in memory, for the unit tests of sessions.
 
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind, IoSlice};
@@ -9,13 +9,14 @@ use std::time::Duration;
 use super::socket::Socket;
 use crate::threads::lock;
 
-/// Takes exactly the bytes that a test has granted, one grant for each write, and gives what the test lets it read.
+/// A socket in memory. A write accepts as many bytes as the test has granted for it. A read returns the input that the
+/// test has set.
 #[derive(Debug, Default)]
 pub struct FakeSocket(Mutex<State>);
 
 #[derive(Debug, Default)]
 struct State {
-    /// The most bytes that each of the next writes takes; 0 and none left: `WouldBlock`.
+    /// The most bytes that each of the next writes accepts. 0, or no grant left: `WouldBlock`.
     grants: VecDeque<usize>,
     takes_everything: bool,
     is_broken: bool,
@@ -27,7 +28,7 @@ struct State {
 }
 
 impl FakeSocket {
-    /// A socket that never is full.
+    /// A socket that is never full.
     pub fn open() -> Self {
         let socket = FakeSocket::default();
         socket.take_everything();
@@ -58,7 +59,7 @@ impl FakeSocket {
         lock(&self.0).is_broken = true;
     }
 
-    /// All bytes that went out so far.
+    /// All bytes that were written so far.
     pub fn taken(&self) -> Vec<u8> {
         lock(&self.0).taken.clone()
     }
@@ -108,7 +109,7 @@ impl Socket for FakeSocket {
 /// The whole frames at the beginning of `bytes`, each with its header, and how many bytes follow them.
 ///
 /// # Panics
-/// The bytes are not frames as a server sends them.
+/// The bytes are not unmasked frames, as a server sends them.
 pub fn frames(mut bytes: &[u8]) -> (Vec<Vec<u8>>, usize) {
     let mut frames = Vec::new();
     while let [first, second, ..] = *bytes {

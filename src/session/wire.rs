@@ -1,5 +1,5 @@
-//! Websocket frames as bytes (RFC 6455), by `tungstenite`: the answer to the handshake, frames to send, and received
-//! messages.
+//! Websocket frames as bytes (RFC 6455): the answer to the handshake, frames to send, and received messages. Only this
+//! module uses `tungstenite`.
 //!
 //! `tungstenite` only reads from the socket. It also writes replies of its own (pong, close); `Inbound::write` drops
 //! them, because the fan-out threads order and write all frames.
@@ -77,7 +77,8 @@ pub(crate) fn close(code: u16, reason: &str) -> Vec<u8> {
     formatted(Frame::close(Some(CloseFrame { code: code.into(), reason: reason.into() })))
 }
 
-/// The reply to a client's close frame: the client's code, or no code if the client sent none (RFC 6455, section 5.5.1).
+/// The reply to a client's close frame: the client's code, or no code if the client sent none (RFC 6455, section
+/// 5.5.1).
 pub(crate) fn close_reply(code: Option<u16>) -> Vec<u8> {
     formatted(Frame::close(code.map(|code| CloseFrame { code: code.into(), reason: "".into() })))
 }
@@ -135,8 +136,8 @@ pub(crate) struct Receiver<'a, S> {
 }
 
 impl<'a, S: Socket> Receiver<'a, S> {
-    /// Reads `after_head` first, the bytes that followed the head of the handshake, then from `socket`. A message or a
-    /// frame may have at most `max_bytes`.
+    /// Reads first from `after_head`, the bytes that followed the head of the handshake, and then from `socket`. A
+    /// message or a frame may have at most `max_bytes`.
     pub(crate) fn new(socket: &'a S, after_head: Vec<u8>, max_bytes: usize) -> Self {
         let config = WebSocketConfig::default()
             .read_buffer_size(READ_BUFFER_BYTES)
@@ -145,8 +146,8 @@ impl<'a, S: Socket> Receiver<'a, S> {
             .max_message_size(Some(max_bytes))
             .max_frame_size(Some(max_bytes))
             .accept_unmasked_frames(false);
-        // A frame with one byte of payload has seven bytes. A message that needs more than that per byte has a flood of
-        // empty frames.
+        // A masked frame with one byte of payload has seven bytes, so eight bytes for each byte of payload are enough,
+        // unless the message consists mostly of empty frames.
         let budget_bytes = max_bytes.saturating_mul(8) + 4096;
         let inbound = Inbound { socket, budget_bytes, left_bytes: budget_bytes };
         Receiver { socket: WebSocket::from_partially_read(inbound, after_head, Role::Server, Some(config)) }

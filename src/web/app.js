@@ -1,4 +1,4 @@
-// The web page of the lobby. Text of users is inserted as text, never as markup.
+// The web page of the lobby. Texts from users are inserted as text, never as HTML.
 "use strict";
 
 const EVENTS_MAX = 1000;
@@ -71,7 +71,8 @@ function closed(code, reason, wasOpen) {
   findRefusal();
 }
 
-// A browser does not tell a page why a websocket was refused. The answer to a plain request for the same path does.
+// A browser does not tell a page why a websocket was refused. So the page sends a plain request for the same path: the
+// answer has the reason.
 async function findRefusal() {
   const refusedToken = token;
   let status = 0;
@@ -113,7 +114,7 @@ function show({ type, sent_at, event_id, msg }) {
   switch (type) {
     case "users_online":
       retryMs = RETRY_FIRST_MS;
-      // After a return, the messages since the last one follow.
+      // After a lost connection, the missed messages follow.
       if (lastId === null && event_id !== undefined) lastId = event_id;
       online.clear();
       msg.list.forEach((name) => online.add(name));
@@ -141,7 +142,7 @@ function show({ type, sent_at, event_id, msg }) {
   showOnline();
 }
 
-// The server can send a message again if it does not know the last one that was received here.
+// If the server does not know the last message that this page received, it may send messages that the page already shows.
 function isNew(id) {
   lastId = id;
   if (shownIds.has(id)) return false;

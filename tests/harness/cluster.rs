@@ -8,7 +8,7 @@ use super::server::Server;
 use super::wait_for;
 use super::watcher::Watcher;
 
-/// A topic name of its own; the instances started here share this topic.
+/// A topic name that no other test uses. The instances started here share this topic.
 pub struct Cluster<'a> {
     /// The broker of the topic.
     pub broker: &'a Broker,

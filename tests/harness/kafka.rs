@@ -1,8 +1,8 @@
 //! Real Kafka brokers for tests, and changes to them and to their topics while `ich` uses them.
 //!
-//! [`Broker::shared`] is one broker for all tests of a binary; each test has its own topic. [`Broker::own`] is for tests
-//! that stop brokers. Each node is a child process of `tests/kafka/broker`. That script kills the node when the pipe from
-//! this process closes, also when a test process is killed.
+//! [`Broker::shared`] is one broker for all tests of a binary; each test has its own topic. [`Broker::own`] is for
+//! tests that stop brokers. Each node is a child process of `tests/kafka/broker`. That script kills the node when the
+//! pipe from this process closes, also when a test process is killed.
 
 use std::future::Future;
 use std::io::{BufRead, BufReader, Write};
@@ -52,8 +52,8 @@ struct Node {
 }
 
 impl Broker {
-    /// The broker of this test binary, or the existing one in `ICH_TEST_KAFKA_BROKERS`. `None`: Java or Maven is missing;
-    /// this function has reported the test as skipped.
+    /// The broker of this test binary, or the existing one in `ICH_TEST_KAFKA_BROKERS`. `None`: Java or Maven is
+    /// missing; this function has reported the test as skipped.
     pub fn shared() -> Option<&'static Broker> {
         static SHARED: OnceLock<Option<Broker>> = OnceLock::new();
         let broker = SHARED.get_or_init(|| match env::var("ICH_TEST_KAFKA_BROKERS") {

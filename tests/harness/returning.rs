@@ -29,7 +29,7 @@ pub fn incomplete(messages: usize) -> CaughtUp {
 }
 
 impl Returning {
-    /// Joins without a query, and reads up to the own `user_joined`.
+    /// Joins without a query, and reads up to the client's own `user_joined`.
     pub fn join(server: &Server, name: &str) -> Returning {
         let mut joined = Self::begin(server, name, "").expect("a join");
         joined.client.wait_for("user_joined", &json!({ "username": name }));
@@ -52,13 +52,13 @@ impl Returning {
         Ok(Returning { client, name: name.to_owned(), last_id, texts: Vec::new() })
     }
 
-    /// Drops the connection and joins behind the last message that was received.
+    /// Drops the connection, joins again, and asks for the messages since the last one received.
     pub fn return_to(self, server: &Server) -> (Returning, CaughtUp) {
         self.client.vanish();
         Self::resume(server, &self.name, self.last_id, self.texts).unwrap_or_else(|status| panic!("{status} to a join"))
     }
 
-    /// Joins behind the message `last_id`. The error is the status of a rejected join.
+    /// Joins, and asks for the messages since `last_id`. The error is the status of a rejected join.
     pub fn resume(
         server: &Server,
         name: &str,
@@ -71,7 +71,7 @@ impl Returning {
         Ok((returned, caught_up))
     }
 
-    /// Reads the messages behind `users_online` up to `caught_up`.
+    /// Reads the messages after `users_online` up to `caught_up`.
     fn catch_up(&mut self) -> CaughtUp {
         let before = self.texts.len();
         loop {
@@ -114,7 +114,7 @@ impl Returning {
         }
     }
 
-    /// Sends a message and waits until it comes back.
+    /// Sends a message and waits until the server returns it.
     pub fn say(&mut self, text: &str) {
         self.client.say(text);
         self.read_until(text);

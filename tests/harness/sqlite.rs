@@ -1,4 +1,4 @@
-//! Event logs in SQLite, in folders of their own, and connections that look into them or stand in their way.
+//! Event logs in SQLite, in temporary folders, and connections with which a test reads or locks them.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -11,24 +11,24 @@ use serde_json::Value;
 
 use super::folder::Folder;
 
-/// Keeps everything that a test appends.
+/// A retention that keeps everything that a test appends.
 pub const KEEP_ALL: Retention = Retention { age: Duration::from_secs(24 * 3600), bytes: 1 << 30 };
 
 /// A folder for one log.
 pub struct LogFolder(Folder);
 
 impl LogFolder {
-    /// An empty one.
+    /// A new, empty folder.
     pub fn new() -> LogFolder {
         LogFolder(Folder::new())
     }
 
-    /// The folder.
+    /// The path of the folder.
     pub fn path(&self) -> &Path {
         &self.0.0
     }
 
-    /// The file of the log.
+    /// The path of the log's file.
     pub fn file(&self) -> PathBuf {
         self.path().join(sqlite::FILE_NAME)
     }
@@ -43,7 +43,7 @@ impl LogFolder {
         connect(&self.file())
     }
 
-    /// The end of the log.
+    /// The offset after the last record.
     pub fn end(&self) -> u64 {
         end(&self.connect())
     }
@@ -84,27 +84,27 @@ pub fn data_version(connection: &Connection) -> i64 {
 pub struct DataFolder(Folder);
 
 impl DataFolder {
-    /// An empty one.
+    /// A new, empty folder.
     pub fn new() -> DataFolder {
         DataFolder(Folder::new())
     }
 
-    /// Where the servers run.
+    /// The path of the folder.
     pub fn path(&self) -> &Path {
         &self.0.0
     }
 
-    /// The file of their event log.
+    /// The path of the event log's file.
     pub fn file(&self) -> PathBuf {
         self.path().join("data").join(sqlite::FILE_NAME)
     }
 
-    /// A connection of the test to that file.
+    /// A connection of the test to the event log's file.
     pub fn connect(&self) -> Connection {
         connect(&self.file())
     }
 
-    /// The records that are in that file, as JSON, in their order.
+    /// The records of the event log, as JSON, in their order.
     pub fn records(&self) -> Vec<Value> {
         let connection = self.connect();
         let mut select = connection.prepare("SELECT record FROM records ORDER BY offset").expect("a query");

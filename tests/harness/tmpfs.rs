@@ -8,11 +8,12 @@ use std::process::Command;
 use super::server::new_dir;
 use super::skip;
 
-/// A mounted tmpfs, unmounted with the value.
+/// A mounted tmpfs, unmounted on drop.
 pub struct Tmpfs(PathBuf);
 
 impl Tmpfs {
-    /// One of this size; none, and the test is skipped, where this process may not mount.
+    /// Mounts a tmpfs of this size. `None` if this process may not mount: the test is reported as skipped and must
+    /// return.
     pub fn mount(kib: u32) -> Option<Tmpfs> {
         let dir = new_dir();
         let size = format!("size={kib}k,mode=0700");
@@ -25,12 +26,12 @@ impl Tmpfs {
         None
     }
 
-    /// Where it is mounted.
+    /// The path at which it is mounted.
     pub fn path(&self) -> &Path {
         &self.0
     }
 
-    /// Takes all the space that is left.
+    /// Fills all free space.
     pub fn fill(&self) {
         let mut filler = File::options().create(true).append(true).open(self.filler()).expect("a file");
         let zeros = [0; 4096];
@@ -43,7 +44,7 @@ impl Tmpfs {
         }
     }
 
-    /// Gives that space back.
+    /// Frees the space that [`Tmpfs::fill`] filled.
     pub fn free(&self) {
         fs::remove_file(self.filler()).expect("removing");
     }

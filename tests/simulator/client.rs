@@ -1,4 +1,5 @@
-//! One connected client, which knows only what the server sent, and what its user remembers between two sessions.
+//! One connected client, which knows only the frames that the server sent, and the data that its user keeps between two
+//! sessions.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -9,7 +10,7 @@ use ich::session::history::{History, Missed, Request};
 use super::oracle::Oracle;
 use super::{HISTORY_MESSAGES, Millis, Violation, ensure};
 
-/// More messages with an unclear outcome are forgotten.
+/// The most messages with an unknown outcome that a user keeps.
 const UNCLEAR_MAX: usize = 5;
 
 /// A message of this client.
@@ -19,16 +20,16 @@ pub struct Message {
     pub text: Arc<str>,
 }
 
-/// What a user remembers between two sessions.
+/// The data that a user keeps between two sessions.
 #[derive(Debug, Default)]
 pub struct Memory {
-    /// All messages from this offset on were received; none before the first session was admitted.
+    /// All messages from this offset on were received. `None` until the first session was admitted.
     since: Option<usize>,
-    /// Their ids, in the order in which they came.
+    /// The ids of these messages, in the order in which they were received.
     received: Vec<EventId>,
     /// The id of the last message before `since`, if the server gave one.
     id_before: Option<EventId>,
-    /// Messages with an id of which it is not known whether they were published.
+    /// Messages with an id whose outcome is unknown: published or not.
     pub unclear: Vec<Message>,
 }
 
@@ -37,7 +38,7 @@ impl Memory {
         self.received.last().copied().or(self.id_before)
     }
 
-    /// The last frames of the connection did not arrive.
+    /// Forgets the last `count` messages, as if the connection had lost them.
     pub fn lose_last(&mut self, count: usize) {
         self.received.truncate(self.received.len().saturating_sub(count));
     }
@@ -49,7 +50,7 @@ impl Memory {
         }
     }
 
-    /// Begins anew with these messages, the last ones before `offset`.
+    /// Starts again with these messages, which are the last ones before `offset`.
     fn restart(&mut self, offset: usize, received: Vec<EventId>, oracle: &Oracle) {
         let published = oracle.published_before(offset);
         let first = published.len() - received.len();
@@ -58,7 +59,7 @@ impl Memory {
         self.id_before = None;
     }
 
-    /// Every message once and in the order of the log, up to `position`.
+    /// Checks that the client has received every message up to `position` once and in the order of the log.
     fn check(&self, position: usize, oracle: &Oracle) -> Result<(), Violation> {
         let Some(since) = self.since else { return Ok(()) };
         let published = oracle.published_before(position).iter();
@@ -69,7 +70,7 @@ impl Memory {
     }
 }
 
-/// The offset from which on a process knows every message for certain.
+/// The offset from which on a process certainly knows every message.
 #[derive(Debug, Clone, Copy)]
 pub struct Horizon(pub usize);
 
@@ -103,7 +104,7 @@ impl Client {
         self.is_admitted
     }
 
-    /// The first frames: who was there just before `offset`, and the messages that the client asked for.
+    /// The client gets its first frames: the users online just before `offset`, and the messages that it asked for.
     pub fn admit(
         &mut self,
         offset: usize,
@@ -140,8 +141,8 @@ impl Client {
         Ok(Some(missed.is_complete))
     }
 
-    /// Nothing that the process must know is withheld, and `complete` is not said wrongly. (After a complete answer to
-    /// `after`, the caller compares all messages.)
+    /// Checks that the answer has every message that the process must know, and that `complete` is correct. After a
+    /// complete answer to `after`, the caller compares all messages.
     fn check_completeness(
         &self,
         request: Request,
@@ -173,7 +174,7 @@ impl Client {
         })
     }
 
-    /// What the server sends it for the record at `offset`.
+    /// The client gets the events of the record at `offset`.
     pub fn on_events(
         &mut self,
         offset: usize,
@@ -212,13 +213,13 @@ impl Client {
         })
     }
 
-    /// The server has taken this message.
+    /// The server has accepted this message.
     pub fn on_said(&mut self, message: Message) {
         self.last_said = Some(message.clone());
         self.pending.push(message);
     }
 
-    /// The message with this id was published: it came back, or was refused as a duplicate.
+    /// The message with this id was published: the client got it, or the error `duplicate`.
     pub fn on_answer(&mut self, id: Option<&Arc<str>>) {
         self.pending.retain(|message| message.id.as_ref() != id);
         self.memory.unclear.retain(|message| message.id.as_ref() != id);
@@ -230,7 +231,8 @@ impl Client {
         self.memory.add_unclear(message);
     }
 
-    /// Every message since it was admitted, once each, and in the order of the log. `position`: what it was sent up to.
+    /// Checks that the client has received every message since it was admitted, once and in the order of the log.
+    /// `position`: the offset up to which the server has sent it events.
     pub fn check_received(&self, position: usize, oracle: &Oracle) -> Result<(), Violation> {
         if self.is_admitted { self.memory.check(position, oracle) } else { Ok(()) }
     }
@@ -243,7 +245,7 @@ impl Client {
     }
 }
 
-/// What stands in the history for a message in this simulation.
+/// The bytes that stand for the frame of a message in the history of this simulation.
 pub fn frame(id: EventId) -> Vec<u8> {
     format!("{id}\n").into_bytes()
 }

@@ -5,7 +5,8 @@ use super::Millis;
 use super::rng::Rng;
 use super::world::World;
 
-/// Each fault occurs once in so many steps on average, those of processes for each process. 0: never in this run.
+/// Each fault occurs on average once in the given number of steps; a fault of a process, once for each process. 0:
+/// never in this run.
 pub struct Faults {
     start: u64,
     crash: u64,

@@ -1,18 +1,20 @@
-//! One instance is left alone, without sessions: it must hardly append anything, and yet everything must hold when
-//! another instance starts, when a user joins, and when it crashes while it is idle.
+//! One instance is alone and has no sessions. It must append at most one heartbeat in 10 s, and all rules must hold
+//! when another instance starts, when a user joins, and when the instance crashes while it is idle.
 
 use super::client::Memory;
 use super::world::{World, user};
 use super::{Millis, STEP, Violation, ensure};
 
-/// What the others' leases and the first heartbeats of a young instance take, which are never rare.
+/// The time until the instance is idle: the leases of the others must expire, and its own first heartbeats are a second
+/// apart.
 const SETTLING: Millis = 45_000;
-/// How long it is watched.
+/// How long the simulation counts the ticks of the idle instance that append something.
 const WATCHED: Millis = 60_000;
-/// One tick that appends in 10 s.
+/// The most such ticks in this time: one in 10 s.
 const APPENDING_TICKS_MAX: usize = 6;
-/// So soon there are heartbeats at the normal rate, and so many at least in [`AWAKE`].
+/// How long these ticks are counted after the instance has stopped being idle.
 const AWAKE: Millis = 5_000;
+/// The least number of such ticks in [`AWAKE`]: there must be heartbeats at the normal rate at once.
 const AWAKE_TICKS_MIN: usize = 4;
 
 impl World {
@@ -36,14 +38,15 @@ impl World {
         self.check_final_state()
     }
 
-    /// A rare heartbeat that is refused must be tried again soon: its silence counts. `Process::check_undisturbed` finds that.
+    /// The queue refuses the next heartbeats of the idle instance. The instance must soon append another one, because
+    /// an unanswered heartbeat makes it stall. `Process::check_undisturbed` checks that.
     fn refuse_for_a_while(&mut self, index: usize) -> Result<(), Violation> {
         let refused = self.rng.between(12_000, 20_000);
         self.slots[index].refuses_until = self.now + refused;
         self.step_for(refused + AWAKE + STEP)
     }
 
-    /// One of the things that end idleness.
+    /// Ends the idleness in one of three ways.
     fn wake(&mut self, index: usize) -> Result<(), Violation> {
         let other = (index + 1) % self.slots.len();
         match self.rng.below(3) {
@@ -62,7 +65,7 @@ impl World {
                 self.crash(index);
                 let pause = self.rng.below(30_000);
                 self.step_for(pause)?;
-                // Hardly anything is left of the log, which does not tell then who is there.
+                // Retention leaves so few records that the log does not show which users are online.
                 if self.rng.one_in(2) {
                     let kept = self.rng.index(10);
                     self.log.first = self.log.first.max(self.log.end().saturating_sub(kept));
@@ -70,7 +73,7 @@ impl World {
                 self.start(other);
             }
         }
-        // Long enough for all leases, and for the bootstrap where retention has cut the log.
+        // Long enough for all leases, and for the bootstrap if retention has deleted the beginning of the log.
         self.step_for(20_000)
     }
 
@@ -81,7 +84,7 @@ impl World {
         })
     }
 
-    /// How many ticks of the process append something in this time.
+    /// Counts the ticks of the process that append something in this time.
     fn watch(&mut self, index: usize, duration: Millis) -> Result<usize, Violation> {
         let count = |world: &Self| world.slots[index].process.as_ref().map_or(0, |process| process.appending_ticks);
         let before = count(self);

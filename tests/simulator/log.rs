@@ -13,8 +13,9 @@ const QUEUE_RECORDS: usize = 40;
 /// A record that waited longer is reported undelivered.
 const DELIVERY_TIMEOUT: Millis = 30_000;
 
-/// The broker recognizes and drops a retry that comes later. The rules need this: when a lease expires, the lobby forgets
-/// the last `seq` of the instance, so an older record must not be in the log once more after that.
+/// The time in which a retry can put a record into the log twice; the broker recognizes and drops a later retry. The
+/// rules need this: when a lease expires, the lobby forgets the last `seq` of the instance, so no older record may
+/// follow.
 const RETRY_WINDOW: Millis = 200;
 
 /// The one log of a run. An offset is an index into `records`.
@@ -35,7 +36,7 @@ impl VirtualLog {
         &self.records[offset]
     }
 
-    /// `None`: retention has removed the record, or it is not in the log yet.
+    /// The record at `offset`. `None`: retention has removed it, or it is not in the log yet.
     pub fn read(&self, offset: usize) -> Option<&Arc<Record>> {
         self.records.get(offset).filter(|_| offset >= self.first)
     }
@@ -62,7 +63,7 @@ pub struct Producer {
 }
 
 impl Producer {
-    /// False: the producer refused the record.
+    /// Queues a record. False: the queue was full, and the producer refused the record.
     pub fn append(&mut self, record: Record, now: Millis) -> bool {
         let has_room = self.queue.len() < QUEUE_RECORDS;
         if has_room {

@@ -4,8 +4,8 @@
 //! [`ich::lobby::Lobby`], [`ich::lobby::Instance`], [`ich::lobby::Bootstrap`], [`ich::session::history::History`] and
 //! [`ich::archive::archiver::Archiver`]. The code that checks the rules shares nothing with them.
 //!
-//! - `world`: one run, step by step; `faults`: the injected faults; `slot`: the faults of one process at present.
-//! - `idle`: the last part of some runs, in which one instance is alone and must hardly append anything.
+//! - `world`: one run, step by step; `faults`: the injected faults; `slot`: the current faults of one process.
+//! - `idle`: the last part of some runs, in which one instance is alone and must append very little.
 //! - `process`: one server process; `client`: one client; `log`: the virtual log and its producers.
 //! - `archive`: the archivers and their database.
 //! - `oracle`: reads all records and checks the rules; `reference`: a second implementation of the rules.
@@ -32,9 +32,10 @@ type Millis = u64;
 
 /// The duration of one step.
 const STEP: Millis = 100;
-/// For how many records a use of a message id counts: few, so that ids are used again after it.
+/// The number of records for which a use of a message id counts. It is small, so that ids are used again after the
+/// window.
 const REPETITION_WINDOW: usize = 60;
-/// Messages that each process keeps: few, so that clients return too late.
+/// The messages that each process keeps. They are few, so that some clients return too late.
 const HISTORY_MESSAGES: usize = 12;
 
 /// A broken rule.

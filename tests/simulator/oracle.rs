@@ -13,7 +13,7 @@ use super::{Millis, REPETITION_WINDOW, Violation, ensure};
 
 /// The state of a running instance that is not stopping, as the simulation knows it.
 pub struct Liveness {
-    /// Since then the instance has run, read and appended without a fault.
+    /// The time since which the instance has run, read and appended without a fault.
     pub undisturbed_since: Millis,
 }
 

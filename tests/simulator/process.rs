@@ -45,7 +45,7 @@ pub struct Process {
     unanswered: BTreeMap<u64, (SessionId, Message)>,
     /// Complete and incomplete answers to clients that asked for messages.
     returns: (usize, usize),
-    /// Messages that repeat an earlier one which only this process does not know.
+    /// Repeated messages that only this process published, because it did not know the first message.
     unknown_repetitions: usize,
     /// The time in the records, which no rule may use.
     at: Arc<str>,
@@ -127,7 +127,7 @@ impl Process {
         }
     }
 
-    /// The session ends. Returns its user, who may come again.
+    /// The session ends. Returns its user, who may return later.
     pub fn close(
         &mut self,
         session: SessionId,
@@ -232,7 +232,8 @@ impl Process {
             let was_exact = self.is_exact();
             self.apply(record, oracle, now)?;
             self.position += 1;
-            // Equal states stay equal while the same records are applied: after the first check, some checks are enough.
+            // Equal states stay equal while the same records are applied: after the first check, some checks are
+            // enough.
             if self.is_exact() && (!was_exact || rng.one_in(8)) {
                 self.check_equal(oracle)?;
             }
@@ -264,7 +265,7 @@ impl Process {
         )
     }
 
-    /// What a process has to know when it begins to serve, as far as the log reaches back.
+    /// Checks that a process knows enough when it becomes ready, as far as the log reaches back.
     fn check_at_start(&mut self, log: &VirtualLog, oracle: &Oracle) -> Result<(), Violation> {
         let (id, start) = (self.instance.id(), self.start);
         let has_read_all = start <= log.first;
@@ -329,7 +330,7 @@ impl Process {
         Ok(())
     }
 
-    /// What the server does with its own record, beside what it does with every record.
+    /// What the server does with a record of its own, in addition to applying it.
     fn on_own_record(
         &mut self,
         record: &Record,
@@ -353,7 +354,7 @@ impl Process {
         Ok(())
     }
 
-    /// Adds what this process has seen.
+    /// Adds the counts of this process.
     pub fn add_to(&self, seen: &mut Seen) {
         seen.complete_returns += self.returns.0;
         seen.incomplete_returns += self.returns.1;

@@ -1,5 +1,5 @@
-//! A second implementation of the presence rules, which is simple and slow: it updates no state, and searches the list of
-//! all records instead. It shares no code and no algorithm with `Lobby::apply`.
+//! A second implementation of the rules of the lobby, simple and slow: it keeps no state, but searches the list of all
+//! records each time. It shares no code and no algorithm with `Lobby::apply`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -15,7 +15,7 @@ struct Line {
     record: Arc<Record>,
     /// Not a duplicate: the first record with this `seq` since the instance was last forgotten.
     is_fresh: bool,
-    /// The account and the id, if an effective session said something with an id.
+    /// The account and the message id, if the record is a message with an id from an effective session.
     used: Option<(Arc<str>, Arc<str>)>,
 }
 
@@ -108,7 +108,7 @@ impl Reference {
         Some(Said { event_id, user, text: text.clone(), id: id.clone() })
     }
 
-    /// Whether the last lines before this one have a use of the same id. Notes the use in this line.
+    /// Whether a record within the window before this one has a use of the same id. Also stores the use in this line.
     fn is_repeated(&mut self, said: &Said) -> bool {
         let here = self.lines.len() - 1;
         let used = said.id.clone().map(|id| (said.user.id.clone(), id));

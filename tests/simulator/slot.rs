@@ -1,4 +1,4 @@
-//! [`Slot`]: one process, if it runs, and its present faults.
+//! [`Slot`]: one process, if it runs, and its current faults.
 
 use super::process::Process;
 use super::{Millis, STEP};

@@ -24,7 +24,7 @@ const SESSIONS_PER_PROCESS: usize = 7;
 const AWAY_MAX: usize = 20;
 /// The time without faults and without clients' actions before the final state is checked.
 const QUIET_TIME: Millis = 30_000;
-/// How long a process takes to stop, at most.
+/// The longest time that a process takes to stop.
 const DRAIN: Millis = 12_000;
 
 pub struct World {
@@ -42,9 +42,9 @@ pub struct World {
     away: Vec<(User, Memory)>,
 }
 
-/// What the clients do by themselves.
+/// How often clients act.
 struct Activity {
-    /// A client joins once in so many steps on average, at each process. In some runs the lobby is mostly empty.
+    /// At each process, a client joins on average once in this many steps. In some runs the lobby is mostly empty.
     join_one_in: u64,
     next_message: u64,
 }
@@ -162,7 +162,7 @@ impl World {
         Ok(())
     }
 
-    /// What users do in one step at one process: come, speak, go.
+    /// The actions of the users of one process in one step: join, send messages, leave.
     fn act_clients(&mut self, index: usize, sessions: &[SessionId]) -> Result<(), Violation> {
         let (now, rng, slot) = (self.now, &mut self.rng, &mut self.slots[index]);
         let refuses = slot.refuses(now);
@@ -268,7 +268,7 @@ impl World {
         }
     }
 
-    /// What there was in the run.
+    /// The counts of hard cases in this run.
     pub fn seen(&self) -> Seen {
         let mut seen = self.oracle.seen;
         seen.archive = self.archive.seen;

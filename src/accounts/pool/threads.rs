@@ -120,7 +120,7 @@ impl<B: Backend> Shared<B> {
         self.closing.try_recv().is_err_and(|error| error.is_disconnected())
     }
 
-    /// Runs something that may hang or panic, with a limit for the watch thread.
+    /// Runs something that may hang or panic. After `limit` the watch thread counts this thread as hanging.
     fn watched<R>(&self, slot: &Slot, limit: Duration, run: impl FnOnce() -> Result<R, Failed>) -> Result<R, Failed> {
         *lock(&slot.back_by) = Some(Instant::now() + limit);
         let result = catch_unwind(AssertUnwindSafe(run)).unwrap_or_else(|_| {
@@ -162,7 +162,7 @@ impl<B: Backend> Shared<B> {
 
     /// Executes one call. Returns `None` if the connection is broken.
     fn answer(&self, slot: &Slot, mut connection: B::Connection, call: &Call<B>) -> Option<B::Connection> {
-        // The caller waits no longer.
+        // The caller has stopped waiting.
         if Instant::now() >= call.deadline {
             return Some(connection);
         }
@@ -186,7 +186,7 @@ impl<B: Backend> Shared<B> {
         if result.is_ok() {
             self.answered();
         }
-        // It fails only if the caller waits no longer.
+        // It fails only if the caller has stopped waiting.
         let _ = call.answer.try_send(result.map_err(|failed| failed.reason));
         open
     }

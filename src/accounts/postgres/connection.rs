@@ -72,8 +72,8 @@ impl Backend for Database {
     }
 }
 
-/// After most errors a new connection is made: the server may be stopping, may have been replaced by a read-only one, or
-/// may have lost its tables. Not after a timeout of a statement or lock: a new connection would get the same error.
+/// After most errors a new connection is made: the server may be stopping, may have been replaced by a read-only one,
+/// or may have lost its tables. Not after a timeout of a statement or lock: a new connection would get the same error.
 fn failed(error: &postgres::Error, may_retry: bool) -> Failed {
     let timeouts = [SqlState::LOCK_NOT_AVAILABLE, SqlState::QUERY_CANCELED];
     let connection_works = error.code().is_some_and(|code| timeouts.contains(code));

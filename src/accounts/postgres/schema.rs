@@ -3,7 +3,8 @@
 
 use postgres::{Client, GenericClient};
 
-/// The first N of these make version N of the schema. The table `ich_schema_migrations` records which were run.
+/// The SQL of all migrations. The first N of them lead to version N of the schema. The table `ich_schema_migrations`
+/// records which were run.
 const MIGRATIONS: &[&str] =
     &[include_str!("../../../sql/postgres/0001_accounts.sql"), include_str!("../../../sql/postgres/0002_messages.sql")];
 /// The key of an advisory lock, which must differ from the keys of other programs: "ich" and a version, as bytes.
@@ -15,7 +16,10 @@ const MIGRATION_LIMITS: &str = "SET LOCAL statement_timeout = '25s'; SET LOCAL l
 pub(super) enum SchemaError {
     #[error(transparent)]
     Postgres(#[from] postgres::Error),
-    #[error("the database has schema {0}, this server knows {known}: run a later version of it", known = MIGRATIONS.len())]
+    #[error(
+        "the database has version {0} of the schema, and this server knows only {known}: run a later version of the server",
+        known = MIGRATIONS.len()
+    )]
     LaterVersion(i32),
 }
 

@@ -12,7 +12,7 @@ use postgres_openssl::MakeTlsConnector;
 
 use crate::tls::{self, Verify};
 
-/// For each address of the host.
+/// The time to connect to each address of the host.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 /// How long sent data may stay unacknowledged before the connection counts as broken.
 const TCP_USER_TIMEOUT: Duration = Duration::from_secs(5);
@@ -20,8 +20,8 @@ const KEEPALIVE_IDLE: Duration = Duration::from_secs(5);
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(2);
 const KEEPALIVE_RETRIES: u32 = 3;
 
-/// The error for every malformed URL. An error of the parser may quote the password, if a character in the password ends
-/// it for the parser.
+/// The error for every malformed URL. The text of the parser is not used: if the password contains a delimiter such as
+/// `@`, that text may quote a part of the password.
 const MALFORMED: &str = "ICH_DATABASE_URL is malformed: write postgres://user:password@host:5432/database?sslmode=require, \
                          with special characters in the password percent-encoded (@ as %40), and parameters as in libpq";
 

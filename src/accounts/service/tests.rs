@@ -180,7 +180,7 @@ fn a_full_queue_and_a_hanging_store_are_busy_in_time() {
     });
     drop(hang);
     until(|| accounts.log_in(ADDRESS, "bob@b", "12345678") == Err(AccountError::WrongCredentials));
-    assert!(store.finds.load(Ordering::Relaxed) <= 3, "requests were executed whose callers waited no longer");
+    assert!(store.finds.load(Ordering::Relaxed) <= 3, "requests were executed after their callers had stopped waiting");
 }
 
 #[test]

@@ -68,7 +68,7 @@ fn a_short_secret_is_refused_with_advice() {
 }
 
 #[test]
-fn only_hs256_with_the_own_secret_is_accepted() {
+fn only_hs256_with_the_servers_secret_is_accepted() {
     let tokens = ours();
     assert!(tokens.verify(&signed(Algorithm::HS256, &claims(json!({})))).is_ok());
     for algorithm in [Algorithm::HS384, Algorithm::HS512] {

@@ -1,5 +1,5 @@
-//! [`Addresses`]: the broker addresses in the settings and those that the brokers advertise. They explain why Kafka does
-//! not answer although one of its addresses does. Pure.
+//! [`Addresses`]: the broker addresses in the settings and those that the brokers advertise. If only an address in the
+//! settings can be reached, they explain why Kafka does not answer. Pure.
 
 /// The addresses of one cluster, each `host:port`.
 pub(super) struct Addresses {

@@ -37,7 +37,8 @@ pub(super) struct ProducerFactory {
 }
 
 impl ProducerFactory {
-    /// The producers send undelivered records to `undelivered`, and report to `refusals` that the topic refused a record.
+    /// The producers send undelivered records to `undelivered`, and report to `refusals` that the topic refused a
+    /// record.
     pub(super) fn new(
         settings: &KafkaSettings,
         diagnostics: Arc<Diagnostics>,

@@ -109,7 +109,7 @@ impl KafkaReader {
     }
 }
 
-/// Reads a message of the topic as a record. The error says why it is none.
+/// Decodes a message of the topic as a record. The error says why the message is not a record.
 fn record_of(message: &BorrowedMessage<'_>) -> Result<Record, String> {
     let payload = message.payload().ok_or("no payload")?;
     codec::decode(payload).map_err(|error| error.to_string())

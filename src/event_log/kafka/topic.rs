@@ -1,7 +1,7 @@
 //! [`TopicAdmin`]: creates the topic and reads its settings, by Kafka's admin API.
 //!
-//! Called by the log thread before it reads, and by the thread of `topic_watch.rs`. Calls are rare, so each call opens a
-//! client and closes it again. Each call has a deadline, and ends within [`GIVE_UP_CHECK`] after its flag was set.
+//! Called by the log thread before it reads, and by the thread of `topic_watch.rs`. Calls are rare, so each call opens
+//! a client and closes it again. Each call has a deadline, and ends within [`GIVE_UP_CHECK`] after its flag was set.
 
 use std::future::Future;
 use std::pin::pin;
@@ -21,8 +21,8 @@ use super::topic_settings::TopicSettings;
 use super::{KafkaSettings, client_config};
 use crate::threads::{self, Stack};
 
-/// The settings of a topic that this program creates: it keeps the records of a day, in files that are small enough to be
-/// deleted daily. A starting instance needs the records of the last seconds; the others are for operators.
+/// The settings of a topic that this program creates: it keeps the records of a day, in files that are small enough to
+/// be deleted daily. A starting instance needs the records of the last seconds; the others are for operators.
 const TOPIC_CONFIG: [(&str, &str); 4] = [
     ("cleanup.policy", "delete"),
     ("retention.ms", "86400000"),

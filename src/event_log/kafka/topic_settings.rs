@@ -1,11 +1,12 @@
 //! [`TopicSettings`]: checks the settings of the topic, and derives the limits of the producer from them. Pure:
 //! `topic.rs` reads the settings from Kafka.
 
-/// The smallest `max.message.bytes` that works: heartbeats, joins with the longest name and id, and rosters in parts fit.
+/// The smallest `max.message.bytes` that works: heartbeats, joins with the longest name and id, and rosters in parts
+/// fit.
 const MESSAGE_BYTES_MIN: usize = 4096;
 /// The longest message that clients may send with the default settings fits into a record of this size.
 const RECORD_BYTES_DEFAULT_TEXT: usize = 20_000;
-/// The largest batch of the producer, also if the topic takes larger ones: the default of librdkafka.
+/// The largest batch of the producer, even if the topic accepts larger ones: the default of librdkafka.
 pub(super) const BATCH_BYTES_MAX: usize = 1_000_000;
 /// The bytes that Kafka adds to a single record of a batch.
 const RECORD_OVERHEAD_BYTES: usize = 64;

@@ -96,8 +96,8 @@ impl TopicSetup {
         })
     }
 
-    /// Rejects a topic whose settings do not let the lobby work, and adapts the producer to its limits. Continues if the
-    /// settings cannot be read: when Kafka refuses a record, `topic_watch.rs` reads them again.
+    /// Rejects a topic whose settings do not let the lobby work, and adapts the producer to its limits. Continues if
+    /// the settings cannot be read: when Kafka refuses a record, `topic_watch.rs` reads them again.
     fn apply_settings(&self, consumer: &KafkaConsumer, deadline: Instant) -> Result<(), ReadError> {
         let topic = &self.admin.topic;
         let settings = loop {

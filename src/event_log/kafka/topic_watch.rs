@@ -16,7 +16,7 @@ use super::writer::Writer;
 use crate::supervisor::Supervisor;
 use crate::threads::Stack;
 
-/// The time between two reads of the settings, at least.
+/// The minimum time between two reads of the settings.
 const INTERVAL: Duration = Duration::from_secs(5);
 /// How long one read may take.
 const TIMEOUT: Duration = Duration::from_secs(5);

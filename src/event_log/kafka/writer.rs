@@ -1,6 +1,5 @@
-//! [`KafkaAppender`]: appends records by the present producer. [`Writer`] replaces the producer when it has failed
-//! permanently, and when the limits of the topic have changed: librdkafka sets the size of a batch when it creates a
-//! producer.
+//! [`KafkaAppender`]: appends records with the current producer. [`Writer`] replaces the producer when it has failed
+//! permanently, and when the limits of the topic have changed, because the batch size of a producer cannot change.
 //!
 //! Any thread appends, and never waits. A failed producer is replaced on a thread of its own.
 
@@ -35,7 +34,7 @@ pub(super) struct Writer {
     /// delivery report must not wait; `append` refuses records while it holds [`QUEUE_RECORDS`]. So the queue of the
     /// producer and this channel hold at most twice that many records.
     undelivered: Receiver<Record>,
-    /// The largest batch of the present producer and of the next.
+    /// The largest batch of the current producer and of the next one, in bytes.
     batch_bytes_max: AtomicUsize,
     producer: RwLock<Arc<LiveProducer>>,
     replacement: Mutex<Replacement>,
@@ -76,9 +75,9 @@ impl Writer {
         self.diagnostics.warn(text);
     }
 
-    /// Keeps batches below the limit of the topic from now on. The old producer delivers its records first, for a second
-    /// at most; the rest is reported undelivered. Called by the log thread before it reads, and by the thread that
-    /// watches the topic.
+    /// Keeps batches below the limit of the topic from now on. The old producer delivers its records first, for a
+    /// second at most; the rest is reported undelivered. Called by the log thread before it reads, and by the thread
+    /// that watches the topic.
     pub(super) fn adapt_to(&self, settings: &TopicSettings) {
         let bytes = settings.batch_bytes_max();
         if self.batch_bytes_max.swap(bytes, Ordering::AcqRel) == bytes {
@@ -86,7 +85,7 @@ impl Writer {
         }
         match settings.warning(&self.topic) {
             Some(warning) => self.warn(&warning),
-            None => log::info!("the topic {} takes batches of up to {bytes} bytes", self.topic),
+            None => log::info!("the topic {} accepts batches of up to {bytes} bytes", self.topic),
         }
         let Some(new) = self.next_producer() else { return };
         // Locked while the old producer delivers, so that no later record comes before its records.

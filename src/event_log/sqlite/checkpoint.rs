@@ -1,9 +1,10 @@
 //! [`Checkpoints`]: the thread that copies the write-ahead log into the main file.
 //!
-//! A checkpoint waits for the disk (two `fsync`), so neither the writer nor the reader makes one. It is *passive*, which
-//! holds up nobody, and then the write-ahead log begins anew with the next commit, unless something was committed
-//! meanwhile. Under sustained load something always was, so from a certain size on the commits are held up for the
-//! moment that the rest takes.
+//! A checkpoint waits for the disk (two `fsync`), so neither the writer nor the reader runs one. A *passive* checkpoint
+//! blocks neither commits nor reads. If nothing is committed while it runs, the next commit starts the write-ahead log
+//! from the beginning. Under sustained load there is always such a commit, so the write-ahead log would grow without
+//! end. So when it is too large, the writer waits after its commit while a second checkpoint (`RESTART`) copies the
+//! remaining pages. SQLite's lock alone is not enough: a writer without pauses nearly always gets it first.
 
 use std::io;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
@@ -16,12 +17,12 @@ use crate::log_throttle::LogThrottle;
 use crate::supervisor::Supervisor;
 use crate::threads::{Stack, lock};
 
-/// From the first commit after a checkpoint to the next one.
+/// The time from the first commit after a checkpoint to the next checkpoint.
 const INTERVAL: Duration = Duration::from_millis(400);
-/// So many frames (pages of 4 KiB) of the write-ahead log are enough to hold up commits: 32 MiB.
+/// The size of the write-ahead log above which a checkpoint blocks commits, in frames (pages of 4 KiB): 32 MiB.
 const WAL_FRAMES_MAX: i64 = 8192;
 
-/// The writer's end of it. The thread ends when this is dropped.
+/// The handle with which the writer requests checkpoints. The thread ends when it is dropped.
 pub(super) struct Checkpoints(Arc<Shared>);
 
 #[derive(Default)]
@@ -32,13 +33,15 @@ struct Shared {
 
 #[derive(Default)]
 struct State {
-    /// Something was committed that no checkpoint has covered.
+    /// Whether there was a commit after the last checkpoint began.
     is_due: bool,
+    /// Whether the writer has to wait before its next commit.
+    is_writer_held: bool,
     is_closed: bool,
 }
 
 impl Checkpoints {
-    /// Starts the thread. `opened`: its connection, unless the file does not let itself be opened yet.
+    /// Starts the thread. `opened` is its connection; `None` if the file could not be opened yet.
     pub fn start(file: Arc<LogFile>, opened: Option<Opened>, supervisor: &Supervisor) -> io::Result<Self> {
         let shared = Arc::new(Shared::default());
         let thread = Checkpointer::new(file, opened, shared.clone(), WAL_FRAMES_MAX);
@@ -49,13 +52,15 @@ impl Checkpoints {
         Ok(Checkpoints(shared))
     }
 
-    /// Something was committed.
-    pub fn request(&self) {
+    /// Requests a checkpoint. The writer calls this after each commit. Blocks while a checkpoint needs that no commit
+    /// begins.
+    pub fn on_committed(&self) {
         let mut state = lock(&self.0.state);
         if !state.is_due {
             state.is_due = true;
             self.0.changed.notify_one();
         }
+        drop(self.0.changed.wait_while(state, |state| state.is_writer_held));
     }
 }
 
@@ -63,6 +68,23 @@ impl Drop for Checkpoints {
     fn drop(&mut self) {
         lock(&self.0.state).is_closed = true;
         self.0.changed.notify_one();
+    }
+}
+
+/// While this exists, the writer waits before its next commit.
+struct WriterHold<'a>(&'a Shared);
+
+impl<'a> WriterHold<'a> {
+    fn new(shared: &'a Shared) -> Self {
+        lock(&shared.state).is_writer_held = true;
+        WriterHold(shared)
+    }
+}
+
+impl Drop for WriterHold<'_> {
+    fn drop(&mut self) {
+        lock(&self.0.state).is_writer_held = false;
+        self.0.changed.notify_all();
     }
 }
 
@@ -82,16 +104,16 @@ impl Checkpointer {
     fn run(mut self) {
         while self.wait_until_due() {
             if let Err(text) = self.checkpoint() {
-                // Nothing is lost by it: the write-ahead log grows, and the next checkpoint does more.
+                // No record is lost: the write-ahead log grows, and the next checkpoint copies more.
                 self.opened = None;
                 if let Some(more) = self.throttle.may_log("checkpoint", Instant::now()) {
-                    log::warn!("event log: no checkpoint of {}: {text}{more}", self.file.path().display());
+                    log::warn!("event log: a checkpoint of {} failed: {text}{more}", self.file.path().display());
                 }
             }
         }
     }
 
-    /// Waits for a commit and then for the interval. False when the log is closed.
+    /// Waits for a commit, and then for [`INTERVAL`]. False when the log is closed.
     fn wait_until_due(&self) -> bool {
         let Shared { state, changed } = &*self.shared;
         let is_idle = |state: &mut State| !state.is_due && !state.is_closed;
@@ -113,13 +135,14 @@ impl Checkpointer {
         let connection = &self.opened.insert(opened).connection;
         let frames = run_checkpoint(connection, "PASSIVE").map_err(|error| error.to_string())?;
         if frames > self.wal_frames_max {
+            let _hold = WriterHold::new(&self.shared);
             run_checkpoint(connection, "RESTART").map_err(|error| error.to_string())?;
         }
         Ok(())
     }
 }
 
-/// How many frames the write-ahead log has.
+/// Runs a checkpoint. Returns the number of frames in the write-ahead log.
 fn run_checkpoint(connection: &Connection, mode: &str) -> rusqlite::Result<i64> {
     connection.query_row(&format!("PRAGMA wal_checkpoint({mode})"), [], |row| row.get(1))
 }
@@ -143,14 +166,17 @@ mod tests {
         let file = Arc::new(LogFile::new(folder.join("log")));
         let connection = file.open().unwrap().connection;
         let is_done = AtomicBool::new(false);
-        let mut checkpointer = Checkpointer::new(file, None, Arc::default(), FRAMES_MAX);
+        let shared = Arc::new(Shared::default());
+        let checkpoints = Checkpoints(shared.clone());
+        let mut checkpointer = Checkpointer::new(file, None, shared, FRAMES_MAX);
         let is_done = &is_done;
-        // Given back, as the last connection to be closed removes the write-ahead log.
+        // The writer returns its connection, because closing the last connection would remove the write-ahead log.
         let _connection = thread::scope(|scope| {
             let writer = scope.spawn(move || {
                 let insert = "INSERT INTO records (offset, appended_at, record) VALUES (?1, 0, 'x')";
                 for offset in 0..COMMITS {
                     connection.execute(insert, [offset]).unwrap();
+                    checkpoints.on_committed();
                 }
                 is_done.store(true, Ordering::Release);
                 connection

@@ -1,4 +1,4 @@
-//! [`LogFile`]: where the log is, and how each thread gets its own connection to it.
+//! [`LogFile`]: the path of the log. Each thread opens its own connection with it.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
@@ -17,7 +17,7 @@ const SCHEMA: Schema = Schema {
     open_timeout: Duration::from_secs(1),
 };
 
-/// Which file a path led to: its device and inode.
+/// The identity of the file that a path leads to: its device and inode.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Identity(u64, u64);
 
@@ -25,7 +25,7 @@ pub(super) struct Identity(u64, u64);
 #[derive(Debug)]
 pub(super) struct LogFile(PathBuf);
 
-/// A connection, and the file that it is to.
+/// A connection, and the identity of the file that it has opened.
 pub(super) struct Opened {
     pub connection: Connection,
     pub identity: Identity,
@@ -40,20 +40,23 @@ impl LogFile {
         &self.0
     }
 
-    /// A new connection. Makes the file when it is missing, but not its folder: a volume that is not mounted must not be
-    /// replaced by a folder in its mount point.
+    /// Opens a connection. Creates the file if it is missing, but not its folder: if a volume is not mounted, the log
+    /// must not be created below its empty mount point.
     pub fn open(&self) -> Result<Opened, OpenError> {
         let connection = sqlite::open(&self.0, &SCHEMA)?;
         let unavailable = |error: &dyn std::fmt::Display| {
-            OpenError::Unavailable(format!("cannot open {}: {error}: see that it is not removed", self.0.display()))
+            OpenError::Unavailable(format!(
+                "cannot open {}: {error}: make sure that no other program removes it",
+                self.0.display()
+            ))
         };
-        // Checkpoints are another thread's business.
+        // The thread of `checkpoint.rs` runs all checkpoints.
         connection.pragma_update(None, "wal_autocheckpoint", 0).map_err(|error| unavailable(&error))?;
-        let identity = self.identity().ok_or_else(|| unavailable(&"it was removed at once"))?;
+        let identity = self.identity().ok_or_else(|| unavailable(&"it was removed again"))?;
         Ok(Opened { connection, identity })
     }
 
-    /// The file that the path leads to now; none when there is none.
+    /// The identity of the file that the path leads to now; `None` if there is no file.
     pub fn identity(&self) -> Option<Identity> {
         let metadata = fs::metadata(&self.0).ok()?;
         Some(Identity(metadata.dev(), metadata.ino()))

@@ -1,7 +1,7 @@
-//! [`Queue`]: the records on their way from the session threads to the writer.
+//! [`Queue`]: the queue from the threads that append (session threads, the log thread) to the writer.
 //!
-//! Bounded in records and bytes. A record counts until it is committed or reported undelivered, not only until the
-//! writer has taken it. The lock is never held across I/O.
+//! Bounded in records and bytes. A record is *settled* when it is committed or reported undelivered. It counts until
+//! then, and not only until the writer has taken it. The lock is never held across I/O.
 
 use std::collections::VecDeque;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
@@ -11,7 +11,7 @@ use crate::event_log::AppendError;
 use crate::lobby::Record;
 use crate::threads::lock;
 
-/// One record that waits.
+/// A record in the queue, with its JSON.
 pub(super) struct Queued {
     pub record: Record,
     pub json: String,
@@ -22,7 +22,7 @@ pub(super) struct Queue {
     records_max: usize,
     bytes_max: usize,
     state: Mutex<State>,
-    /// Signalled when there is something to take, or the queue is closed.
+    /// Signalled when the first record arrives in an empty queue, or the queue is closed.
     filled: Condvar,
     /// Signalled when records were settled.
     settled: Condvar,
@@ -31,10 +31,10 @@ pub(super) struct Queue {
 #[derive(Default)]
 struct State {
     waiting: VecDeque<Queued>,
-    /// Taken by the writer or waiting.
+    /// The records that are not settled: waiting, or taken by the writer.
     unsettled: usize,
     unsettled_bytes: usize,
-    /// How many records were appended, and how many of them are settled.
+    /// The number of records ever appended, and how many of them are settled.
     appended: u64,
     settled: u64,
     is_closed: bool,
@@ -64,7 +64,7 @@ impl Queue {
         Ok(())
     }
 
-    /// Waits up to `timeout` until there is something to take. False when the queue is closed and empty.
+    /// Waits until the queue has a record or is closed, up to `timeout`. False when the queue is closed and empty.
     pub fn wait_filled(&self, timeout: Option<Duration>) -> bool {
         let is_empty = |state: &mut State| state.waiting.is_empty() && !state.is_closed;
         let state = lock(&self.state);
@@ -77,7 +77,7 @@ impl Queue {
         !(state.is_closed && state.waiting.is_empty())
     }
 
-    /// Moves waiting records to the end of `batch`, until it has `records` of them or more than `bytes` bytes.
+    /// Moves waiting records to the end of `batch`, until the batch has `records` records or more than `bytes` bytes.
     pub fn take(&self, batch: &mut VecDeque<Queued>, records: usize, bytes: usize) {
         let mut state = lock(&self.state);
         let mut taken: usize = batch.iter().map(|queued| queued.json.len()).sum();
@@ -88,7 +88,7 @@ impl Queue {
         }
     }
 
-    /// These records, all taken before, are committed or reported undelivered.
+    /// Settles records that were taken: they are committed or reported undelivered.
     pub fn settle<'a>(&self, records: impl IntoIterator<Item = &'a Queued>) {
         let mut state = lock(&self.state);
         for queued in records {
@@ -99,7 +99,7 @@ impl Queue {
         self.settled.notify_all();
     }
 
-    /// Waits until everything that was appended so far is settled, or the deadline has come.
+    /// Waits until all records appended so far are settled, or until the deadline.
     pub fn wait_settled(&self, deadline: Instant) {
         let state = lock(&self.state);
         let appended = state.appended;
@@ -107,7 +107,7 @@ impl Queue {
         let _ = self.settled.wait_timeout_while(state, timeout, |state| state.settled < appended);
     }
 
-    /// Takes no more records. The writer ends when it has settled the rest.
+    /// Closes the queue: it accepts no more records. The writer ends when it has settled the remaining ones.
     pub fn close(&self) {
         lock(&self.state).is_closed = true;
         self.filled.notify_one();
@@ -144,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_queued_is_taken_after_closing_and_nothing_is_added() {
+    fn after_closing_the_queued_records_are_taken_and_none_is_added() {
         let queue = Queue::new(3, 100);
         assert!(queue.wait_filled(Some(Duration::ZERO)));
         assert_eq!(push(&queue, 1), Ok(()));

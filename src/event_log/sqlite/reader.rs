@@ -1,7 +1,9 @@
-//! [`SqliteReader`]: reads what this and other processes have committed.
+//! [`SqliteReader`]: reads the records that this and other processes have committed.
 //!
-//! The log thread owns one, and the archive another, which is not in a hurry. Records of this process wake it; for those of others it asks SQLite every few milliseconds
-//! whether the file has changed, which costs some microseconds and reads nothing.
+//! The log thread owns one reader, and the archive another. The writer of this process wakes the reader of the log
+//! thread after each commit. To notice other commits, a reader asks SQLite whether the file has changed: that of the log
+//! thread every few milliseconds, that of the archive five times per second. This takes some microseconds and reads no
+//! records.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -17,19 +19,20 @@ use crate::event_log::{Entry, ReadError, Reader, SeekingReader, Span, codec};
 use crate::log_throttle::LogThrottle;
 use crate::sqlite::{self, OpenError};
 
-/// Between two questions whether another process has appended something: while one has of late, and else. The second is
-/// what another process's first record waits for at most.
+/// The interval at which the reader asks whether another process has committed, while it has seen such a commit within
+/// [`BUSY_TIME`].
 const BUSY_INTERVAL: Duration = Duration::from_millis(4);
+/// The same interval otherwise. The first record of another process waits for it at most.
 const IDLE_INTERVAL: Duration = Duration::from_millis(15);
-/// The same for a reader that is not in a hurry.
+/// The same interval for the reader of the archive.
 const UNHURRIED_INTERVAL: Duration = Duration::from_millis(200);
-/// Other processes have a heartbeat every second, so after so long there is none.
+/// After this time without a commit of another process, none is running: each appends a heartbeat every second.
 const BUSY_TIME: Duration = Duration::from_secs(5);
-/// How often the reader checks that the file is still where it was.
+/// The interval at which the reader checks whether the file was removed or replaced.
 const FILE_CHECK_INTERVAL: Duration = Duration::from_millis(200);
-/// How long a failed poll waits, so that nobody calls it in a loop.
+/// The time that a failed poll waits before it returns, so that a caller that polls in a loop uses little CPU.
 const RETRY_INTERVAL: Duration = Duration::from_millis(100);
-/// One poll stops reading after so many bytes.
+/// One poll stops reading after this many bytes.
 const POLL_BYTES: usize = 8 * 1024 * 1024;
 
 /// How soon a reader notices the records of other connections.
@@ -46,18 +49,18 @@ pub(super) struct SqliteReader {
     wake: Arc<Wake>,
     pace: Pace,
     opened: Option<Opened>,
-    /// SQLite's number for the state of the file that was read last.
+    /// The value of `PRAGMA data_version` before the last read.
     data_version: i64,
     position: u64,
     file_checked_at: Instant,
-    /// When another process was last seen to append.
+    /// When the reader last noticed a commit of another process.
     others_at: Option<Instant>,
     skipped: Arc<AtomicU64>,
     throttle: LogThrottle,
 }
 
 impl SqliteReader {
-    /// `skipped` counts what is no record.
+    /// `skipped` counts the rows that cannot be decoded.
     pub fn new(file: Arc<LogFile>, wake: Arc<Wake>, pace: Pace, skipped: Arc<AtomicU64>) -> Self {
         SqliteReader {
             file,
@@ -73,7 +76,7 @@ impl SqliteReader {
         }
     }
 
-    /// The connection; a new one when there is none.
+    /// The connection. Opens a new one if there is none.
     fn connection(&mut self) -> Result<&Connection, ReadError> {
         let opened = match self.opened.take() {
             Some(opened) => opened,
@@ -95,7 +98,7 @@ impl SqliteReader {
         error
     }
 
-    /// Whether the file is still the one that was opened.
+    /// Fails with [`ReadError::Truncated`] if the file was removed or replaced since it was opened.
     fn check_file(&mut self) -> Result<(), ReadError> {
         self.file_checked_at = Instant::now();
         let Some(opened) = &self.opened else { return Ok(()) };
@@ -105,7 +108,7 @@ impl SqliteReader {
         Err(ReadError::Truncated(format!("{} was removed or replaced", self.file.path().display())))
     }
 
-    /// Adds what is in the file from the position on, at most `max` entries. True when there was anything.
+    /// Adds at most `max` entries from the position on. True if the file had any row there.
     fn read(&mut self, max: usize, entries: &mut Vec<Entry>) -> Result<bool, ReadError> {
         self.connection()?;
         let Some(Opened { connection, .. }) = &self.opened else { return Ok(false) };
@@ -115,10 +118,13 @@ impl SqliteReader {
         self.data_version = version;
         let first = rows.first().map_or(end, |row| row.offset);
         if first > before && !rows.is_empty() {
-            return Err(ReadError::Truncated(format!("retention has deleted those from {before} to {}", first - 1)));
+            return Err(ReadError::Truncated(format!(
+                "retention has deleted the records from {before} to {}",
+                first - 1
+            )));
         }
         if end < before {
-            return Err(ReadError::Truncated(format!("it ends at {end}, and was read to {before}")));
+            return Err(ReadError::Truncated(format!("it ends at offset {end}, but was already read up to {before}")));
         }
         let is_any = !rows.is_empty();
         for Row { offset, record } in rows {
@@ -138,7 +144,7 @@ impl SqliteReader {
         }
     }
 
-    /// Waits until the file may have changed. False when the deadline has come.
+    /// Waits until the file may have changed. False if it has not changed until the deadline.
     fn wait(&mut self, changes: u64, deadline: Instant) -> Result<bool, ReadError> {
         loop {
             let left = deadline.saturating_duration_since(Instant::now());
@@ -223,15 +229,15 @@ impl SeekingReader for SqliteReader {
     }
 }
 
-/// One row: a record, or why it is none.
+/// One row: a record, or why it cannot be decoded.
 struct Row {
     offset: u64,
     record: Result<crate::lobby::Record, codec::DecodeError>,
 }
 
-/// The version of the file, the rows from `position` on, and the end of the log.
+/// The data version of the file, the rows from `position` on, and the offset after the last row.
 fn read_rows(connection: &Connection, position: u64, max: usize) -> rusqlite::Result<(i64, Vec<Row>, u64)> {
-    // Before reading: what is committed in between is then a change that is still to be read.
+    // Queried before the rows: a commit in between changes the version again, so its rows are read next.
     let version = data_version(connection)?;
     let mut select = select(connection)?;
     let mut selected = select.query([to_sql(position), i64::try_from(max).unwrap_or(i64::MAX)])?;
@@ -262,9 +268,9 @@ fn data_version(connection: &Connection) -> rusqlite::Result<i64> {
     connection.prepare_cached("PRAGMA data_version")?.query_row([], |row| row.get(0))
 }
 
-/// The first offset that is there, and the one after the last. An empty log ends where it begins.
+/// The offset of the first record, and the offset after the last. Both are 0 for an empty log.
 fn bounds(connection: &Connection) -> rusqlite::Result<(u64, u64)> {
-    // One statement, one snapshot; each of the two is a look at one end of the table.
+    // One statement, so that both values come from one snapshot. Each subquery reads only one end of the table.
     connection
         .prepare_cached("SELECT (SELECT min(offset) FROM records), (SELECT max(offset) + 1 FROM records)")?
         .query_row([], |row| {

@@ -1,11 +1,12 @@
 //! [`Retention`] and [`Cleaner`]: which records are deleted, and in which steps.
 //!
-//! The writer calls the cleaner within its transactions. A step deletes few records, so that no commit takes long, and
-//! usually goes along with records that are appended, so that retention adds no commits of its own. Only when much is
-//! due (after a long time without a server, or when a setting was lowered) are there steps between them.
+//! A *step* deletes a few records within a transaction of the writer, so no commit takes long. Usually the transaction
+//! also appends records, so retention adds no commits. Only when many records have to be deleted (after a long time
+//! without a server, or when a setting was lowered), the writer also commits steps without appended records.
 //!
-//! Deleted space is used again by later records: the file does not grow beyond the limit, and does not shrink. (Giving
-//! space back to the file system, `auto_vacuum`, would move pages for nothing, as the next records need them.)
+//! Later records reuse the space of deleted ones: the file does not grow beyond the limit, and does not shrink.
+//! `auto_vacuum` would return the space to the file system, but it would move pages for nothing, because the next
+//! records need the space.
 
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -13,35 +14,37 @@ use rusqlite::{Connection, Transaction};
 
 use crate::lobby::bootstrap::SPANS;
 
-/// Retention by age keeps at least this many of the newest records: those that a start reads first. So a server that was
-/// stopped for long, or a clock that jumps, leaves enough for the next start.
+/// Retention by age keeps at least this many of the newest records: those that a start reads first. So the next start
+/// has enough records even after a long time without a server, or after a jump of the clock.
 const KEPT_RECORDS: i64 = SPANS.first as i64;
-/// How many records a step deletes, while much is due.
+/// The most records that a step deletes.
 const STEP_RECORDS: i64 = 512;
-/// Between two steps, while much is due.
+/// The minimum time between two steps while the cleaner is behind.
 const STEP_INTERVAL: Duration = Duration::from_millis(20);
-/// While little is due, a step follows so many appended records or so much time.
+/// While the cleaner is not behind, it makes a step after this many appended records.
 const RECORDS_PER_STEP: i64 = 64;
+/// While the cleaner is not behind, it makes a step with the first commit after this time.
 const TIME_PER_STEP: Duration = Duration::from_secs(1);
-/// What a record takes in the file beside its text.
+/// The bytes that a record takes in the file in addition to its JSON.
 const RECORD_OVERHEAD_BYTES: i64 = 24;
 
-/// What is kept of the log. The newest record is kept whatever this says.
+/// The limits of the log. The newest record is kept in any case.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Retention {
-    /// Older records are deleted.
+    /// Records older than this are deleted, except the newest `KEPT_RECORDS`.
     pub age: Duration,
-    /// The oldest records are deleted while the log is larger.
+    /// The oldest records are deleted while the used part of the file is larger than this.
     pub bytes: u64,
 }
 
-/// The state of deleting.
+/// Decides when a step is due, and deletes the records.
 pub(super) struct Cleaner {
     age_seconds: i64,
     bytes_max: i64,
     stepped_at: Option<Instant>,
     appended_since: i64,
-    /// The last step found more than it was to delete.
+    /// Whether more records may have to be deleted: the last step deleted as many as it was allowed to, or there was
+    /// none.
     is_behind: bool,
 }
 
@@ -56,19 +59,19 @@ impl Cleaner {
         }
     }
 
-    /// When a step is due even if nothing is appended; none when nothing is known to be due.
+    /// The time until a step is due even if nothing is appended; `None` if the cleaner is not behind.
     pub fn due_in(&self) -> Option<Duration> {
         self.is_behind.then(|| self.stepped_at.map_or(Duration::ZERO, |at| STEP_INTERVAL.saturating_sub(at.elapsed())))
     }
 
-    /// Deletes what is due, a step of it, in a transaction that has appended so many records.
+    /// Makes a step, if one is due, in a transaction that has appended `appended` records.
     pub fn step(&mut self, transaction: &Transaction<'_>, appended: usize) -> rusqlite::Result<()> {
         self.appended_since = self.appended_since.saturating_add(i64::try_from(appended).unwrap_or(i64::MAX));
         let since = self.stepped_at.map_or(Duration::MAX, |at| at.elapsed());
         let records_max = if self.is_behind && since >= STEP_INTERVAL {
             STEP_RECORDS
         } else if self.appended_since >= RECORDS_PER_STEP || since >= TIME_PER_STEP {
-            // Twice what was appended, so that what is due gets less.
+            // More than was appended, so that the number of records to delete falls.
             (2 * self.appended_since + 2).min(STEP_RECORDS)
         } else {
             return Ok(());
@@ -79,7 +82,7 @@ impl Cleaner {
         Ok(())
     }
 
-    /// Deletes at most so many records. Gives how many.
+    /// Deletes at most `records_max` records. Returns how many it deleted.
     fn delete(&self, transaction: &Transaction<'_>, records_max: i64, now: i64) -> rusqlite::Result<i64> {
         let newest: Option<i64> =
             transaction.prepare_cached("SELECT max(offset) FROM records")?.query_row([], |row| row.get(0))?;
@@ -109,7 +112,7 @@ impl Cleaner {
     }
 }
 
-/// The pages of the file that hold something.
+/// The size of the pages in use.
 fn used_bytes(connection: &Connection) -> rusqlite::Result<i64> {
     connection
         .prepare_cached(
@@ -119,7 +122,7 @@ fn used_bytes(connection: &Connection) -> rusqlite::Result<i64> {
         .query_row([], |row| row.get(0))
 }
 
-/// The wall clock. It decides about nothing but age.
+/// The wall clock. Used only for the age of records.
 pub(super) fn unix_seconds() -> i64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     i64::try_from(since.as_secs()).unwrap_or(i64::MAX)

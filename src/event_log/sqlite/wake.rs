@@ -1,4 +1,4 @@
-//! [`Wake`]: how the writer wakes the reader of the same process, without a look at the file.
+//! [`Wake`]: the writer wakes the reader of the same process, so that the reader need not ask the file.
 
 use std::sync::{Condvar, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
@@ -7,33 +7,34 @@ use crate::threads::lock;
 
 #[derive(Default)]
 pub(super) struct Wake {
-    /// How often the writer has committed, or found another file in the place of the log.
+    /// How many times [`Wake::notify`] was called.
     changes: Mutex<u64>,
     changed: Condvar,
-    /// Why the log can never be used as it is.
+    /// Why the log cannot be used, if the writer has found that out.
     unusable: OnceLock<String>,
 }
 
 impl Wake {
-    /// The file has changed.
+    /// Reports a change of the file.
     pub fn notify(&self) {
         *lock(&self.changes) += 1;
         self.changed.notify_one();
     }
 
-    /// How many changes there were so far.
+    /// The number of changes reported so far.
     pub fn changes(&self) -> u64 {
         *lock(&self.changes)
     }
 
-    /// Waits for a change beyond the first `seen`, at most for `timeout`. False when the time is over.
+    /// Waits up to `timeout` until there are more changes than `seen`. False after a time-out.
     pub fn wait(&self, seen: u64, timeout: Duration) -> bool {
         let changes = lock(&self.changes);
         let waited = self.changed.wait_timeout_while(changes, timeout, |changes| *changes == seen);
         *waited.unwrap_or_else(PoisonError::into_inner).0 != seen
     }
 
-    /// Ends reading with this text, the first one that is given.
+    /// Makes the reader end with [`ReadError::Unusable`](crate::event_log::ReadError::Unusable) and this text. Only the
+    /// first call has an effect.
     pub fn make_unusable(&self, text: String) {
         let _ = self.unusable.set(text);
         self.notify();

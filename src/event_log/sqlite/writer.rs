@@ -1,7 +1,8 @@
 //! [`Writer`]: the one thread of this process that appends to the file.
 //!
-//! It takes what is queued, commits it in one transaction, and wakes the reader. What cannot be committed is tried again
-//! until it is too old; then it is reported undelivered, in order. It never waits for the reader or the log thread.
+//! It takes a batch of queued records, commits the batch in one transaction, and wakes the reader. If the commit fails,
+//! it tries again; records older than [`DELIVERY_TIMEOUT`] are reported undelivered, in order. It never waits for the
+//! reader or the log thread.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -20,25 +21,26 @@ use crate::lobby::Record;
 use crate::log_throttle::LogThrottle;
 use crate::sqlite::{self, OpenError};
 
-/// What one transaction takes at most.
+/// The most records of one transaction.
 const BATCH_RECORDS: usize = 1024;
+/// No more records are added to a transaction that has more than this many bytes.
 const BATCH_BYTES: usize = 8 * 1024 * 1024;
-/// From one commit to the next, at least: under load the records of this time share one. A commit costs 100 to 200 us
-/// of CPU whatever it holds.
+/// The minimum time between two commits. Under load, all records of this time share one commit. A commit takes 100 to
+/// 200 µs of CPU, however many records it has.
 const COMMIT_INTERVAL: Duration = Duration::from_millis(1);
-/// After so long without a commit the next one waits for [`COMMIT_INTERVAL`], too: an idle instance appends a roster and
-/// a heartbeat one after the other, and they share a commit.
+/// After this time without a commit, the next one waits for [`COMMIT_INTERVAL`] too: an idle instance appends a roster
+/// and a heartbeat one after the other, and they share a commit.
 const IDLE_TIME: Duration = Duration::from_secs(1);
-/// How long a record is tried to be committed.
+/// The age at which a record that cannot be committed is reported undelivered.
 const DELIVERY_TIMEOUT: Duration = Duration::from_secs(5);
-/// Between two attempts.
+/// The pause between two attempts to commit.
 const RETRY_INTERVAL: Duration = Duration::from_millis(100);
 
-/// Why nothing was committed. The texts say what to do.
+/// Why a commit failed. The texts say what to do.
 enum Failure {
-    /// It can pass.
+    /// Another attempt may succeed.
     Passing(String),
-    /// The file can never be used as it is.
+    /// The file cannot be used as it is: an operator has to act.
     Unusable(String),
 }
 
@@ -50,7 +52,7 @@ pub(super) struct Writer {
     checkpoints: Checkpoints,
     undelivered: Sender<Record>,
     cleaner: Cleaner,
-    /// Taken from the queue, and not settled.
+    /// Records that were taken from the queue and are not settled.
     batch: VecDeque<Queued>,
     committed_at: Instant,
     is_failing: bool,
@@ -82,7 +84,7 @@ impl Writer {
         }
     }
 
-    /// The whole life of the thread: until the queue is closed and empty.
+    /// Runs until the queue is closed and empty.
     pub fn run(mut self) {
         while self.fill_batch() {
             match self.commit() {
@@ -92,7 +94,8 @@ impl Writer {
         }
     }
 
-    /// Waits until there is something to commit or to delete. False at the end.
+    /// Waits until there are records to commit or to delete, and fills the batch. False when the queue is closed and
+    /// empty.
     fn fill_batch(&mut self) -> bool {
         if self.batch.is_empty() {
             let due_in = if self.is_failing { None } else { self.cleaner.due_in() };
@@ -141,14 +144,14 @@ impl Writer {
         self.committed_at = Instant::now();
         if self.is_failing {
             self.is_failing = false;
-            log::info!("event log: {} takes records again", self.file.path().display());
+            log::info!("event log: {} accepts records again", self.file.path().display());
         }
         if !self.batch.is_empty() {
             self.wake.notify();
             self.queue.settle(&self.batch);
             self.batch.clear();
         }
-        self.checkpoints.request();
+        self.checkpoints.on_committed();
     }
 
     fn on_failure(&mut self, failure: Failure) {
@@ -167,14 +170,14 @@ impl Writer {
         let count = self.batch.iter().take_while(|queued| is_over(queued)).count();
         for queued in self.batch.drain(..count) {
             self.queue.settle([&queued]);
-            // Nobody receives it only when the log is being dropped.
+            // Sending fails only while the log is being dropped.
             let _ = self.undelivered.send(queued.record);
         }
         thread::sleep(RETRY_INTERVAL);
     }
 }
 
-/// One transaction: the batch behind the newest record, and a step of retention.
+/// Runs one transaction: appends the batch after the newest record, and makes a step of retention.
 fn append(connection: &mut Connection, batch: &VecDeque<Queued>, cleaner: &mut Cleaner) -> rusqlite::Result<()> {
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
     if !batch.is_empty() {

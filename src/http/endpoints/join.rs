@@ -21,7 +21,7 @@ use crate::session::wire::{self, HandshakeError};
 /// subprotocol: `new WebSocket(url, ["ich", "bearer." + token])`.
 const SUBPROTOCOL: &str = "ich";
 const SUBPROTOCOL_TOKEN_PREFIX: &str = "bearer.";
-/// The end of a session whose token expires later than an `Instant` can represent.
+/// The time until the end of a session whose token expires later than an [`Instant`] can represent.
 const TOKEN_TIME_MAX: Duration = Duration::from_secs(3600 * 24 * 366);
 
 /// A valid handshake, and the session that it opens.
@@ -32,7 +32,7 @@ pub(crate) struct Joined {
     pub(crate) token_expires_at: Instant,
     /// The earlier messages that the client asks for.
     pub(crate) history: Option<history::Request>,
-    /// Counts the session among those of its user.
+    /// Counts the session towards the limit of its user.
     pub(crate) permit: Permit<Arc<str>>,
 }
 
@@ -95,7 +95,8 @@ fn history_request(query: Option<&str>) -> Result<Option<history::Request>, Resp
     Ok(request)
 }
 
-/// A text that is no id of ours, and could be one of a later version, is an id that is not known.
+/// The request for all messages after an id. A text that has the characters and the length of an id, but is not an id
+/// of this version, may be one of a later version: it counts as an unknown id, not as an error.
 fn after(value: &str) -> Result<history::Request, Response> {
     let is_id = (1..=EVENT_ID_CHARS_MAX).contains(&value.len())
         && value.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f' | b'-'));
@@ -170,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn a_query_that_asks_wrongly_is_refused() {
+    fn an_invalid_query_is_refused() {
         let long = format!("after={}", "0".repeat(41));
         let bad =
             ["after", "after=", "after=xyz", "after=00%2D1", "after=2A-7", &long, "last=", "last=0", "last=10001"];

@@ -1,4 +1,4 @@
-//! One test for each part of the rule.
+//! One test for each condition that a span must meet.
 
 use crate::lobby::testing::*;
 
@@ -13,13 +13,13 @@ fn replay(log: &[Record], from_the_beginning: bool) -> (Lobby, bool) {
     (lobby, bootstrap.is_exact())
 }
 
-/// Two members, of which the first has its roster at the start only.
+/// Two members. The first one has its roster at the beginning only.
 fn story() -> Story {
     let mut story = Story::default();
-    story.tell(X, roster(&[(1, "Ann")]));
+    story.append(X, roster(&[(1, "Ann")]));
     for n in 0..40 {
-        story.tell(X, heartbeat(n + 1));
-        story.tell(Y, if n % 10 == 0 { roster(&[]) } else { heartbeat(n + 1) });
+        story.append(X, heartbeat(n + 1));
+        story.append(Y, if n % 10 == 0 { roster(&[]) } else { heartbeat(n + 1) });
     }
     story
 }
@@ -32,9 +32,9 @@ fn the_beginning_of_the_log_is_always_enough() {
 }
 
 #[test]
-fn somebody_must_have_outbeaten_the_lease() {
+fn the_span_must_contain_more_heartbeats_of_one_instance_than_a_lease() {
     let mut story = Story::default();
-    story.tell(X, roster(&[]));
+    story.append(X, roster(&[]));
     story.heartbeats(X, 11);
     assert!(!replay(&story.log, false).1);
     story.put(record(X, 12, heartbeat(11)));
@@ -44,21 +44,21 @@ fn somebody_must_have_outbeaten_the_lease() {
 }
 
 #[test]
-fn every_instance_must_have_shown_its_roster() {
+fn the_span_must_contain_a_roster_of_every_instance() {
     let mut story = story();
     assert!(!replay(&story.log[1..], false).1);
-    story.tell(X, roster(&[(1, "Ann")]));
+    story.append(X, roster(&[(1, "Ann")]));
     let (lobby, is_exact) = replay(&story.log[1..], false);
     assert!(is_exact);
     assert_eq!(lobby, story.lobby);
 }
 
 #[test]
-fn what_was_lost_before_need_not_be_known() {
+fn a_lost_instance_needs_no_record_in_the_span() {
     let mut story = story();
-    story.tell(Z, roster(&[(1, "Dan")]));
+    story.append(Z, roster(&[(1, "Dan")]));
     let start = story.log.len();
-    story.tell(Y, roster(&[]));
+    story.append(Y, roster(&[]));
     story.heartbeats(Y, 12);
     let (lobby, is_exact) = replay(&story.log[start..], false);
     assert!(is_exact);
@@ -68,7 +68,7 @@ fn what_was_lost_before_need_not_be_known() {
 
 const SPAN_SIZES: Spans = Spans { first: 10, widen_times: 4, history_max: 1_000 };
 
-/// Replays this log with a window of so many records, and returns the length of the next span.
+/// Replays this log with a window of `window` records, and returns the length of the next span.
 fn next_span(log: &[Record], window: u64, read: u64, is_history_full: bool) -> Option<u64> {
     let mut lobby = Lobby::with_repetition_window(window);
     let mut bootstrap = Bootstrap::new(500, false);
@@ -80,14 +80,14 @@ fn next_span(log: &[Record], window: u64, read: u64, is_history_full: bool) -> O
 }
 
 #[test]
-fn a_span_is_long_enough_with_a_whole_window_behind_the_record_that_makes_the_sessions_exact() {
+fn a_span_is_long_enough_with_a_whole_window_after_the_record_that_makes_the_sessions_exact() {
     let mut story = Story::default();
-    story.tell(X, roster(&[]));
+    story.append(X, roster(&[]));
     story.heartbeats(X, 12);
     assert_eq!(next_span(&story.log[..12], 0, 10, true), Some(40));
     assert_eq!(next_span(&story.log, 0, 10, true), None);
     for _ in 0..9 {
-        story.tell(X, said(1, ""));
+        story.append(X, said(1, ""));
     }
     assert_eq!(next_span(&story.log, 10, 40, true), Some(160));
     assert_eq!(next_span(&story.log, 9, 40, true), None);
@@ -96,12 +96,12 @@ fn a_span_is_long_enough_with_a_whole_window_behind_the_record_that_makes_the_se
 #[test]
 fn more_is_read_to_fill_the_history_up_to_a_bound() {
     let mut story = Story::default();
-    story.tell(X, roster(&[]));
+    story.append(X, roster(&[]));
     story.heartbeats(X, 12);
     assert_eq!(next_span(&story.log, 0, 10, false), Some(40));
     assert_eq!(next_span(&story.log, 0, 640, false), Some(1_000));
     assert_eq!(next_span(&story.log, 0, 1_000, false), None);
-    assert_eq!(next_span(&story.log, 100, 1_000, false), Some(4_000), "what is needed for the state is read");
+    assert_eq!(next_span(&story.log, 100, 1_000, false), Some(4_000), "the state needs more, whatever the history");
 }
 
 #[test]

@@ -10,7 +10,7 @@ use crate::lobby::{Event, RosterEntry};
 
 const ID: InstanceId = InstanceId(1);
 
-/// An instance and its log, which delivers at once the records that it gets.
+/// An instance and its log, which delivers each appended record at once.
 struct Bench {
     instance: Instance,
     lobby: Lobby,
@@ -57,7 +57,7 @@ impl Bench {
         events
     }
 
-    /// Runs for so many seconds, in which all appended records are delivered.
+    /// Runs for this many seconds, in which all appended records are delivered.
     fn run(&mut self, seconds: u64) -> Vec<Record> {
         let mut all = Vec::new();
         for _ in 0..seconds {
@@ -69,7 +69,7 @@ impl Bench {
         all
     }
 
-    /// Runs for so many seconds, in which no record is delivered.
+    /// Runs for this many seconds, in which no record is delivered.
     fn run_cut_off(&mut self, seconds: u64) -> Vec<Record> {
         let mut all = Vec::new();
         for _ in 0..seconds {
@@ -117,7 +117,7 @@ fn roster_of(records: &[Record]) -> Vec<u64> {
 }
 
 #[test]
-fn it_starts_with_an_empty_roster_and_a_heartbeat_and_is_ready_when_both_came_back() {
+fn it_starts_with_an_empty_roster_and_a_heartbeat_and_is_ready_when_both_were_read_back() {
     let mut bench = Bench::new();
     let first = bench.tick();
     assert_eq!(first[0].body, roster_body(&[]));
@@ -131,7 +131,7 @@ fn it_starts_with_an_empty_roster_and_a_heartbeat_and_is_ready_when_both_came_ba
 }
 
 #[test]
-fn a_heartbeat_is_sent_a_second_after_the_last_one_and_only_when_that_came_back() {
+fn a_heartbeat_follows_a_second_after_the_last_one_and_only_when_that_was_read_back() {
     let mut bench = Bench::ready();
     let first: Vec<Record> = bench.tick();
     assert!(first.iter().all(is_heartbeat) && first.len() == 1);
@@ -148,7 +148,7 @@ fn a_heartbeat_is_sent_a_second_after_the_last_one_and_only_when_that_came_back(
 }
 
 #[test]
-fn an_undelivered_heartbeat_is_followed_by_the_next_one_and_the_silence_goes_on() {
+fn an_undelivered_heartbeat_is_followed_by_the_next_one_and_counts_as_unanswered() {
     let mut bench = Bench::ready();
     for _ in 0..5 {
         let heartbeats: Vec<Record> = bench.tick();
@@ -162,7 +162,7 @@ fn an_undelivered_heartbeat_is_followed_by_the_next_one_and_the_silence_goes_on(
 }
 
 #[test]
-fn silence_of_the_log_stalls_and_then_takes_it_down_and_one_heartbeat_brings_it_back() {
+fn without_answers_it_is_stalled_and_then_down_and_one_heartbeat_makes_it_ready() {
     let mut bench = Bench::ready();
     let sent = bench.run_cut_off(3);
     assert_eq!((sent.len(), bench.health()), (1, Health::Ready));
@@ -175,7 +175,7 @@ fn silence_of_the_log_stalls_and_then_takes_it_down_and_one_heartbeat_brings_it_
 }
 
 #[test]
-fn being_stopped_is_not_the_logs_silence() {
+fn time_in_which_the_process_was_stopped_does_not_count() {
     let mut bench = Bench::ready();
     bench.run_cut_off(1);
     bench.wait_ms(40_000);
@@ -185,7 +185,7 @@ fn being_stopped_is_not_the_logs_silence() {
 }
 
 #[test]
-fn every_tenth_heartbeat_brings_a_roster() {
+fn every_tenth_heartbeat_comes_with_a_roster() {
     let mut bench = Bench::new();
     let joined = bench.open(1);
     bench.deliver(&[joined]);
@@ -195,7 +195,7 @@ fn every_tenth_heartbeat_brings_a_roster() {
 }
 
 #[test]
-fn one_that_is_lost_is_stalled_until_its_roster_is_back() {
+fn a_lost_instance_is_stalled_until_its_roster_is_read_back() {
     let mut bench = Bench::ready();
     let joined = bench.open(1);
     bench.deliver(&[joined]);
@@ -208,7 +208,7 @@ fn one_that_is_lost_is_stalled_until_its_roster_is_back() {
 }
 
 #[test]
-fn an_undelivered_presence_record_brings_a_roster() {
+fn after_an_undelivered_join_or_leave_a_roster_is_appended() {
     let mut bench = Bench::ready();
     let joined = bench.open(1);
     bench.instance.on_undelivered(&joined);
@@ -222,7 +222,7 @@ fn an_undelivered_presence_record_brings_a_roster() {
 }
 
 #[test]
-fn a_message_that_is_undelivered_brings_no_roster() {
+fn after_an_undelivered_message_no_roster_is_appended() {
     let mut bench = Bench::ready();
     let joined = bench.open(1);
     bench.deliver(&[joined]);
@@ -264,7 +264,7 @@ fn a_refused_roster_is_not_tried_again_at_once() {
 }
 
 #[test]
-fn only_a_known_session_speaks_and_leaves() {
+fn only_a_known_session_sends_messages_and_leaves() {
     let mut bench = Bench::ready();
     assert_eq!(bench.instance.say(SessionId(1), "hi".into(), None, Bench::at()), None);
     assert_eq!(bench.instance.close_session(SessionId(1), Bench::at()), None);
@@ -282,7 +282,7 @@ fn a_stop_drains_without_left_and_ends_with_bye() {
     bench.deliver(&[joined, other]);
     bench.instance.stop();
     assert_eq!(bench.instance.open_session(SessionId(2), user("Cid"), Bench::at()), None);
-    assert!(bench.run(3).iter().all(is_heartbeat), "it sends heartbeats while a session is open");
+    assert!(bench.run(3).iter().all(is_heartbeat), "it appends heartbeats while a session is open");
     assert_eq!(bench.instance.close_session(SessionId(1), Bench::at()), None);
     assert_eq!(bench.instance.next_tick(bench.now), Duration::ZERO);
     let bye = bench.tick();
@@ -319,7 +319,7 @@ fn the_bye_of_an_idle_instance_does_not_wait_for_a_tick() {
     let mut bench = Bench::ready();
     let joined = bench.open(1);
     bench.deliver(&[joined]);
-    assert_eq!(bench.instance.bye(Bench::at(), bench.now), None, "it serves");
+    assert_eq!(bench.instance.bye(Bench::at(), bench.now), None, "it is not stopping");
     bench.instance.stop();
     assert_eq!(bench.instance.bye(Bench::at(), bench.now), None, "a session is open");
     bench.instance.close_session(SessionId(1), Bench::at());
@@ -423,16 +423,16 @@ enum Call {
     Close,
     Say,
     Stop,
-    /// The first records in flight come back.
+    /// The first records in flight are read back.
     Deliver {
         records: usize,
     },
-    /// The first records in flight are reported undelivered; some of them are in the log all the same.
+    /// The first records in flight are reported undelivered; some of them are in the log nevertheless.
     Undeliver {
         records: usize,
         yet_delivered: bool,
     },
-    /// The lease of this instance runs out.
+    /// The lease of this instance expires.
     Lose,
     /// Another instance was the last one to stop.
     LastBye,
@@ -510,7 +510,7 @@ proptest! {
         let mut history = History::new();
         for call in calls {
             history.perform(call);
-            // The log thread ticks after each poll; here it does so when a tick is due, and in between as drawn.
+            // The log thread ticks after each poll; here it does so when a tick is due, and at random times in between.
             let (phase, wait) = history.phase_and_next_tick();
             prop_assert!(wait <= INTERVAL);
             let knows_lobby = history.bench.instance.is_member == history.bench.lobby.is_member(ID);
@@ -528,7 +528,7 @@ proptest! {
     }
 }
 
-/// One that has had the heartbeats that are never rare, at the moment of the last of them.
+/// An instance that has just become idle: it has appended the first heartbeats, which are always a second apart.
 fn idle() -> Bench {
     let mut bench = Bench::new();
     bench.run(12);
@@ -537,7 +537,7 @@ fn idle() -> Bench {
     bench
 }
 
-/// So many milliseconds of ticks, 100 ms apart: how many of them appended something.
+/// Ticks every 100 ms for `ms` milliseconds. Returns how many of these ticks appended something.
 fn appending_ticks(bench: &mut Bench, ms: u64) -> usize {
     let mut count = 0;
     for _ in 0..ms / 100 {
@@ -554,13 +554,13 @@ fn an_instance_that_is_alone_and_has_no_sessions_appends_once_in_12_seconds() {
     let mut bench = Bench::new();
     assert_eq!(appending_ticks(&mut bench, 12_000), 12, "not yet");
     assert_eq!(appending_ticks(&mut bench, 11_000), 0);
-    // A roster goes along with every tenth heartbeat, in the same tick.
+    // Every tenth heartbeat comes with a roster, in the same tick.
     assert_eq!(appending_ticks(&mut bench, 240_000), 20);
     assert_eq!(bench.health(), Health::Ready);
 }
 
 #[test]
-fn it_has_a_heartbeat_at_once_when_another_instance_is_heard_and_until_that_one_is_lost() {
+fn a_record_of_another_instance_makes_heartbeats_frequent_until_that_instance_is_lost() {
     let mut bench = idle();
     bench.wait_ms(5_000);
     assert_eq!(bench.tick(), []);
@@ -568,14 +568,14 @@ fn it_has_a_heartbeat_at_once_when_another_instance_is_heard_and_until_that_one_
     let first = bench.tick();
     assert_eq!(first.iter().filter(|record| is_heartbeat(record)).count(), 1);
     bench.deliver(&first);
-    // The tenth heartbeat ends the lease of the other one.
+    // At the tenth heartbeat, the lease of the other instance expires.
     assert_eq!(appending_ticks(&mut bench, 9_000), 9);
     assert!(bench.lobby.is_alone(ID));
     assert_eq!(appending_ticks(&mut bench, 11_000), 0);
 }
 
 #[test]
-fn it_has_a_heartbeat_at_once_when_a_session_opens_and_until_the_last_one_closes() {
+fn an_open_session_makes_heartbeats_frequent_until_the_last_session_closes() {
     let mut bench = idle();
     bench.wait_ms(5_000);
     let joined = bench.open(1);

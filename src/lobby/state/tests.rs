@@ -9,48 +9,48 @@ const NOTHING: [&str; 0] = [];
 
 fn with_members() -> Story {
     let mut story = Story::default();
-    story.tell(X, roster(&[(1, "Ann"), (2, "Bob")]));
-    story.tell(Y, roster(&[(1, "Cid")]));
+    story.append(X, roster(&[(1, "Ann"), (2, "Bob")]));
+    story.append(Y, roster(&[(1, "Cid")]));
     story
 }
 
 #[test]
 fn the_first_session_joins_and_the_last_one_leaves() {
     let mut story = with_members();
-    assert_eq!(story.tell(X, joined(3, "Cid")), NOTHING);
-    assert_eq!(story.tell(Y, left(1)), NOTHING);
-    assert_eq!(story.tell(X, left(3)), ["-Cid"]);
-    assert_eq!(story.tell(X, joined(4, "Cid")), ["+Cid"]);
+    assert_eq!(story.append(X, joined(3, "Cid")), NOTHING);
+    assert_eq!(story.append(Y, left(1)), NOTHING);
+    assert_eq!(story.append(X, left(3)), ["-Cid"]);
+    assert_eq!(story.append(X, joined(4, "Cid")), ["+Cid"]);
     assert_eq!(story.online(), ["Ann", "Bob", "Cid"]);
 }
 
 #[test]
-fn what_a_non_member_says_is_void() {
+fn records_of_a_non_member_are_ignored() {
     let mut story = with_members();
     for body in [joined(1, "Dan"), said(1, "hello"), left(1), heartbeat(1), Body::Bye { last: false }] {
-        assert_eq!(story.tell(Z, body), NOTHING);
+        assert_eq!(story.append(Z, body), NOTHING);
     }
     assert!(!story.lobby.is_member(Z));
-    assert_eq!(story.tell(Z, roster(&[(1, "Dan")])), ["+Dan"]);
+    assert_eq!(story.append(Z, roster(&[(1, "Dan")])), ["+Dan"]);
     assert!(story.lobby.is_member(Z));
 }
 
 #[test]
 fn a_message_counts_only_from_a_session_in_the_roster() {
     let mut story = with_members();
-    assert_eq!(story.tell(X, said(2, "hello")), ["Bob: hello"]);
-    assert_eq!(story.tell(X, said(9, "hello")), NOTHING);
-    story.tell(X, left(2));
-    assert_eq!(story.tell(X, said(2, "hello?")), NOTHING);
-    assert_eq!(story.tell(Y, said(2, "sessions are of their instance")), NOTHING);
+    assert_eq!(story.append(X, said(2, "hello")), ["Bob: hello"]);
+    assert_eq!(story.append(X, said(9, "hello")), NOTHING);
+    story.append(X, left(2));
+    assert_eq!(story.append(X, said(2, "hello?")), NOTHING);
+    assert_eq!(story.append(Y, said(2, "a session of another instance")), NOTHING);
 }
 
 #[test]
 fn a_duplicate_is_not_applied() {
     let mut story = with_members();
-    story.tell(X, said(1, "once"));
+    story.append(X, said(1, "once"));
     assert_eq!(story.put(story.log[2].clone()), NOTHING);
-    story.tell(X, left(1));
+    story.append(X, left(1));
     assert_eq!(story.put(story.log[0].clone()), NOTHING);
     assert_eq!(story.online(), ["Bob", "Cid"]);
 }
@@ -62,7 +62,7 @@ fn a_duplicate_heartbeat_does_not_tick() {
     let last = story.log.last().unwrap().clone();
     assert_eq!(story.put(last), NOTHING);
     assert!(story.lobby.is_member(X));
-    assert_eq!(story.tell(Y, heartbeat(10)), ["-Ann", "-Bob"]);
+    assert_eq!(story.append(Y, heartbeat(10)), ["-Ann", "-Bob"]);
 }
 
 #[test]
@@ -70,28 +70,28 @@ fn any_record_renews_the_lease_even_a_duplicate() {
     for renewal in [said(1, ""), joined(1, "Ann"), left(9), heartbeat(1), Body::Bye { last: false }, part(3, 1, &[])] {
         let mut story = with_members();
         story.heartbeats(Y, 9);
-        story.tell(X, renewal);
+        story.append(X, renewal);
         assert_eq!(story.heartbeats(Y, 9), NOTHING);
         assert_eq!(story.put(story.log[0].clone()), NOTHING);
         assert_eq!(story.heartbeats(Y, 9), NOTHING);
-        assert_eq!(story.tell(Y, heartbeat(9)), ["-Ann", "-Bob"]);
+        assert_eq!(story.append(Y, heartbeat(9)), ["-Ann", "-Bob"]);
     }
 }
 
 #[test]
-fn an_instance_is_lost_to_ten_heartbeat_of_one_other_not_of_several() {
+fn an_instance_is_lost_after_ten_heartbeats_of_one_other_instance_not_of_several() {
     let mut story = with_members();
     story.heartbeats(Y, 9);
-    story.tell(Y, said(1, "renews me, not X"));
+    story.append(Y, said(1, "renews Y, not X"));
     assert_eq!(story.heartbeats(Z, 9), NOTHING);
-    assert_eq!(story.tell(Z, heartbeat(10)), ["-Ann", "-Bob", "-Cid"]);
+    assert_eq!(story.append(Z, heartbeat(10)), ["-Ann", "-Bob", "-Cid"]);
     assert_eq!(story.online(), NOTHING);
 }
 
 #[test]
-fn an_instance_never_loses_itself() {
+fn an_instance_does_not_expire_its_own_lease() {
     let mut story = Story::default();
-    story.tell(X, roster(&[(1, "Ann")]));
+    story.append(X, roster(&[(1, "Ann")]));
     assert_eq!(story.heartbeats(X, 100), NOTHING);
 }
 
@@ -100,32 +100,32 @@ fn a_lost_instance_comes_back_with_its_roster() {
     let mut story = with_members();
     story.heartbeats(Y, 10);
     assert!(!story.lobby.is_member(X));
-    assert_eq!(story.tell(X, said(1, "am I still here?")), NOTHING);
-    assert_eq!(story.tell(X, joined(3, "Dan")), NOTHING);
-    assert_eq!(story.tell(X, roster(&[(1, "Ann"), (3, "Dan")])), ["+Ann", "+Dan"]);
+    assert_eq!(story.append(X, said(1, "of a lost instance")), NOTHING);
+    assert_eq!(story.append(X, joined(3, "Dan")), NOTHING);
+    assert_eq!(story.append(X, roster(&[(1, "Ann"), (3, "Dan")])), ["+Ann", "+Dan"]);
 }
 
 #[test]
-fn a_roster_replaces_the_sessions_and_only_the_difference_is_seen() {
+fn a_roster_replaces_the_sessions_and_only_the_difference_becomes_events() {
     let mut story = with_members();
-    assert_eq!(story.tell(X, roster(&[(2, "Bob"), (5, "Eve"), (6, "Dan"), (7, "Eve")])), ["-Ann", "+Dan", "+Eve"]);
-    assert_eq!(story.tell(X, roster(&[(8, "Bob"), (5, "Cid")])), ["-Dan", "-Eve"]);
-    assert_eq!(story.tell(X, roster(&[])), ["-Bob"]);
+    assert_eq!(story.append(X, roster(&[(2, "Bob"), (5, "Eve"), (6, "Dan"), (7, "Eve")])), ["-Ann", "+Dan", "+Eve"]);
+    assert_eq!(story.append(X, roster(&[(8, "Bob"), (5, "Cid")])), ["-Dan", "-Eve"]);
+    assert_eq!(story.append(X, roster(&[])), ["-Bob"]);
     assert_eq!(story.online(), ["Cid"]);
 }
 
 #[test]
-fn a_roster_in_parts_is_in_force_with_the_last_one() {
+fn a_roster_in_parts_is_effective_with_its_last_part() {
     let mut story = with_members();
-    assert_eq!(story.tell(X, part(0, 3, &[(2, "Bob"), (3, "Dan")])), NOTHING);
-    assert_eq!(story.tell(Y, heartbeat(1)), NOTHING);
-    assert_eq!(story.tell(X, part(1, 3, &[])), NOTHING);
+    assert_eq!(story.append(X, part(0, 3, &[(2, "Bob"), (3, "Dan")])), NOTHING);
+    assert_eq!(story.append(Y, heartbeat(1)), NOTHING);
+    assert_eq!(story.append(X, part(1, 3, &[])), NOTHING);
     assert_eq!(story.online(), ["Ann", "Bob", "Cid"]);
-    assert_eq!(story.tell(X, part(2, 3, &[(4, "Eve")])), ["-Ann", "+Dan", "+Eve"]);
+    assert_eq!(story.append(X, part(2, 3, &[(4, "Eve")])), ["-Ann", "+Dan", "+Eve"]);
 }
 
 #[test]
-fn a_roster_with_a_part_missing_is_void() {
+fn a_roster_with_a_missing_part_is_ignored() {
     let mut story = with_members();
     story.put(record(X, 2, part(0, 2, &[])));
     assert_eq!(story.put(record(X, 4, part(1, 2, &[]))), NOTHING);
@@ -153,66 +153,66 @@ fn a_part_that_comes_twice_does_no_harm() {
 #[test]
 fn after_a_bye_the_sessions_stay_for_the_rest_of_the_lease() {
     let mut story = with_members();
-    assert_eq!(story.tell(X, Body::Bye { last: false }), NOTHING);
+    assert_eq!(story.append(X, Body::Bye { last: false }), NOTHING);
     assert_eq!(story.heartbeats(Y, 9), NOTHING);
-    assert_eq!(story.tell(Y, joined(2, "Bob")), NOTHING);
-    assert_eq!(story.tell(Y, heartbeat(10)), ["-Ann"]);
+    assert_eq!(story.append(Y, joined(2, "Bob")), NOTHING);
+    assert_eq!(story.append(Y, heartbeat(10)), ["-Ann"]);
 }
 
 #[test]
-fn the_last_bye_removes_all_that_have_said_bye_and_nobody_else() {
+fn the_last_bye_removes_the_instances_that_said_bye_and_no_others() {
     let mut story = with_members();
-    story.tell(Z, roster(&[(1, "Dan")]));
-    story.tell(X, Body::Bye { last: false });
+    story.append(Z, roster(&[(1, "Dan")]));
+    story.append(X, Body::Bye { last: false });
     assert!(!story.lobby.every_member_said_bye());
-    story.tell(Y, Body::Bye { last: false });
-    assert_eq!(story.tell(Y, Body::Bye { last: true }), ["-Ann", "-Bob", "-Cid"]);
+    story.append(Y, Body::Bye { last: false });
+    assert_eq!(story.append(Y, Body::Bye { last: true }), ["-Ann", "-Bob", "-Cid"]);
     assert_eq!(story.online(), ["Dan"]);
-    story.tell(Z, Body::Bye { last: false });
+    story.append(Z, Body::Bye { last: false });
     assert!(story.lobby.every_member_said_bye());
-    assert_eq!(story.tell(Z, Body::Bye { last: true }), ["-Dan"]);
+    assert_eq!(story.append(Z, Body::Bye { last: true }), ["-Dan"]);
     assert_eq!(story.lobby, Lobby::default());
 }
 
 #[test]
-fn a_person_is_shown_under_the_name_that_he_has_here() {
+fn sessions_with_different_names_are_different_users() {
     let mut story = with_members();
     let renamed = User { id: "bob".into(), username: "Bobby".into() };
-    assert_eq!(story.tell(Y, Body::Joined { session: SessionId(2), user: renamed }), ["+Bobby"]);
-    assert_eq!(story.tell(Y, said(2, "hi")), ["Bobby: hi"]);
-    assert_eq!(story.tell(X, left(2)), ["-Bob"]);
+    assert_eq!(story.append(Y, Body::Joined { session: SessionId(2), user: renamed }), ["+Bobby"]);
+    assert_eq!(story.append(Y, said(2, "hi")), ["Bobby: hi"]);
+    assert_eq!(story.append(X, left(2)), ["-Bob"]);
 }
 
 #[test]
-fn a_session_stays_whose_it_was() {
+fn the_user_of_a_session_does_not_change() {
     let mut story = with_members();
-    assert_eq!(story.tell(X, joined(1, "Dan")), NOTHING);
-    assert_eq!(story.tell(X, left(1)), ["-Ann"]);
+    assert_eq!(story.append(X, joined(1, "Dan")), NOTHING);
+    assert_eq!(story.append(X, left(1)), ["-Ann"]);
 }
 
 #[test]
 fn a_message_with_an_id_that_its_account_used_is_not_published_again() {
     let mut story = with_members();
-    assert_eq!(story.tell(X, said_with_id(1, "a")), ["Ann: text"]);
-    assert_eq!(story.tell(X, said_with_id(1, "a")), NOTHING);
-    assert_eq!(story.tell(X, said_with_id(1, "b")), ["Ann: text"], "another id");
-    assert_eq!(story.tell(X, said_with_id(2, "a")), ["Bob: text"], "another account");
-    assert_eq!(story.tell(X, said(1, "no id")), ["Ann: no id"]);
-    assert_eq!(story.tell(X, said(1, "no id")), ["Ann: no id"]);
-    assert_eq!(story.tell(Y, joined(2, "Ann")), NOTHING);
-    assert_eq!(story.tell(Y, said_with_id(2, "a")), NOTHING, "on another instance");
+    assert_eq!(story.append(X, said_with_id(1, "a")), ["Ann: text"]);
+    assert_eq!(story.append(X, said_with_id(1, "a")), NOTHING);
+    assert_eq!(story.append(X, said_with_id(1, "b")), ["Ann: text"], "another id");
+    assert_eq!(story.append(X, said_with_id(2, "a")), ["Bob: text"], "another account");
+    assert_eq!(story.append(X, said(1, "no id")), ["Ann: no id"]);
+    assert_eq!(story.append(X, said(1, "no id")), ["Ann: no id"]);
+    assert_eq!(story.append(Y, joined(2, "Ann")), NOTHING);
+    assert_eq!(story.append(Y, said_with_id(2, "a")), NOTHING, "on another instance");
     let renamed = User { id: "ann".into(), username: "Anna".into() };
-    story.tell(Y, Body::Joined { session: SessionId(3), user: renamed });
-    assert_eq!(story.tell(Y, said_with_id(3, "a")), NOTHING, "under another name");
+    story.append(Y, Body::Joined { session: SessionId(3), user: renamed });
+    assert_eq!(story.append(Y, said_with_id(3, "a")), NOTHING, "under another name");
 }
 
-/// An ignored message can be sent again with the same id: its author was told that it is not published.
+/// An ignored message can be sent again with the same id: its author got an error.
 #[test]
 fn an_ignored_message_is_no_use_of_its_id() {
     let mut story = with_members();
-    assert_eq!(story.tell(X, said_with_id(9, "a")), NOTHING);
-    assert_eq!(story.tell(Z, said_with_id(1, "a")), NOTHING);
-    assert_eq!(story.tell(X, said_with_id(1, "a")), ["Ann: text"]);
+    assert_eq!(story.append(X, said_with_id(9, "a")), NOTHING);
+    assert_eq!(story.append(Z, said_with_id(1, "a")), NOTHING);
+    assert_eq!(story.append(X, said_with_id(1, "a")), ["Ann: text"]);
     story.put(story.log.last().unwrap().clone());
     assert_eq!(story.lobby.apply(&story.log[0].clone(), 100, &mut Vec::new()), Outcome::Duplicate);
 }
@@ -234,9 +234,9 @@ fn an_id_can_be_used_again_when_its_last_use_was_ten_thousand_records_before() {
 }
 
 #[test]
-fn ten_thousand_people_join_and_go_at_once() {
+fn ten_thousand_users_join_and_leave_at_once() {
     let mut story = Story::default();
-    story.tell(X, roster(&[]));
+    story.append(X, roster(&[]));
     let mut events = Vec::new();
     for session in 0..10_000 {
         let user = User { id: session.to_string().into(), username: format!("User {session}").into() };
@@ -247,7 +247,7 @@ fn ten_thousand_people_join_and_go_at_once() {
     assert_eq!(story.heartbeats(Y, 10).len(), 10_000);
 }
 
-/// Records of few instances, sessions and users, with every value that must do no harm.
+/// Records of few instances, sessions and users, also with invalid values, which must do no harm.
 fn any_record() -> impl Strategy<Value = Record> {
     let name = prop_oneof![Just("Ann"), Just("Bob"), Just("Cid")];
     let sessions = proptest::collection::vec((0u64..4, name.clone()), 0..4);
@@ -267,7 +267,7 @@ fn any_record() -> impl Strategy<Value = Record> {
 }
 
 proptest! {
-    /// With any log, nothing panics, users are counted as their sessions are, and joined and left alternate.
+    /// With any log, nothing panics, a user is online while they have a session, and joined and left alternate.
     #[test]
     fn any_log_gives_a_state_that_its_events_describe(log in proptest::collection::vec(any_record(), 0..120)) {
         let mut lobby = Lobby::default();
@@ -289,7 +289,7 @@ proptest! {
         }
     }
 
-    /// The wall clocks of the senders are no part of the state.
+    /// The state does not depend on the wall clocks of the senders.
     #[test]
     fn the_senders_clocks_change_nothing(log in proptest::collection::vec(any_record(), 0..60)) {
         let (mut one, mut other) = (Lobby::default(), Lobby::default());

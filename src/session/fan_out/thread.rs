@@ -1,6 +1,6 @@
 //! One fan-out thread. It works in rounds: it takes all commands that are queued, up to a bound, and writes their
-//! events to each socket in one write. The busier the lobby, the fewer writes for each event. It never blocks on a
-//! client.
+//! events to each socket in one write. With more messages, a write has more events, so each event costs fewer writes.
+//! The thread never blocks on a client.
 
 use std::collections::{HashMap, HashSet};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
@@ -18,7 +18,7 @@ use crate::session::outbox::Outbox;
 use crate::session::socket::Socket;
 use crate::session::wire;
 
-/// The time between two ticks: pings, deadlines, expired tokens.
+/// The time between two ticks. A tick sends pings and checks deadlines and tokens.
 const TICK: Duration = Duration::from_secs(1);
 /// The time between two ticks while the server drains.
 const DRAIN_TICK: Duration = Duration::from_millis(20);
@@ -38,17 +38,17 @@ pub(super) struct FanOutThread<S> {
     outboxes: Vec<Outbox<S>>,
     /// The index in `outboxes` of each session.
     indices: HashMap<SessionId, usize>,
-    /// Sessions with queued bytes that their socket did not take.
+    /// Sessions with queued bytes that their socket has not accepted yet.
     lagging: HashSet<SessionId>,
     /// The frames of the batches of this round.
     batches: Vec<Arc<[u8]>>,
     round_bytes: usize,
     round_events: u64,
-    /// The most bytes of direct frames that this round has for one client.
+    /// The bytes of direct frames in this round for the client that has the most.
     round_direct_bytes: usize,
-    /// Whether this round has a join or a leave.
+    /// Whether the events of this round include a join or a leave.
     has_presence: bool,
-    /// The end of the coalescing delay: commands that come until then go out with the next round.
+    /// The end of the coalescing delay: commands that arrive until then belong to the next round.
     coalesce_until: Instant,
     /// Sessions with first frames or direct frames in this round.
     touched: Vec<SessionId>,
@@ -88,7 +88,7 @@ impl<S: Socket> FanOutThread<S> {
         if let Err(payload) = catch_unwind(AssertUnwindSafe(|| self.serve())) {
             let now = Instant::now();
             for place in 0..self.outboxes.len() {
-                // The outbox that the panic came from may panic again.
+                // The outbox that caused the panic may panic again.
                 let _ = catch_unwind(AssertUnwindSafe(|| self.close(place, End::Internal, now)));
             }
             resume_unwind(payload);
@@ -118,8 +118,8 @@ impl<S: Socket> FanOutThread<S> {
         self.commands.recv_deadline(retry_at.map_or(self.tick_at, |at| at.min(self.tick_at)))
     }
 
-    /// Takes this command, all that are queued behind it and all that come during the coalescing delay, up to the bound
-    /// of a round; then sends the round.
+    /// Takes this command, all commands queued after it, and all that arrive during the coalescing delay, up to the
+    /// limits of a round; then sends the round.
     fn take_round(&mut self, first: Command<S>) {
         self.take(first);
         while self.round_bytes < ROUND_BYTES_MAX && self.round_direct_bytes < ROUND_DIRECT_BYTES_MAX {
@@ -153,7 +153,7 @@ impl<S: Socket> FanOutThread<S> {
                 self.send_round();
                 (0..self.outboxes.len()).for_each(|index| self.close(index, end, now));
             }
-            Command::DisconnectAll => self.outboxes.iter_mut().for_each(Outbox::gone),
+            Command::DisconnectAll => self.outboxes.iter_mut().for_each(Outbox::disconnect),
             Command::Drain(within) => {
                 let least = self.outboxes.len() as f64 / within.as_secs_f64().max(0.1);
                 let per_second = least.max(DRAIN_SESSIONS_PER_SECOND);
@@ -183,7 +183,7 @@ impl<S: Socket> FanOutThread<S> {
     }
 
     fn take_batch(&mut self, batch: Batch, now: Instant) {
-        // The channel has that many tokens, because they were sent before the batch.
+        // The channel has these tokens already: the sender put them there before it sent the batch.
         for _ in 0..batch.credits() {
             let _ = self.used_credits.try_recv();
         }
@@ -245,7 +245,7 @@ impl<S: Socket> FanOutThread<S> {
             let Some(outbox) = self.outboxes.get_mut(index) else { return false };
             if outbox.retry_at().is_some_and(|at| now >= at) && outbox.retry(now).is_err() {
                 outbox.link.end(End::Disconnected);
-                outbox.gone();
+                outbox.disconnect();
             }
             outbox.retry_at().is_some()
         });
@@ -287,14 +287,14 @@ impl<S: Socket> FanOutThread<S> {
         let Some(outbox) = self.outboxes.get_mut(index) else { return };
         outbox.link.end(end);
         match end {
-            End::Disconnected => outbox.gone(),
-            End::TooSlow => outbox.close_behind(end, now),
+            End::Disconnected => outbox.disconnect(),
+            End::TooSlow => outbox.close_slow_client(end, now),
             _ => outbox.close(&wire::close(end.row().code, end.row().text), now),
         }
         self.note_lagging(index);
     }
 
-    /// To be called after each write: bytes that the socket did not accept have to be written again later.
+    /// Called after each write: remembers the session if its socket did not accept all bytes.
     fn note_lagging(&mut self, index: usize) {
         if let Some(outbox) = self.outboxes.get(index).filter(|outbox| outbox.retry_at().is_some()) {
             self.lagging.insert(outbox.link.session);

@@ -1,4 +1,4 @@
-//! The history against a plain list of all messages that were ever published.
+//! Compares the history with a plain list of all messages that were ever published.
 
 use proptest::prelude::*;
 
@@ -9,7 +9,7 @@ fn id(number: usize) -> EventId {
     EventId { from: InstanceId(7), seq: number as u64 }
 }
 
-/// The frame of a message: its number, and so many bytes more.
+/// The frame of a message: its number, and `bytes` more bytes.
 fn frame(number: usize, bytes: usize) -> Vec<u8> {
     let mut frame = Vec::new();
     crate::session::wire::put_text(format!("{number:08}{}", "x".repeat(bytes)).as_bytes(), &mut frame);
@@ -55,7 +55,7 @@ fn the_message_before_the_oldest_one_is_still_known() {
 }
 
 #[test]
-fn after_an_unknown_id_come_the_newest_messages_and_they_are_incomplete() {
+fn after_an_unknown_id_a_client_gets_the_newest_messages_as_incomplete() {
     let mut history = filled(5, true, 3);
     assert_eq!(answer(&mut history, Request::After(None)), (3, false));
     assert_eq!(answer(&mut history, Request::After(Some(id(70)))), (3, false));
@@ -81,8 +81,8 @@ fn clients_share_the_blocks() {
 }
 
 proptest! {
-    /// With any messages, limits and requests: the answer is the end of the list, whole frames in order, and complete
-    /// only if nothing of what was asked for is missing. Nothing that fits the limits is missing.
+    /// With any messages, limits and requests: the answer is the end of the list, as whole frames in order. It is
+    /// complete only if no message that was asked for is missing. No message that fits the limits is missing.
     #[test]
     fn an_answer_is_the_end_of_all_messages(
         lengths in prop::collection::vec(prop_oneof![4 => 0usize..200, 1 => 0usize..9_000], 0..150),

@@ -1,5 +1,5 @@
-//! One outbox over a socket in memory: whatever it is given and however little the socket takes at a time, the client
-//! gets whole frames, in order, and all of them.
+//! One outbox with a socket in memory: whatever frames it gets, and however few bytes the socket accepts at a time, the
+//! client gets whole frames, in order, and all of them.
 
 use proptest::prelude::*;
 
@@ -7,17 +7,17 @@ use super::*;
 use crate::lobby::SessionId;
 use crate::session::testing::{FakeSocket, frames};
 
-/// Small, so that a few frames reach it.
+/// Small, so that a few frames reach this limit.
 const OUTBOX_BYTES_MAX: usize = 4_000;
 const HEALTH: HealthTimes =
     HealthTimes { ping_interval: Duration::from_secs(25), pong_timeout: Duration::from_secs(10) };
 const PING: &[u8] = &[0x89, 0];
 
-/// What can happen to an outbox.
+/// One event in the life of an outbox.
 #[derive(Debug, Clone)]
 enum Step {
-    /// The session is in the lobby: its list in parts of these lengths, then the messages that it missed, then the events
-    /// of this round from `origin` on.
+    /// The session is in the lobby: its list in parts of these lengths, then the messages that it missed, then the
+    /// events of this round from `origin` on.
     Admit {
         list: Vec<usize>,
         missed: Vec<usize>,
@@ -30,7 +30,7 @@ enum Step {
     Direct {
         bytes: usize,
     },
-    /// The most that each of the next writes takes.
+    /// The most bytes that the socket accepts from each of the next writes.
     Grant {
         writes: Vec<usize>,
     },
@@ -63,16 +63,16 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     })
 }
 
-/// An outbox, and what its client has to get.
+/// An outbox, and the frames that its client must get.
 struct Model {
     outbox: Outbox<FakeSocket>,
     now: Instant,
     next_number: u32,
     is_live: bool,
     closed: Option<End>,
-    /// Whole frames that were handed to the outbox, in the order in which they have to come out.
+    /// Whole frames that were passed to the outbox, in the order in which it must send them.
     expected: Vec<Vec<u8>>,
-    /// Direct frames that go out with the next round.
+    /// Direct frames that are sent with the next round.
     direct: Vec<Vec<u8>>,
 }
 
@@ -84,7 +84,7 @@ impl Model {
         Model { outbox, now, next_number: 0, is_live: false, closed: None, expected: Vec::new(), direct: Vec::new() }
     }
 
-    /// A frame like no other, with a payload that is so much longer than its number.
+    /// A new frame. Its payload is a number that no other frame has, and `more_bytes` more bytes.
     fn frame(&mut self, more_bytes: usize) -> Vec<u8> {
         self.next_number += 1;
         let mut frame = Vec::new();
@@ -139,7 +139,8 @@ impl Model {
         self.round(events, first);
     }
 
-    /// A block with a frame that the client has, and these behind it; none if it missed none.
+    /// A block of the history: a frame that the client already has, and then those that it missed. `None` if it missed
+    /// none.
     fn missed(&mut self, missed: &[usize]) -> Option<Piece> {
         let known = b"\x81\x00";
         let frames: Vec<_> = missed.iter().map(|bytes| self.frame(*bytes)).collect();
@@ -148,7 +149,7 @@ impl Model {
         (!missed.is_empty()).then(|| Piece::frames(block.into(), known.len()))
     }
 
-    /// A round of these events, of which the client gets those from `first` on.
+    /// A round of these events. The client gets those from the index `first` on.
     fn round(&mut self, events: &[usize], first: usize) {
         let events: Vec<_> = events.iter().map(|bytes| self.frame(*bytes)).collect();
         if self.is_live && self.closed.is_none() {
@@ -161,14 +162,14 @@ impl Model {
         }
     }
 
-    /// As the fan-out thread does it.
+    /// Closes the session as the fan-out thread does.
     fn close(&mut self, end: End) {
         if self.closed.is_some() {
             return;
         }
         self.closed = Some(end);
         if end == End::TooSlow {
-            self.outbox.close_behind(end, self.now);
+            self.outbox.close_slow_client(end, self.now);
         } else {
             self.expected.append(&mut self.direct);
             self.outbox.close(&wire::close(end.row().code, end.row().text), self.now);
@@ -191,7 +192,7 @@ impl Model {
         assert!(self.expected.starts_with(&got), "{:?} is not the beginning of {:?}", got.len(), self.expected.len());
     }
 
-    /// What must hold when the socket has taken everything.
+    /// What must hold when the socket has accepted everything.
     fn check_at_end(&mut self) {
         self.outbox.link.socket.take_everything();
         self.outbox.retry(self.now).unwrap();
@@ -201,7 +202,7 @@ impl Model {
         }
         assert_eq!(self.outbox.queued_bytes, 0);
         let (mut got, rest) = frames(&self.outbox.link.socket.taken());
-        assert_eq!(rest, 0, "a frame is torn");
+        assert_eq!(rest, 0, "a frame is incomplete");
         got.retain(|frame| frame != PING);
         match self.closed {
             None => assert!(got == self.expected, "{} of {} frames", got.len(), self.expected.len()),
@@ -212,7 +213,7 @@ impl Model {
 
 proptest! {
     #[test]
-    fn frames_come_out_whole_in_order_and_all_of_them_under_any_pattern_of_partial_writes(steps in steps()) {
+    fn the_client_gets_all_frames_whole_and_in_order_with_any_pattern_of_partial_writes(steps in steps()) {
         let mut model = Model::new();
         for step in steps {
             model.perform(step);

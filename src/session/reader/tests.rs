@@ -1,4 +1,4 @@
-//! The life of a session over a socket in memory: what its client sends, and the commands that follow.
+//! A session with a socket in memory: the frames that its client sends, and the commands to the fan-out that follow.
 
 use std::net::Shutdown;
 use std::sync::Mutex;
@@ -17,7 +17,7 @@ const PING: u8 = 0x9;
 const CLOSE: u8 = 0x8;
 const SAY: &[u8] = br#"{"type":"chat_message","msg":{"text":"hi"},"id":"7"}"#;
 
-/// Keeps what was appended.
+/// An appender that keeps what was appended.
 #[derive(Default)]
 struct Taken(Mutex<Vec<Body>>);
 
@@ -57,7 +57,7 @@ impl Bench {
         link
     }
 
-    /// The commands that the session sent, in words.
+    /// The commands that the session sent, as text.
     fn commands(&self) -> Vec<String> {
         let payload = |frame: &[u8]| {
             let frame = frames(frame).0.remove(0);
@@ -94,7 +94,7 @@ fn frame(opcode: u8, payload: &[u8]) -> Vec<u8> {
 }
 
 #[test]
-fn a_session_opens_speaks_is_answered_and_closes_in_this_order() {
+fn a_session_opens_sends_is_answered_and_closes_in_this_order() {
     let bench = Bench::new();
     let input = [frame(TEXT, SAY), frame(PING, b"x"), frame(CLOSE, &1000u16.to_be_bytes())];
     let link = bench.run(&input);
@@ -104,7 +104,7 @@ fn a_session_opens_speaks_is_answered_and_closes_in_this_order() {
 }
 
 #[test]
-fn the_reader_never_writes_to_the_socket_and_leaves_its_end_to_the_fan_out() {
+fn the_reader_never_writes_to_the_socket_and_lets_the_fan_out_close_it() {
     let bench = Bench::new();
     let link = bench.run(&[frame(TEXT, b"not JSON"), frame(0x3, b"a reserved opcode")]);
     assert_eq!((link.socket.taken(), link.socket.shutdowns()), (Vec::new(), Vec::<Shutdown>::new()));
@@ -114,7 +114,7 @@ fn the_reader_never_writes_to_the_socket_and_leaves_its_end_to_the_fan_out() {
 }
 
 #[test]
-fn a_connection_that_breaks_is_a_left_and_no_close_frame() {
+fn a_broken_connection_causes_a_left_and_no_close_frame() {
     let bench = Bench::new();
     let link = bench.run(&[frame(TEXT, SAY)]);
     assert_eq!(bench.commands(), ["open", "forget"]);

@@ -1,4 +1,5 @@
-//! A producer that fails permanently, on librdkafka's mock of a cluster. With a real broker this is too rare for a test.
+//! A producer that fails permanently, on librdkafka's mock of a cluster. With a real broker this is too rare for a
+//! test.
 
 use rdkafka::mocking::MockCluster;
 use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr};

@@ -1,4 +1,4 @@
-//! What a step deletes, and when there is one.
+//! When a step is due, and which records it deletes.
 
 use rusqlite::TransactionBehavior;
 
@@ -6,7 +6,7 @@ use super::*;
 
 const DAY: i64 = 24 * 3600;
 
-/// A log in memory of so many records of some bytes, one a second.
+/// A log in memory with `records` records of `bytes` bytes each. One record was appended each second.
 fn log(records: i64, bytes: usize) -> Connection {
     let connection = Connection::open_in_memory().unwrap();
     connection.execute_batch(include_str!("../../../../sql/events/0001_records.sql")).unwrap();
@@ -50,7 +50,7 @@ fn old_records_are_deleted_in_steps_from_the_oldest_on() {
 }
 
 #[test]
-fn what_a_start_reads_is_kept_however_old_it_is() {
+fn the_records_that_a_start_reads_are_kept_whatever_their_age() {
     let mut log = log(20_000, 10);
     let cleaner = cleaner(3600, u64::MAX);
     assert_eq!(delete(&cleaner, &mut log, 10_000, 100 * DAY), 20_000 - KEPT_RECORDS);
@@ -59,7 +59,7 @@ fn what_a_start_reads_is_kept_however_old_it_is() {
 }
 
 #[test]
-fn a_log_that_is_too_large_is_brought_to_its_size_and_keeps_the_newest_record() {
+fn a_log_that_is_too_large_shrinks_to_its_limit_and_keeps_the_newest_record() {
     let mut log = log(2_000, 1_000);
     let bytes = used_bytes(&log).unwrap();
     assert_eq!(delete(&cleaner(3600, bytes as u64), &mut log, 512, 0), 0);
@@ -72,7 +72,7 @@ fn a_log_that_is_too_large_is_brought_to_its_size_and_keeps_the_newest_record() 
 }
 
 #[test]
-fn deleted_space_is_used_again() {
+fn the_space_of_deleted_records_is_reused() {
     let mut log = log(2_000, 1_000);
     let pages =
         |log: &Connection| log.query_row("SELECT * FROM pragma_page_count()", [], |row| row.get::<_, i64>(0)).unwrap();
@@ -86,7 +86,7 @@ fn deleted_space_is_used_again() {
 }
 
 #[test]
-fn a_step_goes_along_with_appended_records_and_alone_only_while_much_is_due() {
+fn a_step_needs_appended_records_unless_the_cleaner_is_behind() {
     let mut log = log(20_000, 10);
     let mut cleaner = cleaner(3600, u64::MAX);
     assert_eq!(cleaner.due_in(), Some(Duration::ZERO));

@@ -1,4 +1,4 @@
-//! One fan-out thread, run by hand over sockets in memory.
+//! One fan-out thread, stepped by the test, with sockets in memory.
 
 use crossbeam_channel::{Sender, unbounded};
 use proptest::prelude::*;
@@ -49,7 +49,7 @@ impl Bench {
         link
     }
 
-    /// Sends these commands at once and has the thread take rounds until none waits.
+    /// Queues these commands and runs rounds until the queue is empty.
     fn send(&mut self, commands: impl IntoIterator<Item = Command<FakeSocket>>) {
         commands.into_iter().for_each(|command| self.commands.send(command).unwrap());
         while let Ok(command) = self.thread.commands.try_recv() {
@@ -57,7 +57,7 @@ impl Bench {
         }
     }
 
-    /// Writes again what the sockets did not take. It is later than every pause that was begun before.
+    /// Writes the queued bytes again, at a time after the end of every pause.
     fn retry(&mut self) {
         self.retry_at += Duration::from_secs(1);
         self.thread.retry_lagging(self.retry_at);
@@ -103,7 +103,7 @@ fn direct_frames(session: u64, count: usize) -> (Vec<Vec<u8>>, Vec<Command<FakeS
 }
 
 #[test]
-fn a_ping_that_meets_a_full_socket_goes_out_when_the_socket_has_room() {
+fn a_ping_that_meets_a_full_socket_is_sent_when_the_socket_has_room() {
     let mut bench = Bench::new();
     let link = bench.open(1, FakeSocket::full());
     link.socket.grant([1_000]);
@@ -117,7 +117,7 @@ fn a_ping_that_meets_a_full_socket_goes_out_when_the_socket_has_room() {
 }
 
 #[test]
-fn a_client_has_the_whole_time_for_its_pong_from_when_the_ping_went_out() {
+fn the_pong_timeout_begins_when_the_ping_was_sent() {
     let mut bench = Bench::new();
     let link = bench.open(1, FakeSocket::full());
     link.socket.grant([1_000]);
@@ -125,7 +125,7 @@ fn a_client_has_the_whole_time_for_its_pong_from_when_the_ping_went_out() {
     let pinged_at = Instant::now() + PING_INTERVAL;
     bench.thread.tick(pinged_at);
     bench.thread.tick(pinged_at + Duration::from_secs(11));
-    assert!(bench.thread.outboxes[0].is_open(), "the ping did not go out yet");
+    assert!(bench.thread.outboxes[0].is_open(), "the ping was not sent yet");
     link.socket.take_everything();
     bench.thread.retry_lagging(pinged_at + Duration::from_secs(12));
     bench.thread.tick(pinged_at + Duration::from_secs(21));
@@ -147,7 +147,7 @@ fn every_direct_frame_reaches_a_client_that_reads_however_many_there_are_in_one_
 }
 
 #[test]
-fn direct_frames_that_a_client_does_not_read_count_against_its_bound() {
+fn direct_frames_that_a_client_does_not_read_count_against_its_limit() {
     let mut bench = Bench::new();
     let link = bench.open_live(1, FakeSocket::full());
     let (expected, commands) = direct_frames(1, 2_000);
@@ -161,7 +161,7 @@ fn direct_frames_that_a_client_does_not_read_count_against_its_bound() {
 }
 
 #[test]
-fn a_client_that_is_answered_beyond_its_bound_before_its_list_is_closed_with_all_answers() {
+fn a_client_with_too_many_answers_before_its_list_gets_them_all_and_is_closed() {
     let mut bench = Bench::new();
     let link = bench.open(1, FakeSocket::open());
     let (expected, commands) = direct_frames(1, 2_000);
@@ -174,7 +174,7 @@ fn a_client_that_is_answered_beyond_its_bound_before_its_list_is_closed_with_all
 }
 
 #[test]
-fn a_list_longer_than_the_bound_goes_to_a_slow_client_and_the_events_behind_it_too() {
+fn a_list_longer_than_the_limit_reaches_a_slow_client_and_so_do_the_events_after_it() {
     let mut bench = Bench::new();
     let link = bench.open(1, FakeSocket::full());
     link.socket.grant([10]);
@@ -191,7 +191,7 @@ fn a_list_longer_than_the_bound_goes_to_a_slow_client_and_the_events_behind_it_t
 }
 
 #[test]
-fn events_behind_a_list_count_against_the_bound() {
+fn events_after_a_list_count_against_the_limit() {
     let mut bench = Bench::new();
     let link = bench.open(1, FakeSocket::full());
     let event = text_frame(&[b'x'; 8_000]);
@@ -203,7 +203,7 @@ fn events_behind_a_list_count_against_the_bound() {
 }
 
 #[test]
-fn a_client_that_takes_nothing_of_its_list_is_closed() {
+fn a_client_that_reads_nothing_of_its_list_is_closed() {
     let mut bench = Bench::new();
     let link = bench.open(1, FakeSocket::full());
     link.socket.grant([10]);
@@ -219,7 +219,7 @@ const SESSIONS: u64 = 4;
 /// One command, or something that the sockets do.
 #[derive(Debug, Clone)]
 enum Step {
-    /// A batch of events with payloads of these lengths; the session becomes live behind so many of them.
+    /// A batch of events with payloads of these lengths. The session of `admitted` becomes live after that many events.
     Events {
         events: Vec<usize>,
         admitted: Option<(u64, usize)>,
@@ -227,7 +227,7 @@ enum Step {
     Direct {
         session: u64,
     },
-    /// The most that each of the next writes to this session takes.
+    /// The most bytes that the socket of this session accepts from each of the next writes.
     Grant {
         session: u64,
         writes: Vec<usize>,
@@ -248,19 +248,19 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     prop::collection::vec(step, 0..60)
 }
 
-/// What one client has to get.
+/// The frames that one client must get.
 #[derive(Default)]
 struct Expected {
     is_live: bool,
-    /// Its list and all events from then on.
+    /// The list, and all events from then on.
     events: Vec<Vec<u8>>,
     direct: Vec<Vec<u8>>,
 }
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
-    /// Every live client gets its list, then every event once and in order; direct frames keep their own order and
-    /// never stand inside the events of a round.
+    /// Every live client gets its list, then every event once and in order; direct frames keep their order among
+    /// themselves and are never between the events of a round.
     #[test]
     fn every_client_gets_every_event_once_and_in_order_however_slow_each_is(steps in steps()) {
         let mut bench = Bench::new();
@@ -312,12 +312,12 @@ proptest! {
         bench.retry();
         for (link, expected) in links.iter().zip(&expected) {
             let (got, rest) = frames(&link.socket.taken());
-            prop_assert_eq!(rest, 0, "a frame is torn");
+            prop_assert_eq!(rest, 0, "a frame is incomplete");
             if expected.is_live {
                 let is_event = |frame: &Vec<u8>| frame[frame.len().min(if frame[1] < 126 { 2 } else { 4 })] == b'e';
                 let (events, direct): (Vec<_>, Vec<_>) = got.into_iter().partition(is_event);
                 prop_assert!(events == expected.events, "{} of {} events", events.len(), expected.events.len());
-                // Direct frames of a client wait for its next round.
+                // The direct frames of a client are sent with its next round.
                 prop_assert!(direct == expected.direct, "{} of {} direct", direct.len(), expected.direct.len());
             } else {
                 prop_assert_eq!(got.len(), 0, "a client got something before its list");
@@ -344,7 +344,7 @@ fn direct_frames_follow_the_events_of_their_round_and_the_close_frame_follows_bo
 }
 
 #[test]
-fn a_client_whose_connection_breaks_harms_nobody_else() {
+fn a_client_whose_connection_breaks_harms_no_other_client() {
     let mut bench = Bench::new();
     let broken = bench.open_live(1, FakeSocket::open());
     let sound = bench.open_live(2, FakeSocket::open());
