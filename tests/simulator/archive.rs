@@ -76,7 +76,7 @@ impl Archive {
     pub fn new(seed: u64) -> Self {
         let mut rng = Rng::new(seed ^ 0x6172_6368_6976_6521);
         let mut steps = |steps: u64| if rng.one_in(3) { 0 } else { rng.between(steps / 4, steps) };
-        let (crash_steps, outage_steps) = (steps(400), steps(400));
+        let (crash_steps, outage_steps) = (steps(400), steps(200));
         Archive {
             rng,
             database: Database::default(),
