@@ -33,6 +33,8 @@ pub struct Metrics {
     /// Counted by the reader of the event log; copied into `records_skipped` when the metrics are encoded.
     skipped_by_reader: Arc<AtomicU64>,
     account_requests_refused: Family<Labels, Counter>,
+    tokens_refused: Family<Labels, Counter>,
+    tokens_renewed: Counter,
     archived_messages: Counter,
     archive_gaps: Counter,
     is_archiver: Gauge,
@@ -61,6 +63,8 @@ impl Metrics {
             records_skipped: Counter::default(),
             skipped_by_reader: records_skipped,
             account_requests_refused: Family::default(),
+            tokens_refused: Family::default(),
+            tokens_renewed: Counter::default(),
             archived_messages: Counter::default(),
             archive_gaps: Counter::default(),
             is_archiver: Gauge::default(),
@@ -109,6 +113,12 @@ impl Metrics {
             "Registrations and logins that a limit refused, by reason",
             self.account_requests_refused.clone(),
         );
+        registry.register(
+            "tokens_refused",
+            "Tokens of joins and open sessions that were refused, by reason",
+            self.tokens_refused.clone(),
+        );
+        registry.register("tokens_renewed", "Tokens that continued an open session", self.tokens_renewed.clone());
         registry.register("start_time_seconds", "Start of the process, in seconds since 1970 UTC", started_at);
         registry.register(
             "records_skipped",
@@ -186,6 +196,16 @@ impl Metrics {
     /// Counts a registration or login that a limit refused; `reason` is the code of the answer.
     pub(crate) fn account_request_refused(&self, reason: &'static str) {
         self.account_requests_refused.get_or_create(&label("reason", reason)).inc();
+    }
+
+    /// Counts a token that was refused; `reason` is one word.
+    pub(crate) fn token_refused(&self, reason: &'static str) {
+        self.tokens_refused.get_or_create(&label("reason", reason)).inc();
+    }
+
+    /// Counts a token that continued an open session.
+    pub(crate) fn token_renewed(&self) {
+        self.tokens_renewed.inc();
     }
 
     /// Counts messages that were stored in the archive, and gaps that were recorded.

@@ -36,7 +36,7 @@ struct State {
     /// Whether there was a commit after the last checkpoint began.
     is_due: bool,
     /// Whether the writer has to wait before its next commit.
-    is_writer_held: bool,
+    is_writer_paused: bool,
     is_closed: bool,
 }
 
@@ -60,7 +60,7 @@ impl Checkpoints {
             state.is_due = true;
             self.0.changed.notify_one();
         }
-        drop(self.0.changed.wait_while(state, |state| state.is_writer_held));
+        drop(self.0.changed.wait_while(state, |state| state.is_writer_paused));
     }
 }
 
@@ -72,18 +72,18 @@ impl Drop for Checkpoints {
 }
 
 /// While this exists, the writer waits before its next commit.
-struct WriterHold<'a>(&'a Shared);
+struct WriterPause<'a>(&'a Shared);
 
-impl<'a> WriterHold<'a> {
+impl<'a> WriterPause<'a> {
     fn new(shared: &'a Shared) -> Self {
-        lock(&shared.state).is_writer_held = true;
-        WriterHold(shared)
+        lock(&shared.state).is_writer_paused = true;
+        WriterPause(shared)
     }
 }
 
-impl Drop for WriterHold<'_> {
+impl Drop for WriterPause<'_> {
     fn drop(&mut self) {
-        lock(&self.0.state).is_writer_held = false;
+        lock(&self.0.state).is_writer_paused = false;
         self.0.changed.notify_all();
     }
 }
@@ -135,7 +135,7 @@ impl Checkpointer {
         let connection = &self.opened.insert(opened).connection;
         let frames = run_checkpoint(connection, "PASSIVE").map_err(|error| error.to_string())?;
         if frames > self.wal_frames_max {
-            let _hold = WriterHold::new(&self.shared);
+            let _pause = WriterPause::new(&self.shared);
             run_checkpoint(connection, "RESTART").map_err(|error| error.to_string())?;
         }
         Ok(())

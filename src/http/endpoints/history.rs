@@ -11,6 +11,7 @@ use std::time::Instant;
 use http::header::AUTHORIZATION;
 use serde::Serialize;
 
+use crate::accounts::TokenRefused;
 use crate::archive::store::{ArchiveError, Page, Row, Select};
 use crate::http::api_error::ApiError;
 use crate::http::app_state::AppState;
@@ -62,8 +63,8 @@ pub(crate) fn check(app: &AppState, request: &Request) -> Result<Asked, Response
         return Err(ApiError::MethodNotAllowed.response().with("Allow", "GET, HEAD"));
     }
     let token = bearer_token(request).ok_or_else(|| ApiError::Unauthorized.response())?;
-    let invalid_token = |_| ApiError::Unauthorized.with_text("the token is not valid: log in again");
-    app.tokens.verify(token).map_err(invalid_token)?;
+    let refused = |refused: TokenRefused| ApiError::Unauthorized.with_text(&format!("{refused}: log in again"));
+    app.check_token(token).map_err(refused)?;
     let (before, limit) = parse(request.head.uri().query())?;
     if !app.publisher.is_ready() {
         return Err(ApiError::NotReady.response());
