@@ -1,7 +1,7 @@
-//! The command line: `ich` runs the server, `ich check` only checks the settings.
+//! The command line: `ich` runs the server, `ich check` only checks the settings, `ich export` writes the archive.
 
 use std::ffi::OsString;
-use std::io::Write;
+use std::io::{BufWriter, Write};
 use std::os::unix::process::CommandExt;
 use std::process::{Command, ExitCode};
 use std::time::Duration;
@@ -9,7 +9,10 @@ use std::time::Duration;
 use crossbeam_channel::{Receiver, select};
 use log::{Level, error, info, log_enabled, warn};
 
+use crate::archive::export;
+use crate::archive::place::Place;
 use crate::config::{Config, SETTINGS};
+use crate::lobby::EventId;
 use crate::server::{self, Server};
 use crate::supervisor::Supervisor;
 use crate::{logging, machine, shutdown};
@@ -50,6 +53,8 @@ pub fn main() -> ExitCode {
             serve()
         }
         ["check"] => check(),
+        ["export"] => run_export(None),
+        ["export", "--after", event_id] => run_export(Some(event_id)),
         ["--help" | "-h" | "help"] => print(&help()),
         ["--version" | "-V"] => print(&version()),
         other => {
@@ -68,6 +73,7 @@ fn help() -> String {
         "ich {}: the backend of a lobby chat\n\n\
          usage:\n  ich           run the server until SIGTERM or SIGINT; a second signal ends it at once\n  \
          ich check     check the settings and report all errors\n  \
+         ich export [--after EVENT_ID]\n                write the archive, or what follows a message, as JSON lines\n  \
          ich --help    print this text\n  ich --version print the version\n\n\
          exit codes: 0 stopped by a signal, 1 failed, 2 invalid settings or command, 130 ended by a second signal\n\n\
          settings, from the environment, then from .env in the working directory:\n",
@@ -127,6 +133,30 @@ fn check() -> ExitCode {
             print("the settings are valid\n")
         }
         Err(code) => code,
+    }
+}
+
+/// Writes the archive to standard output. A closed pipe is no error.
+fn run_export(after: Option<&str>) -> ExitCode {
+    let Ok(after) = after.map(str::parse::<EventId>).transpose() else {
+        eprintln!("ich: --after needs the event_id of a message");
+        return ExitCode::from(EXIT_USAGE);
+    };
+    let config = match load() {
+        Ok(config) => config,
+        Err(code) => return code,
+    };
+    let place = match Place::of(&config) {
+        Ok(place) => place,
+        Err(error) => return ExitCode::from(failed(&error)),
+    };
+    match export::export(&place, after, &mut BufWriter::new(std::io::stdout().lock())) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) if error.is_closed_pipe() => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("ich: {error}");
+            ExitCode::from(EXIT_FAILED)
+        }
     }
 }
 

@@ -3,8 +3,9 @@
 
 pub(crate) mod classic;
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Instant;
 
 use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::Counter;
@@ -13,6 +14,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
 use crate::clock;
+use crate::threads::lock;
 
 type Labels = [(&'static str, String); 1];
 
@@ -35,6 +37,12 @@ pub struct Metrics {
     account_requests_refused: Family<Labels, Counter>,
     tokens_refused: Family<Labels, Counter>,
     tokens_renewed: Counter,
+    archived_messages: Counter,
+    archive_gaps: Counter,
+    is_archiver: Gauge,
+    archive_lag_seconds: Gauge,
+    /// Since when the archive is behind the event log. Becomes `archive_lag_seconds` when the metrics are encoded.
+    archive_behind_since: Mutex<Option<Instant>>,
 }
 
 impl Metrics {
@@ -59,6 +67,11 @@ impl Metrics {
             account_requests_refused: Family::default(),
             tokens_refused: Family::default(),
             tokens_renewed: Counter::default(),
+            archived_messages: Counter::default(),
+            archive_gaps: Counter::default(),
+            is_archiver: Gauge::default(),
+            archive_lag_seconds: Gauge::default(),
+            archive_behind_since: Mutex::default(),
         };
         metrics.register();
         for reason in end_reasons {
@@ -113,6 +126,27 @@ impl Metrics {
             "records_skipped",
             "Records of the event log that could not be read",
             self.records_skipped.clone(),
+        );
+        self.register_archive();
+    }
+
+    fn register_archive(&mut self) {
+        let registry = &mut self.registry;
+        registry.register(
+            "archived_messages",
+            "Messages that this instance has stored in the archive",
+            self.archived_messages.clone(),
+        );
+        registry.register(
+            "archive_gaps",
+            "Gaps in the archive that this instance has recorded",
+            self.archive_gaps.clone(),
+        );
+        registry.register("archiver", "1 while this instance archives", self.is_archiver.clone());
+        registry.register(
+            "archive_lag_seconds",
+            "How long the archive has been behind the event log; 0 while another instance archives",
+            self.archive_lag_seconds.clone(),
         );
     }
 
@@ -176,11 +210,33 @@ impl Metrics {
         self.tokens_renewed.inc();
     }
 
+    /// Counts messages that were stored in the archive, and gaps that were recorded.
+    pub(crate) fn archived(&self, messages: u64, gaps: u64) {
+        self.archived_messages.inc_by(messages);
+        self.archive_gaps.inc_by(gaps);
+    }
+
+    pub(crate) fn set_archiver(&self, is_archiver: bool) {
+        self.is_archiver.set(i64::from(is_archiver));
+    }
+
+    /// Whether the archive has everything that was read from the event log, as far as this instance knows.
+    pub(crate) fn set_archive_up_to_date(&self, is_up_to_date: bool) {
+        let mut since = lock(&self.archive_behind_since);
+        if is_up_to_date {
+            *since = None;
+        } else {
+            since.get_or_insert_with(Instant::now);
+        }
+    }
+
     /// All metrics as the body of `GET /metrics`.
     #[must_use]
     pub fn encode(&self) -> String {
         let skipped = self.skipped_by_reader.load(Ordering::Relaxed);
         self.records_skipped.inc_by(skipped.saturating_sub(self.records_skipped.get()));
+        let lag = lock(&self.archive_behind_since).map_or(0, |since| since.elapsed().as_secs());
+        self.archive_lag_seconds.set(i64::try_from(lag).unwrap_or(i64::MAX));
         let mut text = String::new();
         // Writing to a string does not fail.
         let _ = encode(&mut text, &self.registry);
