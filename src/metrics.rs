@@ -1,18 +1,36 @@
-//! The metrics of the server, in the text format of OpenMetrics 1.0, for `GET /metrics`. `doc/operations.md` has the
+//! The metrics of the server, in the text format of OpenMetrics 1.0, for `GET /metrics`. `doc/monitoring.md` has the
 //! same list; a test compares both.
+//!
+//! What changes with each event is counted when it happens, once per poll or round and not once per client. What can be
+//! read at any time is sampled when the metrics are requested ([`Sample`], and the figures of the process).
+
+mod process;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::Registry;
 
+use self::process::ProcessCollector;
 use crate::clock;
 
 type Labels = [(&'static str, String); 1];
+
+/// The upper bounds of the buckets for the time from append to delivery, in seconds.
+const DELIVERY_SECONDS: [f64; 14] =
+    [0.000_5, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0];
+/// The same for the duration of a login. A password hash takes some 30 ms, and a login waits 5 seconds at most.
+const LOGIN_SECONDS: [f64; 8] = [0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0];
+/// The first bucket of the bytes of a round; each further bucket is twice as large. The last is 64 KiB, and a round has
+/// [`crate::limits::ROUND_BYTES_MAX`] and one batch at most.
+const ROUND_BYTES_FIRST: f64 = 128.0;
+const ROUND_BYTES_BUCKETS: u16 = 10;
 
 /// All metrics of one server. Any thread may call any method; a call costs one or two atomic additions.
 #[derive(Debug)]
@@ -31,6 +49,31 @@ pub struct Metrics {
     /// Counted by the reader of the event log; copied into `records_skipped` when the metrics are encoded.
     skipped_by_reader: Arc<AtomicU64>,
     account_requests_refused: Family<Labels, Counter>,
+    http_errors: Family<Labels, Counter>,
+    error_frames: Family<Labels, Counter>,
+    delivery_seconds: Histogram,
+    round_bytes: Histogram,
+    login_seconds: Histogram,
+    outbox_bytes: Gauge,
+    ready: Gauge,
+    dependency_available: Family<Labels, Gauge>,
+    event_log_queue: Gauge,
+    records_in_flight: Gauge,
+    lag_seconds: Gauge<f64, AtomicU64>,
+}
+
+/// What is sampled when the metrics are requested.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Sample {
+    /// `/ready` answers 200.
+    pub(crate) is_ready: bool,
+    pub(crate) has_event_log: bool,
+    pub(crate) has_accounts: bool,
+    /// Records that wait for the event log.
+    pub(crate) queued_records: usize,
+    pub(crate) records_in_flight: usize,
+    /// The age of the oldest record in flight.
+    pub(crate) lag: Duration,
 }
 
 impl Metrics {
@@ -40,7 +83,7 @@ impl Metrics {
     #[must_use]
     pub fn new(records_skipped: Arc<AtomicU64>, end_reasons: &[&'static str]) -> Self {
         let mut metrics = Metrics {
-            registry: Registry::with_prefix("ich"),
+            registry: Registry::default(),
             http_responses: Family::default(),
             sessions: Gauge::default(),
             sessions_ended: Family::default(),
@@ -53,6 +96,17 @@ impl Metrics {
             records_skipped: Counter::default(),
             skipped_by_reader: records_skipped,
             account_requests_refused: Family::default(),
+            http_errors: Family::default(),
+            error_frames: Family::default(),
+            delivery_seconds: Histogram::new(DELIVERY_SECONDS),
+            round_bytes: Histogram::new(exponential_buckets(ROUND_BYTES_FIRST, 2.0, ROUND_BYTES_BUCKETS)),
+            login_seconds: Histogram::new(LOGIN_SECONDS),
+            outbox_bytes: Gauge::default(),
+            ready: Gauge::default(),
+            dependency_available: Family::default(),
+            event_log_queue: Gauge::default(),
+            records_in_flight: Gauge::default(),
+            lag_seconds: Gauge::default(),
         };
         metrics.register();
         for reason in end_reasons {
@@ -61,11 +115,22 @@ impl Metrics {
         metrics
     }
 
-    /// Names each metric. The library adds the prefix `ich_`, and `_total` to counters.
+    /// Exports these codes of HTTP errors and of error frames before their first error.
+    #[must_use]
+    pub(crate) fn with_codes(self, http: &[&'static str], frames: &[&'static str]) -> Self {
+        http.iter().for_each(|code| drop(self.http_errors.get_or_create(&label("code", code))));
+        frames.iter().for_each(|code| drop(self.error_frames.get_or_create(&label("code", code))));
+        self
+    }
+
+    /// Names each metric. The library adds `_total` to counters.
     fn register(&mut self) {
-        let started_at: Gauge = Gauge::default();
-        started_at.set(i64::try_from(clock::unix_seconds()).unwrap_or(i64::MAX));
-        let registry = &mut self.registry;
+        let started_at = clock::unix_seconds();
+        self.registry.register_collector(Box::new(ProcessCollector { started_at }));
+        let started_at_gauge: Gauge = Gauge::default();
+        started_at_gauge.set(i64::try_from(started_at).unwrap_or(i64::MAX));
+        let registry = self.registry.sub_registry_with_prefix("ich");
+        register_build(registry);
         registry.register("http_responses", "HTTP responses, by status", self.http_responses.clone());
         registry.register("sessions", "Open sessions of this instance", self.sessions.clone());
         registry.register("sessions_ended", "Sessions that ended, by reason", self.sessions_ended.clone());
@@ -96,11 +161,64 @@ impl Metrics {
             "Registrations and logins that a limit refused, by reason",
             self.account_requests_refused.clone(),
         );
-        registry.register("start_time_seconds", "Start of the process, in seconds since 1970 UTC", started_at);
+        registry.register("start_time_seconds", "Start of the process, in seconds since 1970 UTC", started_at_gauge);
         registry.register(
             "records_skipped",
             "Records of the event log that could not be read",
             self.records_skipped.clone(),
+        );
+        registry.register("http_errors", "HTTP error answers, by code", self.http_errors.clone());
+        registry.register("error_frames", "Error frames sent to clients, by code", self.error_frames.clone());
+        self.register_times_and_sizes();
+        self.register_samples();
+    }
+
+    fn register_times_and_sizes(&mut self) {
+        let registry = self.registry.sub_registry_with_prefix("ich");
+        registry.register(
+            "delivery_duration_seconds",
+            "Time from the append of a message of this instance until the round with it was written, once per round",
+            self.delivery_seconds.clone(),
+        );
+        registry.register(
+            "round_size_bytes",
+            "Bytes of events that one round sent to each client",
+            self.round_bytes.clone(),
+        );
+        registry.register(
+            "login_duration_seconds",
+            "Duration of logins whose password was checked, with the wait in the queue",
+            self.login_seconds.clone(),
+        );
+        registry.register(
+            "outbox_bytes",
+            "Bytes that wait for the sockets of clients, measured once a second",
+            self.outbox_bytes.clone(),
+        );
+    }
+
+    fn register_samples(&mut self) {
+        let registry = self.registry.sub_registry_with_prefix("ich");
+        registry.register("ready", "1 while /ready answers 200", self.ready.clone());
+        registry.register(
+            "dependency_available",
+            "1 while the event log, or the database of accounts, answers",
+            self.dependency_available.clone(),
+        );
+        registry.register(
+            "event_log_queue_records",
+            "Records of this instance that wait for the event log",
+            self.event_log_queue.clone(),
+        );
+        registry.register(
+            "records_in_flight",
+            "Records of this instance that were appended and not read back yet",
+            self.records_in_flight.clone(),
+        );
+        registry.register(
+            "event_log_lag_seconds",
+            "Age of the oldest record in flight of this instance",
+            self.lag_seconds.clone(),
         );
     }
 
@@ -134,9 +252,49 @@ impl Metrics {
         self.users_online.set(i64::try_from(users).unwrap_or(i64::MAX));
     }
 
-    /// Counts events that were passed to outboxes: the number of events times the number of clients.
-    pub(crate) fn delivered(&self, deliveries: u64) {
+    /// Counts a round whose events were passed to outboxes. `deliveries` is the number of events times the number of
+    /// clients.
+    pub(crate) fn delivered(&self, deliveries: u64, round_bytes: usize) {
         self.deliveries.inc_by(deliveries);
+        self.round_bytes.observe(round_bytes as f64);
+    }
+
+    /// Observes the time from the append of the oldest own message of a round to the end of the round.
+    pub(crate) fn delivered_after(&self, time: Duration) {
+        self.delivery_seconds.observe(time.as_secs_f64());
+    }
+
+    /// The outboxes of a fan-out thread have `now` bytes queued, and had `before` when the thread last called this.
+    pub(crate) fn queued_bytes_changed(&self, before: usize, now: usize) {
+        let signed = |bytes| i64::try_from(bytes).unwrap_or(i64::MAX);
+        self.outbox_bytes.inc_by(signed(now) - signed(before));
+    }
+
+    /// Counts an HTTP error answer; `code` is the code of the answer.
+    pub(crate) fn error_sent(&self, code: &'static str) {
+        self.http_errors.get_or_create(&label("code", code)).inc();
+    }
+
+    /// Counts an error frame.
+    pub(crate) fn error_frame_sent(&self, code: &'static str) {
+        self.error_frames.get_or_create(&label("code", code)).inc();
+    }
+
+    /// Observes a login whose password was checked.
+    pub(crate) fn login_checked(&self, time: Duration) {
+        self.login_seconds.observe(time.as_secs_f64());
+    }
+
+    /// Sets what is sampled.
+    pub(crate) fn set_sample(&self, sample: &Sample) {
+        let signed = |count| i64::try_from(count).unwrap_or(i64::MAX);
+        self.ready.set(sample.is_ready.into());
+        for (dependency, is_available) in [("event_log", sample.has_event_log), ("accounts", sample.has_accounts)] {
+            self.dependency_available.get_or_create(&label("dependency", dependency)).set(is_available.into());
+        }
+        self.event_log_queue.set(signed(sample.queued_records));
+        self.records_in_flight.set(signed(sample.records_in_flight));
+        self.lag_seconds.set(sample.lag.as_secs_f64());
     }
 
     /// Sets how many messages are kept for clients that return.
@@ -164,6 +322,14 @@ impl Metrics {
         let _ = encode(&mut text, &self.registry);
         text
     }
+}
+
+/// The version of the program, as a metric whose value is always 1.
+fn register_build(registry: &mut Registry) {
+    let build: Family<[(&'static str, String); 2], Gauge> = Family::default();
+    let kafka = cfg!(feature = "kafka").to_string();
+    build.get_or_create(&[("version", env!("CARGO_PKG_VERSION").to_owned()), ("kafka", kafka)]).set(1);
+    registry.register("build_info", "Version of the program, and whether it was built with Kafka", build);
 }
 
 fn label(name: &'static str, value: &str) -> Labels {

@@ -181,7 +181,7 @@ impl ApiError {
     /// The answer with a text that is more specific than the table's.
     pub(crate) fn with_text(self, text: &str) -> Response {
         let row = self.row();
-        let response = Response::error(row.status, row.code, text);
+        let response = Response::error(self, text);
         let response = match row.retry_after_seconds {
             Some(seconds) => response.retry_after(seconds),
             None => response,

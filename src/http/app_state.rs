@@ -4,8 +4,9 @@ use std::sync::Arc;
 
 use super::permits::Permits;
 use super::readiness::Readiness;
+use super::response::Response;
 use crate::accounts::{Accounts, Tokens};
-use crate::metrics::Metrics;
+use crate::metrics::{Metrics, Sample};
 use crate::publisher::Publisher;
 use crate::supervisor::Supervisor;
 
@@ -25,6 +26,28 @@ pub(crate) struct AppState {
 }
 
 impl AppState {
+    /// Counts an answer, and the error that it reports.
+    pub(crate) fn count(&self, response: &Response) {
+        self.metrics.response_sent(response.status);
+        if let Some(error) = response.error {
+            self.metrics.error_sent(error.row().code);
+        }
+    }
+
+    /// All metrics, in the text format of OpenMetrics 1.0.
+    pub(crate) fn encode_metrics(&self) -> String {
+        let (readiness, backlog) = (self.readiness(), self.publisher.backlog());
+        self.metrics.set_sample(&Sample {
+            is_ready: readiness.is_ready(),
+            has_event_log: readiness.has_event_log,
+            has_accounts: readiness.has_accounts,
+            queued_records: backlog.queued,
+            records_in_flight: backlog.in_flight,
+            lag: backlog.lag,
+        });
+        self.metrics.encode()
+    }
+
     /// Whether this instance is ready for users now. Never blocks.
     pub(crate) fn readiness(&self) -> Readiness {
         Readiness {

@@ -56,7 +56,7 @@ pub(crate) fn serve(context: &ConnectionContext, stream: TcpStream, address: IpA
     let outcome = handle(context, &connection, address);
     match outcome {
         Ok(Outcome::Answer(response)) | Err(NoRequest::Refused(response)) => {
-            context.app.metrics.response_sent(response.status);
+            context.app.count(&response);
             send_answer(connection.stream(), &response);
         }
         Ok(Outcome::Joined { joined, after_head }) => {

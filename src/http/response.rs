@@ -14,6 +14,8 @@ pub(crate) struct Response {
     pub(crate) headers: Vec<(&'static str, String)>,
     pub(crate) content_type: &'static str,
     pub(crate) body: Vec<u8>,
+    /// The error that it reports.
+    pub(crate) error: Option<ApiError>,
     /// The answer to `HEAD`: has the length of the body, but not the body (RFC 9110, section 9.3.2).
     pub(crate) head_only: bool,
 }
@@ -28,7 +30,7 @@ impl Response {
     /// An answer with status 200.
     #[must_use]
     pub(crate) fn ok(content_type: &'static str, body: impl Into<Vec<u8>>) -> Self {
-        Response { status: 200, headers: Vec::new(), content_type, body: body.into(), head_only: false }
+        Response { status: 200, headers: Vec::new(), content_type, body: body.into(), error: None, head_only: false }
     }
 
     /// 200 with `value` as JSON.
@@ -39,8 +41,16 @@ impl Response {
 
     /// An error answer. Only [`ApiError`] calls this.
     #[must_use]
-    pub(crate) fn error(status: u16, code: &'static str, message: &str) -> Self {
-        Response { status, ..Response::json(&ErrorBody { error: code, message }) }
+    pub(crate) fn error(error: ApiError, message: &str) -> Self {
+        let row = error.row();
+        let body = ErrorBody { error: row.code, message };
+        Response { status: row.status, error: Some(error), ..Response::json(&body) }
+    }
+
+    /// Replaces the body by `value` as JSON.
+    #[must_use]
+    pub(crate) fn with_json(self, value: &impl Serialize) -> Self {
+        Response { body: Response::json(value).body, ..self }
     }
 
     /// Sets a header field; replaces a field of the same name.

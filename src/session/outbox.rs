@@ -176,6 +176,12 @@ impl<S: Socket> Outbox<S> {
         Ok(())
     }
 
+    /// The bytes that wait for the socket. Bytes that several outboxes share count in each of them.
+    #[must_use]
+    pub fn queued_bytes(&self) -> usize {
+        self.queued_bytes + self.direct.len()
+    }
+
     /// The bytes of direct frames in this round.
     #[must_use]
     pub fn direct_bytes(&self) -> usize {
