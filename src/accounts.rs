@@ -30,5 +30,5 @@ pub use error::AccountError;
 pub use limits::AccountLimits;
 pub use service::{Accounts, NewUser};
 pub use store::{Account, AccountStore, CreateError, NewAccount, StoreError, StoredAccount};
-pub(crate) use token::TokenError;
-pub use token::{TokenKey, TokenSettings, Tokens};
+pub(crate) use token::TokenRefused;
+pub use token::{ClaimNames, TokenError, TokenKey, TokenSettings, Tokens};

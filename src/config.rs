@@ -23,6 +23,7 @@ pub use self::kafka::KafkaSettings;
 pub(crate) use self::log_filter::LogFilter;
 use self::reader::{Reader, invalid};
 pub use self::table::{SETTINGS, Setting};
+use crate::accounts::ClaimNames;
 use crate::event_log::sqlite::Retention;
 use crate::limits::{FRAME_BYTES_MAX, HISTORY_MESSAGES_MAX, OUTBOX_BYTES_MIN};
 
@@ -101,10 +102,16 @@ pub struct Config {
     pub(crate) event_log_retention: Retention,
     /// The key that signs tokens. `None`: the one in the data folder, or an outside issuer.
     pub(crate) jwt_secret: Option<Secret>,
-    /// A file with the public key of an outside issuer.
+    /// An earlier key, whose tokens are still accepted.
+    pub(crate) jwt_previous_secret: Option<Secret>,
+    /// A file with the public keys of an outside issuer.
     pub(crate) jwt_public_key_file: Option<PathBuf>,
     /// The claim `iss` of the tokens.
     pub(crate) jwt_issuer: String,
+    /// The claim `aud` of the tokens.
+    pub(crate) jwt_audience: Option<String>,
+    /// The claims with the id and the name of the user.
+    pub(crate) jwt_claims: ClaimNames,
     /// The lifetime of a token.
     pub(crate) token_ttl: Duration,
     /// Origins besides the server's own whose pages may join.
@@ -186,9 +193,12 @@ impl Config {
             kafka: settings.kafka(),
             event_log: settings.event_log(),
             event_log_retention: settings.event_log_retention(),
-            jwt_secret: settings.jwt_secret(),
+            jwt_secret: settings.jwt_secret("ICH_JWT_SECRET"),
+            jwt_previous_secret: settings.jwt_secret("ICH_JWT_PREVIOUS_SECRET"),
             jwt_public_key_file: settings.jwt_public_key_file(),
             jwt_issuer: settings.text("ICH_JWT_ISSUER"),
+            jwt_audience: settings.optional("ICH_JWT_AUDIENCE"),
+            jwt_claims: settings.jwt_claims(),
             token_ttl: Duration::from_secs(3600 * settings.number("ICH_TOKEN_TTL_HOURS", 1, 24 * 366)),
             allowed_origins: settings.origins(),
             limits: Limits {
@@ -212,16 +222,7 @@ impl Config {
             log_format: settings.log_format(),
             notes: std::mem::take(&mut settings.notes),
         };
-        if config.jwt_secret.is_some() && config.jwt_public_key_file.is_some() {
-            settings.errors.push("ICH_JWT_SECRET and ICH_JWT_PUBLIC_KEY_FILE are both set: choose one".into());
-        }
-        if config.kafka.is_some() && config.jwt_secret.is_none() && config.jwt_public_key_file.is_none() {
-            settings.errors.push(
-                "ICH_JWT_SECRET is not set, and ICH_KAFKA_BROKERS needs it: all instances must have the same secret \
-                 (make one with: openssl rand -base64 48)"
-                    .into(),
-            );
-        }
+        settings.check_jwt(&config);
         if settings.errors.is_empty() { Ok(config) } else { Err(InvalidSettings(settings.errors)) }
     }
 }

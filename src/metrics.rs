@@ -5,6 +5,7 @@
 //! read at any time is sampled when the metrics are requested ([`Sample`], and the figures of the process).
 
 mod process;
+mod register;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -16,9 +17,6 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::Registry;
-
-use self::process::ProcessCollector;
-use crate::clock;
 
 type Labels = [(&'static str, String); 1];
 
@@ -49,6 +47,8 @@ pub struct Metrics {
     /// Counted by the reader of the event log; copied into `records_skipped` when the metrics are encoded.
     skipped_by_reader: Arc<AtomicU64>,
     account_requests_refused: Family<Labels, Counter>,
+    tokens_refused: Family<Labels, Counter>,
+    tokens_renewed: Counter,
     http_errors: Family<Labels, Counter>,
     error_frames: Family<Labels, Counter>,
     delivery_seconds: Histogram,
@@ -107,6 +107,8 @@ impl Metrics {
             event_log_queue: Gauge::default(),
             records_in_flight: Gauge::default(),
             lag_seconds: Gauge::default(),
+            tokens_refused: Family::default(),
+            tokens_renewed: Counter::default(),
         };
         metrics.register();
         for reason in end_reasons {
@@ -121,105 +123,6 @@ impl Metrics {
         http.iter().for_each(|code| drop(self.http_errors.get_or_create(&label("code", code))));
         frames.iter().for_each(|code| drop(self.error_frames.get_or_create(&label("code", code))));
         self
-    }
-
-    /// Names each metric. The library adds `_total` to counters.
-    fn register(&mut self) {
-        let started_at = clock::unix_seconds();
-        self.registry.register_collector(Box::new(ProcessCollector { started_at }));
-        let started_at_gauge: Gauge = Gauge::default();
-        started_at_gauge.set(i64::try_from(started_at).unwrap_or(i64::MAX));
-        let registry = self.registry.sub_registry_with_prefix("ich");
-        register_build(registry);
-        registry.register("http_responses", "HTTP responses, by status", self.http_responses.clone());
-        registry.register("sessions", "Open sessions of this instance", self.sessions.clone());
-        registry.register("sessions_ended", "Sessions that ended, by reason", self.sessions_ended.clone());
-        registry.register("users_online", "Users in the lobby, on all instances", self.users_online.clone());
-        registry.register(
-            "records_applied",
-            "Records of the event log that were applied to the state",
-            self.records_applied.clone(),
-        );
-        registry.register(
-            "messages_accepted",
-            "Chat messages of this instance's clients that the event log accepted",
-            self.messages_accepted.clone(),
-        );
-        registry.register(
-            "deliveries",
-            "Events passed to the outboxes of clients, once per client",
-            self.deliveries.clone(),
-        );
-        registry.register("history_messages", "Messages kept for clients that return", self.history_messages.clone());
-        registry.register(
-            "duplicates_refused",
-            "Messages of this instance's clients that repeat an earlier one",
-            self.duplicates_refused.clone(),
-        );
-        registry.register(
-            "account_requests_refused",
-            "Registrations and logins that a limit refused, by reason",
-            self.account_requests_refused.clone(),
-        );
-        registry.register("start_time_seconds", "Start of the process, in seconds since 1970 UTC", started_at_gauge);
-        registry.register(
-            "records_skipped",
-            "Records of the event log that could not be read",
-            self.records_skipped.clone(),
-        );
-        registry.register("http_errors", "HTTP error answers, by code", self.http_errors.clone());
-        registry.register("error_frames", "Error frames sent to clients, by code", self.error_frames.clone());
-        self.register_times_and_sizes();
-        self.register_samples();
-    }
-
-    fn register_times_and_sizes(&mut self) {
-        let registry = self.registry.sub_registry_with_prefix("ich");
-        registry.register(
-            "delivery_duration_seconds",
-            "Time from the append of a message of this instance until the round with it was written, once per round",
-            self.delivery_seconds.clone(),
-        );
-        registry.register(
-            "round_size_bytes",
-            "Bytes of events that one round sent to each client",
-            self.round_bytes.clone(),
-        );
-        registry.register(
-            "login_duration_seconds",
-            "Duration of logins whose password was checked, with the wait in the queue",
-            self.login_seconds.clone(),
-        );
-        registry.register(
-            "outbox_bytes",
-            "Bytes that wait for the sockets of clients, measured once a second",
-            self.outbox_bytes.clone(),
-        );
-    }
-
-    fn register_samples(&mut self) {
-        let registry = self.registry.sub_registry_with_prefix("ich");
-        registry.register("ready", "1 while /ready answers 200", self.ready.clone());
-        registry.register(
-            "dependency_available",
-            "1 while the event log, or the database of accounts, answers",
-            self.dependency_available.clone(),
-        );
-        registry.register(
-            "event_log_queue_records",
-            "Records of this instance that wait for the event log",
-            self.event_log_queue.clone(),
-        );
-        registry.register(
-            "records_in_flight",
-            "Records of this instance that were appended and not read back yet",
-            self.records_in_flight.clone(),
-        );
-        registry.register(
-            "event_log_lag_seconds",
-            "Age of the oldest record in flight of this instance",
-            self.lag_seconds.clone(),
-        );
     }
 
     /// Counts an HTTP response; status 101 is a join.
@@ -312,6 +215,16 @@ impl Metrics {
         self.account_requests_refused.get_or_create(&label("reason", reason)).inc();
     }
 
+    /// Counts a token that was refused; `reason` is one word.
+    pub(crate) fn token_refused(&self, reason: &'static str) {
+        self.tokens_refused.get_or_create(&label("reason", reason)).inc();
+    }
+
+    /// Counts a token that continued an open session.
+    pub(crate) fn token_renewed(&self) {
+        self.tokens_renewed.inc();
+    }
+
     /// All metrics as the body of `GET /metrics`.
     #[must_use]
     pub fn encode(&self) -> String {
@@ -322,14 +235,6 @@ impl Metrics {
         let _ = encode(&mut text, &self.registry);
         text
     }
-}
-
-/// The version of the program, as a metric whose value is always 1.
-fn register_build(registry: &mut Registry) {
-    let build: Family<[(&'static str, String); 2], Gauge> = Family::default();
-    let kafka = cfg!(feature = "kafka").to_string();
-    build.get_or_create(&[("version", env!("CARGO_PKG_VERSION").to_owned()), ("kafka", kafka)]).set(1);
-    registry.register("build_info", "Version of the program, and whether it was built with Kafka", build);
 }
 
 fn label(name: &'static str, value: &str) -> Labels {

@@ -6,6 +6,7 @@
 //! - [`socket`]: the trait through which both use the connection; tests implement it in memory.
 //! - [`wire`]: websocket frames as bytes. [`protocol`]: the JSON in the frames. [`client_error`]: the codes of `error`
 //!   frames. [`online_list`]: the list of names, encoded. [`history`]: the newest messages, encoded.
+//! - [`renewal`]: a client continues its session with a new token.
 //! - [`end`]: why a session ends, with its close code, log level and metric label.
 
 pub mod client_error;
@@ -17,6 +18,7 @@ pub mod online_list;
 pub mod outbox;
 pub mod protocol;
 pub mod reader;
+pub mod renewal;
 pub mod socket;
 #[cfg(test)]
 pub(crate) mod testing;

@@ -1,4 +1,4 @@
-//! TLS: the one module that uses OpenSSL directly. (librdkafka uses the same library for connections to Kafka.)
+//! TLS connections. (librdkafka uses the same library, OpenSSL, for connections to Kafka.)
 
 use std::path::Path;
 

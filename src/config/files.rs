@@ -1,4 +1,4 @@
-//! The files that settings name, read by [`Reader`]: secrets, certificates and the public key of an issuer.
+//! The files that settings name, read by [`Reader`]: secrets, certificates and the public keys of an issuer.
 
 use std::path::{Path, PathBuf};
 
@@ -53,16 +53,13 @@ impl Reader<'_> {
         }
     }
 
-    /// The file with the public key of the issuer.
+    /// The file with the public keys of the issuer.
     pub(super) fn jwt_public_key_file(&mut self) -> Option<PathBuf> {
         let name = "ICH_JWT_PUBLIC_KEY_FILE";
-        let path = self.optional(name)?;
-        let checked = std::fs::read_to_string(&path)
-            .map_err(|error| format!("cannot be read: {error}"))
-            .and_then(|pem| token::check_public_key(&pem).map_err(|error| format!("cannot be used: {error}")));
-        if let Err(error) = checked {
-            self.error(name, &path, &error);
+        let path = PathBuf::from(self.optional(name)?);
+        if let Err(error) = token::check_key_file(&path) {
+            self.error(name, &path.display().to_string(), &error.to_string());
         }
-        Some(PathBuf::from(path))
+        Some(path)
     }
 }

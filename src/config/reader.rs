@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use super::kafka::KafkaSettings;
 use super::table::{SETTINGS, default_of};
-use super::{EventLogKind, LogFilter, LogFormat, Secret, kubernetes};
-use crate::accounts::{postgres, token};
+use super::{Config, EventLogKind, LogFilter, LogFormat, Secret, kubernetes};
+use crate::accounts::{ClaimNames, postgres, token};
 use crate::event_log::sqlite::Retention;
 
 /// Parses the values and collects the errors in them. After an error, a method returns any value: it is never used.
@@ -18,6 +18,9 @@ pub(super) struct Reader<'a> {
     /// See [`Config::notes`](super::Config::notes).
     pub(super) notes: Vec<String>,
 }
+
+/// The claims of RFC 7519 that the server checks itself, and those that differ from token to token.
+const RESERVED_CLAIMS: [&str; 6] = ["iss", "aud", "exp", "nbf", "iat", "jti"];
 
 /// How many characters of a value an error repeats.
 const SHOWN_CHARS_MAX: usize = 100;
@@ -120,15 +123,52 @@ impl Reader<'_> {
         Some(Secret(url))
     }
 
-    pub(super) fn jwt_secret(&mut self) -> Option<Secret> {
-        let secret = self.secret("ICH_JWT_SECRET")?;
+    /// The secret in the setting with this name.
+    pub(super) fn jwt_secret(&mut self, name: &str) -> Option<Secret> {
+        let secret = self.secret(name)?;
         if secret.len() < token::SECRET_BYTES_MIN {
             self.errors.push(format!(
-                "ICH_JWT_SECRET is shorter than {} bytes and could be guessed (make one with: openssl rand -base64 48)",
+                "{name} is shorter than {} bytes and could be guessed (make one with: openssl rand -base64 48)",
                 token::SECRET_BYTES_MIN
             ));
         }
         Some(Secret(secret))
+    }
+
+    /// The claims of the user. A claim with another meaning would make one user of all, or a new user of each token.
+    pub(super) fn jwt_claims(&mut self) -> ClaimNames {
+        let mut name = |setting: &str| {
+            let claim = self.text(setting);
+            if RESERVED_CLAIMS.contains(&claim.as_str()) {
+                self.error(setting, &claim, "does not name a claim about the user");
+            }
+            claim
+        };
+        ClaimNames { id: name("ICH_JWT_ID_CLAIM"), username: name("ICH_JWT_USERNAME_CLAIM") }
+    }
+
+    /// Errors in combinations of the settings of tokens.
+    pub(super) fn check_jwt(&mut self, config: &Config) {
+        let has_key_file = config.jwt_public_key_file.is_some();
+        if config.jwt_secret.is_some() && has_key_file {
+            self.errors.push("ICH_JWT_SECRET and ICH_JWT_PUBLIC_KEY_FILE are both set: choose one".into());
+        }
+        if config.jwt_previous_secret.is_some() && config.jwt_secret.is_none() {
+            self.errors.push("ICH_JWT_PREVIOUS_SECRET is set, but ICH_JWT_SECRET is not: set both".into());
+        }
+        if config.kafka.is_some() && config.jwt_secret.is_none() && !has_key_file {
+            self.errors.push(
+                "ICH_JWT_SECRET is not set, and ICH_KAFKA_BROKERS needs it: all instances must have the same secret \
+                 (make one with: openssl rand -base64 48)"
+                    .into(),
+            );
+        }
+        if config.jwt_claims.id == config.jwt_claims.username && !has_key_file {
+            self.errors.push(
+                "ICH_JWT_ID_CLAIM and ICH_JWT_USERNAME_CLAIM are equal: the tokens of this server need two claims"
+                    .into(),
+            );
+        }
     }
 
     pub(super) fn kafka(&mut self) -> Option<KafkaSettings> {

@@ -158,7 +158,7 @@ impl ApiError {
             E::TooManySessions => {
                 (429, "too_many_sessions", Some(30), "this account has too many open sessions: close one")
             }
-            E::HeadTooLarge => (431, "head_too_large", None, "the head may have at most 8 KiB and 64 fields"),
+            E::HeadTooLarge => (431, "head_too_large", None, "the head may have at most 16 KiB and 64 fields"),
             E::Internal => (500, "internal", None, "internal error of the server: its log has the details"),
             E::Busy => (503, "busy", Some(2), "too many registrations and logins are waiting: try again later"),
             E::Draining => (503, "draining", Some(1), "this instance is about to stop: try again"),

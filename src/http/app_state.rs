@@ -1,19 +1,28 @@
 //! [`AppState`]: the state that all endpoints use. Shared by all connections in an `Arc`.
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use log::log;
 
 use super::permits::Permits;
 use super::readiness::Readiness;
 use super::response::Response;
-use crate::accounts::{Accounts, Tokens};
+use crate::accounts::{Accounts, TokenRefused, Tokens};
+use crate::clock;
+use crate::lobby::User;
+use crate::log_throttle::LogThrottle;
 use crate::metrics::{Metrics, Sample};
 use crate::publisher::Publisher;
+use crate::session::renewal::TokenGrant;
 use crate::supervisor::Supervisor;
 
 /// The shared state of the HTTP side.
 pub(crate) struct AppState {
     pub(crate) accounts: Accounts,
     pub(crate) tokens: Tokens,
+    /// One line a minute for each reason for which tokens are refused.
+    pub(crate) refused_tokens: LogThrottle,
     /// Limits the open sessions of each user, by user id.
     pub(crate) permits_per_user: Arc<Permits<Arc<str>>>,
     /// Tells whether the lobby can be joined.
@@ -46,6 +55,21 @@ impl AppState {
             lag: backlog.lag,
         });
         self.metrics.encode()
+    }
+
+    /// Checks the token of a join or of an open session. A refused token is counted and logged, without its content.
+    ///
+    /// # Errors
+    /// Why the token is refused.
+    pub(crate) fn check_token(&self, token: &str) -> Result<TokenGrant, TokenRefused> {
+        let claims = self.tokens.verify(token).inspect_err(|refused| {
+            self.metrics.token_refused(refused.label());
+            if let Some(more) = self.refused_tokens.may_log(refused.label(), Instant::now()) {
+                log!(refused.level(), "refused a token: {refused}{more}");
+            }
+        })?;
+        let lifetime = Duration::from_secs(claims.seconds_left(clock::unix_seconds()));
+        Ok(TokenGrant { user: User { id: claims.user_id.into(), username: claims.username.into() }, lifetime })
     }
 
     /// Whether this instance is ready for users now. Never blocks.

@@ -6,7 +6,7 @@ use std::net::TcpStream;
 use std::time::Instant;
 
 use super::api_error::ApiError;
-use super::request::{self, BadHead, HEAD_BYTES_MAX};
+use super::request::{self, BadHead, HEAD_BYTES_MAX, REQUEST_LINE_BYTES_MAX};
 use super::response::Response;
 
 /// Why there is no complete request.
@@ -34,22 +34,19 @@ pub(super) fn head(stream: &TcpStream, deadline: Instant) -> Result<ReceivedHead
         if bytes.first().is_some_and(|byte| !byte.is_ascii_alphabetic()) {
             return Err(refused(BadHead::Malformed("this is not HTTP/1.1 (for TLS, use a proxy before this server)")));
         }
-        if let Some(end) = request::head_end(&bytes) {
-            if end > HEAD_BYTES_MAX {
-                return Err(refused(too_large(&bytes)));
-            }
+        let has_line_end = bytes.iter().take(REQUEST_LINE_BYTES_MAX).any(|byte| *byte == b'\n');
+        if !has_line_end && bytes.len() > REQUEST_LINE_BYTES_MAX {
+            return Err(refused(BadHead::TargetTooLong));
+        }
+        let end = request::head_end(&bytes);
+        if end.unwrap_or(bytes.len()) > HEAD_BYTES_MAX {
+            return Err(refused(BadHead::TooLarge));
+        }
+        if let Some(end) = end {
             let after_head = bytes.split_off(end);
             return Ok(ReceivedHead { head: bytes, after_head });
         }
-        if bytes.len() > HEAD_BYTES_MAX {
-            return Err(refused(too_large(&bytes)));
-        }
     }
-}
-
-fn too_large(bytes: &[u8]) -> BadHead {
-    let has_line_end = bytes.iter().take(HEAD_BYTES_MAX).any(|byte| *byte == b'\n');
-    if has_line_end { BadHead::TooLarge } else { BadHead::TargetTooLong }
 }
 
 fn refused(bad: BadHead) -> NoRequest {

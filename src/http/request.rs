@@ -3,8 +3,11 @@
 
 use http::Method;
 
-/// The most bytes of a head, with the request line and the empty line at its end.
-pub(crate) const HEAD_BYTES_MAX: usize = 8 * 1024;
+/// The most bytes of a head, with the request line and the empty line at its end. A token of an outside issuer that lists
+/// the groups of its user has several KiB.
+pub(crate) const HEAD_BYTES_MAX: usize = 16 * 1024;
+/// The most bytes of the request line.
+pub(crate) const REQUEST_LINE_BYTES_MAX: usize = 8 * 1024;
 /// The most header fields of a head.
 const HEADERS_MAX: usize = 64;
 

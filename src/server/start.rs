@@ -26,6 +26,7 @@ use crate::http::pending::Pending;
 use crate::http::permits::Permits;
 use crate::lobby::InstanceId;
 use crate::log_thread::{LogThread, LogThreadEnd};
+use crate::log_throttle::LogThrottle;
 use crate::machine::{self, limits::Limits};
 use crate::metrics::Metrics;
 use crate::net;
@@ -37,6 +38,7 @@ use crate::session::fan_out::{FanOut, Settings};
 use crate::session::history::History;
 use crate::session::outbox::HealthTimes;
 use crate::session::reader::Sessions;
+use crate::session::renewal::CheckToken;
 use crate::supervisor::Supervisor;
 use crate::threads::Stack;
 use crate::workers::Workers;
@@ -78,18 +80,10 @@ pub enum StartError {
     /// The settings ask for Kafka, which was not compiled in.
     #[error("the event log cannot be opened: this program was built without Kafka: build it with the feature `kafka`")]
     WithoutKafka,
-    /// The public key of the outside issuer cannot be read.
-    #[error("the tokens cannot be used: {}: {source}", path.display())]
-    TokenKeyFile {
-        /// The path from the setting.
-        path: PathBuf,
-        /// The error of the system.
-        source: io::Error,
-    },
     /// The file of the generated token secret cannot be used.
     #[error("the tokens cannot be used: {0}")]
     TokenSecret(#[source] io::Error),
-    /// The key of the tokens cannot be used.
+    /// A key of the tokens cannot be used.
     #[error("the tokens cannot be used: {0}")]
     Tokens(#[source] TokenError),
     /// The system has no memory for a thread, or no random bytes.
@@ -141,6 +135,7 @@ impl Server {
         supervisor: &Supervisor,
     ) -> Result<Server, StartError> {
         let address = listener.local_addr()?;
+        tokens.watch_key_file(supervisor)?;
         let listener = Arc::new(listener);
         let Backends { store, log, description } = backends;
         let end_reasons = End::ALL.map(|end| end.row().label);
@@ -161,16 +156,22 @@ impl Server {
         let app = Arc::new(AppState {
             accounts: Accounts::new(store, account_limits, cores, machine::lower_priority, supervisor)?,
             tokens,
+            refused_tokens: LogThrottle::default(),
             permits_per_user: Permits::new(None, config.limits.connections_per_user),
             publisher: publisher.clone(),
             supervisor: supervisor.clone(),
             metrics: metrics.clone(),
             allowed_origins: config.allowed_origins.clone(),
         });
-        let sessions =
-            Sessions { publisher: publisher.clone(), fan_out: fan_out.clone(), limits: config.limits.clone(), metrics };
-        let pending = Arc::new(Pending::default());
         let workers = Workers::start("worker", cores, supervisor)?;
+        let sessions = Sessions {
+            publisher: publisher.clone(),
+            fan_out: fan_out.clone(),
+            limits: config.limits.clone(),
+            metrics,
+            check_token: check_token(&app, &workers),
+        };
+        let pending = Arc::new(Pending::default());
         let context = ConnectionContext { app: app.clone(), sessions, workers, pending: pending.clone() };
         let connections_max = machine::connections_max(config.limits.connections, limits);
         let connections = Permits::new(connections_max, config.limits.connections_per_address);
@@ -193,6 +194,16 @@ impl Server {
             log_thread_end,
         })
     }
+}
+
+/// Checks the tokens that clients send in open sessions, on a worker thread.
+fn check_token(app: &Arc<AppState>, workers: &Workers) -> CheckToken {
+    let (app, workers) = (app.clone(), workers.clone());
+    Box::new(move |token| {
+        let app = app.clone();
+        let checked = workers.run(move || app.check_token(&token).map_err(|refused| refused.to_string()));
+        checked.unwrap_or_else(|failed| Err(failed.to_string()))
+    })
 }
 
 /// Starts the log thread. The receiver gets the reason of its end.
@@ -243,17 +254,25 @@ fn create_data_dir(path: &Path) -> Result<(), StartError> {
 }
 
 fn open_tokens(config: &Config) -> Result<Tokens, StartError> {
+    let bytes = |Secret(secret): &Secret| secret.clone().into_bytes();
     let key = match (&config.jwt_secret, &config.jwt_public_key_file) {
-        (Some(Secret(secret)), _) => TokenKey::Secret(secret.clone().into_bytes()),
-        (None, Some(path)) => TokenKey::PublicKeyPem(
-            std::fs::read_to_string(path).map_err(|source| StartError::TokenKeyFile { path: path.clone(), source })?,
-        ),
+        (Some(secret), _) => {
+            TokenKey::Secret { current: bytes(secret), previous: config.jwt_previous_secret.as_ref().map(bytes) }
+        }
+        (None, Some(path)) => TokenKey::PublicKeyFile(path.clone()),
         (None, None) => {
             let path = config.data_dir.join(SECRET_FILE);
-            TokenKey::Secret(secret::load_or_generate(&path).map_err(StartError::TokenSecret)?)
+            let current = secret::load_or_generate(&path).map_err(StartError::TokenSecret)?;
+            TokenKey::Secret { current, previous: None }
         }
     };
-    let settings = TokenSettings { key, issuer: config.jwt_issuer.clone(), ttl: config.token_ttl };
+    let settings = TokenSettings {
+        key,
+        issuer: config.jwt_issuer.clone(),
+        audience: config.jwt_audience.clone(),
+        claims: config.jwt_claims.clone(),
+        ttl: config.token_ttl,
+    };
     Tokens::new(settings).map_err(StartError::Tokens)
 }
 

@@ -13,11 +13,11 @@ pub enum ErrorCode {
     BadJson,
     /// `type` is missing.
     NoType,
-    /// `type` is not `chat_message`.
+    /// `type` is none that clients send.
     UnknownType,
     /// `msg.text` is missing.
     NoText,
-    /// `msg` is not an object, or `msg.text` is not a string.
+    /// `msg` is not an object, or a field of it has the wrong type.
     BadMsg,
     /// The text is empty.
     EmptyText,
@@ -29,6 +29,12 @@ pub enum ErrorCode {
     Binary,
     /// The client sends too many messages; the server dropped this one.
     RateLimited,
+    /// `msg.token` is missing.
+    NoToken,
+    /// The new token is refused.
+    BadToken,
+    /// The new token names another user.
+    OtherUser,
     /// The message repeats one that was published.
     Duplicate,
     /// The event log did not accept the message, or the lobby ignored it.
@@ -46,7 +52,7 @@ pub struct Row {
 
 impl ErrorCode {
     /// All errors, in the order of `doc/api.md`.
-    pub const ALL: [ErrorCode; 12] = [
+    pub const ALL: [ErrorCode; 15] = [
         ErrorCode::BadJson,
         ErrorCode::NoType,
         ErrorCode::UnknownType,
@@ -57,6 +63,9 @@ impl ErrorCode {
         ErrorCode::BadId,
         ErrorCode::Binary,
         ErrorCode::RateLimited,
+        ErrorCode::NoToken,
+        ErrorCode::BadToken,
+        ErrorCode::OtherUser,
         ErrorCode::Duplicate,
         ErrorCode::Unavailable,
     ];
@@ -69,9 +78,9 @@ impl ErrorCode {
             ErrorCode::NoType => {
                 ("no_type", "type is missing: send {\"type\":\"chat_message\",\"msg\":{\"text\":\"...\"}}")
             }
-            ErrorCode::UnknownType => ("unknown_type", "clients can send only the type chat_message"),
+            ErrorCode::UnknownType => ("unknown_type", "clients can send only the types chat_message, token and ping"),
             ErrorCode::NoText => ("no_text", "msg.text is missing"),
-            ErrorCode::BadMsg => ("bad_msg", "msg is not of the form {\"text\":\"...\"}"),
+            ErrorCode::BadMsg => ("bad_msg", "msg is not of the form {\"text\":\"...\"} or {\"token\":\"...\"}"),
             ErrorCode::EmptyText => ("empty_text", "msg.text is empty"),
             ErrorCode::TextTooLong => ("text_too_long", "msg.text is too long"),
             ErrorCode::BadId => ("bad_id", "id is too long"),
@@ -80,6 +89,9 @@ impl ErrorCode {
                 "rate_limited",
                 "too many messages: this one was not sent; wait a second, or the server closes the connection",
             ),
+            ErrorCode::NoToken => ("no_token", "msg.token is missing"),
+            ErrorCode::BadToken => ("bad_token", "the token is not valid"),
+            ErrorCode::OtherUser => ("other_user", "the token is for another user: join with it instead"),
             ErrorCode::Duplicate => ("duplicate", "a message of this account with this id was published already"),
             ErrorCode::Unavailable => ("unavailable", "the lobby did not accept this message: send it again later"),
         };

@@ -33,6 +33,13 @@ pub enum Command<S = TcpStream> {
         /// When its token expires, and the session ends.
         token_expires_at: Instant,
     },
+    /// The session has a new token.
+    Renew {
+        /// The session.
+        session: SessionId,
+        /// When the new token expires, and the session ends.
+        token_expires_at: Instant,
+    },
     /// Events for all live sessions.
     Events(Batch),
     /// A direct frame: a frame for one client. It is sent after the events of the same round.

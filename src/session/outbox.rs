@@ -129,6 +129,11 @@ impl<S: Socket> Outbox<S> {
         }
     }
 
+    /// Sets when the session ends, after its client has sent a new token.
+    pub fn renew(&mut self, token_expires_at: Instant) {
+        self.token_expires_at = token_expires_at;
+    }
+
     /// Whether the session is neither closing nor closed.
     #[must_use]
     pub fn is_open(&self) -> bool {

@@ -10,15 +10,27 @@ use serde_json::value::RawValue;
 
 use super::client_error::{ClientError, ErrorCode};
 use super::wire;
+use crate::config::Secret;
 use crate::limits::MESSAGE_ID_CHARS_MAX;
 use crate::lobby::{Event, EventId, Record};
 
-/// A chat message that a client sent.
+/// A message of a client.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Say {
-    pub(crate) text: Arc<str>,
-    /// The client's id for the message. All clients get the id with the message; an error about the message has it too.
+pub(crate) struct ClientMessage {
+    pub(crate) content: Content,
+    /// The client's id for the message; the answer to the message has it too.
     pub(crate) id: Option<Arc<str>>,
+}
+
+/// What a client can send.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Content {
+    /// A chat message. All clients get its text, and the id of the message.
+    Say(Arc<str>),
+    /// A new token for this session.
+    Token(Secret),
+    /// A ping of a web page, which cannot send the pings of websockets (RFC 6455, section 5.5.2).
+    Ping,
 }
 
 /// The JSON of a message of a client. Unknown fields are skipped, not stored.
@@ -38,29 +50,43 @@ struct IncomingText<'a> {
     text: Option<Cow<'a, str>>,
 }
 
+#[derive(Deserialize)]
+struct IncomingToken {
+    token: Option<String>,
+}
+
 /// Parses a text frame of a client. `msg.text` may have at most `text_chars_max` characters.
 ///
 /// # Errors
 /// What is wrong with the message, for its `error` frame. The session continues.
-pub(crate) fn parse(frame: &str, text_chars_max: usize) -> Result<Say, ClientError> {
+pub(crate) fn parse(frame: &str, text_chars_max: usize) -> Result<ClientMessage, ClientError> {
     let incoming: Incoming<'_> = serde_json::from_str(frame)
         .map_err(|error| ErrorCode::BadJson.with_text(format!("{}: {error}", ErrorCode::BadJson.row().text)))?;
     let id = incoming.id.as_deref().map(Arc::<str>::from);
     if id.as_ref().is_some_and(|id| id.chars().count() > MESSAGE_ID_CHARS_MAX) {
         return Err(ErrorCode::BadId.with_text(format!("id is longer than {MESSAGE_ID_CHARS_MAX} characters")));
     }
-    match text_of(&incoming, text_chars_max) {
-        Ok(text) => Ok(Say { text, id }),
+    let content = match incoming.kind.as_deref() {
+        Some("chat_message") => text_of(&incoming, text_chars_max).map(Content::Say),
+        Some("token") => token_of(&incoming).map(Content::Token),
+        Some("ping") => Ok(Content::Ping),
+        Some(_) => Err(ErrorCode::UnknownType.into()),
+        None => Err(ErrorCode::NoType.into()),
+    };
+    match content {
+        Ok(content) => Ok(ClientMessage { content, id }),
         Err(error) => Err(error.about(id)),
     }
 }
 
+/// The error does not quote the library's text: that can contain a part of the token.
+fn token_of(incoming: &Incoming<'_>) -> Result<Secret, ClientError> {
+    let msg = incoming.msg.ok_or(ErrorCode::NoToken)?;
+    let IncomingToken { token } = serde_json::from_str(msg.get()).map_err(|_| ErrorCode::BadMsg)?;
+    Ok(Secret(token.ok_or(ErrorCode::NoToken)?))
+}
+
 fn text_of(incoming: &Incoming<'_>, text_chars_max: usize) -> Result<Arc<str>, ClientError> {
-    match incoming.kind.as_deref() {
-        Some("chat_message") => {}
-        Some(_) => return Err(ErrorCode::UnknownType.into()),
-        None => return Err(ErrorCode::NoType.into()),
-    }
     let msg = incoming.msg.ok_or(ErrorCode::NoText)?;
     let IncomingText { text } = serde_json::from_str(msg.get())
         .map_err(|error| ErrorCode::BadMsg.with_text(format!("{}: {error}", ErrorCode::BadMsg.row().text)))?;
@@ -110,6 +136,14 @@ struct CaughtUpMsg {
 }
 
 #[derive(Serialize)]
+struct TokenMsg {
+    expires_in: u64,
+}
+
+#[derive(Serialize)]
+struct NoMsg {}
+
+#[derive(Serialize)]
 struct ErrorMsg<'a> {
     code: &'a str,
     text: &'a str,
@@ -136,6 +170,21 @@ pub(crate) fn error_frame(error: &ClientError, sent_at: &str) -> Vec<u8> {
     let mut frame = Vec::with_capacity(256);
     let message = Outgoing::new("error", sent_at, ErrorMsg { code: error.code.row().code, text: &error.text });
     put(&Outgoing { id: error.id.as_deref(), ..message }, &mut frame);
+    frame
+}
+
+/// The answer to a token that continues the session, which ends after `expires_in` seconds. `id`: that of the client's
+/// message.
+pub(crate) fn token_frame(expires_in: u64, id: Option<&str>, sent_at: &str) -> Vec<u8> {
+    let mut frame = Vec::with_capacity(128);
+    put(&Outgoing { id, ..Outgoing::new("token", sent_at, TokenMsg { expires_in }) }, &mut frame);
+    frame
+}
+
+/// The answer to a ping with this id.
+pub(crate) fn pong_frame(id: Option<&str>, sent_at: &str) -> Vec<u8> {
+    let mut frame = Vec::with_capacity(128);
+    put(&Outgoing { id, ..Outgoing::new("pong", sent_at, NoMsg {}) }, &mut frame);
     frame
 }
 
@@ -223,6 +272,11 @@ mod tests {
             payload(&caught_up_frame(true, 12, AT)),
             format!(r#"{{"type":"caught_up","sent_at":"{AT}","msg":{{"complete":true,"messages":12}}}}"#)
         );
+        assert_eq!(
+            payload(&token_frame(3600, Some("t1"), AT)),
+            format!(r#"{{"type":"token","sent_at":"{AT}","id":"t1","msg":{{"expires_in":3600}}}}"#)
+        );
+        assert_eq!(payload(&pong_frame(None, AT)), format!(r#"{{"type":"pong","sent_at":"{AT}","msg":{{}}}}"#));
         let head = users_online_head(AT, Some(record.event_id()));
         assert_eq!(head, format!(r#"{{"type":"users_online","sent_at":"{AT}","event_id":"{ID}","msg":{{"list":["#));
         assert_eq!(
@@ -235,7 +289,12 @@ mod tests {
     fn unknown_fields_of_a_message_are_ignored() {
         let frame = r#"{"type":"chat_message","sent_at":"no","id":"c1","more":{"a":[1,{}]},
             "msg":{"text":"Hello!","from_user":"Eve","x":null}}"#;
-        assert_eq!(parse(frame, 6), Ok(Say { text: "Hello!".into(), id: Some("c1".into()) }));
+        assert_eq!(
+            parse(frame, 6),
+            Ok(ClientMessage { content: Content::Say("Hello!".into()), id: Some("c1".into()) })
+        );
+        let ping = parse(r#"{"type":"ping","msg":[1],"x":2}"#, 6);
+        assert_eq!(ping, Ok(ClientMessage { content: Content::Ping, id: None }));
     }
 
     #[test]
@@ -250,6 +309,16 @@ mod tests {
     }
 
     #[test]
+    fn no_error_or_debug_text_contains_a_token() {
+        for msg in [r#""hunter2""#, r#"{"token":["hunter2"]}"#, r#"{"token":{"hunter2":1}}"#] {
+            let error = parse(&format!(r#"{{"type":"token","msg":{msg}}}"#), 10).unwrap_err();
+            assert!(error.code == ErrorCode::BadMsg && !error.text.contains("hunter2"), "{error:?}");
+        }
+        let message = parse(r#"{"type":"token","msg":{"token":"hunter2"}}"#, 10);
+        assert!(message.is_ok() && !format!("{message:?}").contains("hunter2"));
+    }
+
+    #[test]
     fn each_invalid_message_has_its_code() {
         let code = |frame: &str| parse(frame, 3).unwrap_err().code.row().code;
         assert_eq!(code("hello"), "bad_json");
@@ -261,6 +330,9 @@ mod tests {
         assert_eq!(code(r#"{"type":"chat_message","msg":{}}"#), "no_text");
         assert_eq!(code(r#"{"type":"chat_message","msg":{"text":5}}"#), "bad_msg");
         assert_eq!(code(r#"{"type":"chat_message","msg":{"text":""}}"#), "empty_text");
+        assert_eq!(code(r#"{"type":"token"}"#), "no_token");
+        assert_eq!(code(r#"{"type":"token","msg":{"text":"a"}}"#), "no_token");
+        assert_eq!(code(r#"{"type":"token","msg":"a"}"#), "bad_msg");
         assert_eq!(code(r#"{"type":"chat_message","msg":{"text":"abcd"}}"#), "text_too_long");
         assert!(parse(r#"{"type":"chat_message","msg":{"text":"äöü"}}"#, 3).is_ok());
         let deep = format!("{{\"x\":{}", "[".repeat(10_000));

@@ -13,11 +13,12 @@ use super::end::End;
 use super::fan_out::{Command, FanOut};
 use super::history;
 use super::link::Link;
-use super::protocol;
+use super::protocol::{self, ClientMessage, Content};
+use super::renewal::{self, CheckToken};
 use super::socket::Socket;
 use super::wire::{self, Received, Receiver};
 use crate::clock;
-use crate::config::Limits;
+use crate::config::{Limits, Secret};
 use crate::lobby::User;
 use crate::metrics::Metrics;
 use crate::net;
@@ -43,6 +44,8 @@ pub struct Sessions<S = TcpStream> {
     pub(crate) limits: Limits,
     /// Counts sessions and messages.
     pub metrics: Arc<Metrics>,
+    /// Checks the new token of a session.
+    pub check_token: CheckToken,
 }
 
 /// The data of a session that begins: the handshake is done.
@@ -69,8 +72,8 @@ pub fn run<S: Socket>(shared: &Sessions<S>, new: NewSession<S>) {
     let username = user.username.clone();
     shared.metrics.session_opened();
     let open = OpenSession { shared, link: &link };
-    let end = match shared.publisher.open_session(link.session, user, request) {
-        Ok(()) => Conversation::new(shared, &link, after_head).run(),
+    let end = match shared.publisher.open_session(link.session, user.clone(), request) {
+        Ok(()) => Conversation::new(shared, &link, user, after_head).run(),
         Err(_) => End::LogUnavailable,
     };
     let end = link.end(end);
@@ -128,6 +131,7 @@ fn close<S>(link: &Link<S>, end: End) -> Command<S> {
 struct Conversation<'a, S> {
     shared: &'a Sessions<S>,
     link: &'a Link<S>,
+    user: User,
     receiver: Receiver<'a, S>,
     /// `None`: unlimited.
     message_rate: Option<Rate>,
@@ -138,11 +142,12 @@ struct Conversation<'a, S> {
 }
 
 impl<'a, S: Socket> Conversation<'a, S> {
-    fn new(shared: &'a Sessions<S>, link: &'a Link<S>, after_head: Vec<u8>) -> Self {
+    fn new(shared: &'a Sessions<S>, link: &'a Link<S>, user: User, after_head: Vec<u8>) -> Self {
         let (limits, now) = (&shared.limits, Instant::now());
         Conversation {
             shared,
             link,
+            user,
             receiver: Receiver::new(&link.socket, after_head, limits.frame_bytes),
             message_rate: limits.messages_per_second.map(|rate| Rate::per_second(rate, limits.message_burst)),
             messages: TokenBucket::full(now),
@@ -199,18 +204,34 @@ impl<'a, S: Socket> Conversation<'a, S> {
     }
 
     fn text(&mut self, frame: &str) {
-        match protocol::parse(frame, self.shared.limits.text_chars) {
-            Ok(say) => {
-                let id = say.id.clone();
-                match self.shared.publisher.say(self.link.session, say.text, say.id) {
-                    Ok(()) => self.shared.metrics.message_accepted(),
-                    Err(SayError::Unavailable) => {
-                        self.answer(&ClientError::from(ErrorCode::Unavailable).about(id));
-                    }
-                }
-            }
-            Err(error) => self.answer(&error),
+        let ClientMessage { content, id } = match protocol::parse(frame, self.shared.limits.text_chars) {
+            Ok(message) => message,
+            Err(error) => return self.answer(&error),
+        };
+        match content {
+            Content::Say(text) => self.say(text, id),
+            Content::Token(token) => self.renew(token, id),
+            Content::Ping => self.send_direct(protocol::pong_frame(id.as_deref(), &clock::rfc3339())),
         }
+    }
+
+    fn say(&mut self, text: Arc<str>, id: Option<Arc<str>>) {
+        match self.shared.publisher.say(self.link.session, text, id.clone()) {
+            Ok(()) => self.shared.metrics.message_accepted(),
+            Err(SayError::Unavailable) => self.answer(&ClientError::from(ErrorCode::Unavailable).about(id)),
+        }
+    }
+
+    fn renew(&mut self, token: Secret, id: Option<Arc<str>>) {
+        let grant = match renewal::check(&self.shared.check_token, token, &self.user) {
+            Ok(grant) => grant,
+            Err(error) => return self.answer(&error.about(id)),
+        };
+        let session = self.link.session;
+        self.shared.fan_out.send(session, Command::Renew { session, token_expires_at: grant.expires_at() });
+        self.shared.metrics.token_renewed();
+        let expires_in = grant.lifetime.as_secs();
+        self.send_direct(protocol::token_frame(expires_in, id.as_deref(), &clock::rfc3339()));
     }
 
     fn answer(&mut self, error: &ClientError) {

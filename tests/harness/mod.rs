@@ -7,6 +7,7 @@ pub mod cluster;
 pub mod event_log;
 pub mod folder;
 pub mod http;
+pub mod issuer;
 pub mod kafka;
 pub mod postgres;
 pub mod raw_websocket;

@@ -9,7 +9,7 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use ich::accounts::{Account, TokenKey, TokenSettings, Tokens};
+use ich::accounts::{Account, ClaimNames, TokenKey, TokenSettings, Tokens};
 use rustix::process::{Pid, Signal, kill_process};
 
 use super::client::Client;
@@ -172,8 +172,9 @@ pub fn new_dir() -> PathBuf {
 
 /// Issues and checks tokens like the servers of the tests; `ttl` is their lifetime.
 pub fn tokens(ttl: Duration) -> Tokens {
-    let key = TokenKey::Secret(SECRET.as_bytes().to_vec());
-    Tokens::new(TokenSettings { key, issuer: "ich".into(), ttl }).expect("tokens")
+    let key = TokenKey::Secret { current: SECRET.as_bytes().to_vec(), previous: None };
+    let claims = ClaimNames { id: "id".into(), username: "username".into() };
+    Tokens::new(TokenSettings { key, issuer: "ich".into(), audience: None, claims, ttl }).expect("tokens")
 }
 
 /// A token for the user `name`, who needs no account to join. Its lifetime is an hour.

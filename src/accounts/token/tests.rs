@@ -1,22 +1,27 @@
-//! Tokens and keys that are accepted, and those that are not.
+//! Tokens that are accepted, and those that are not.
 
-use jsonwebtoken::Header;
 use openssl::ec::{EcGroup, EcKey};
 use openssl::nid::Nid;
 use openssl::pkey::{PKey, Private};
 use openssl::rsa::Rsa;
-use serde_json::{Value, json};
 
+use super::super::testing::Folder;
 use super::*;
 
 const SECRET: &[u8] = b"0123456789abcdef0123456789abcdef";
+const OLD_SECRET: &[u8] = b"fedcba9876543210fedcba9876543210";
 
 fn settings(key: TokenKey) -> TokenSettings {
-    TokenSettings { key, issuer: "ich".to_owned(), ttl: Duration::from_secs(24 * 3600) }
+    let claims = ClaimNames { id: "id".to_owned(), username: "username".to_owned() };
+    TokenSettings { key, issuer: "ich".to_owned(), audience: None, claims, ttl: Duration::from_secs(24 * 3600) }
+}
+
+fn secret() -> TokenKey {
+    TokenKey::Secret { current: SECRET.to_vec(), previous: None }
 }
 
 fn ours() -> Tokens {
-    Tokens::new(settings(TokenKey::Secret(SECRET.to_vec()))).unwrap()
+    Tokens::new(settings(secret())).unwrap()
 }
 
 fn bob() -> Account {
@@ -44,6 +49,11 @@ fn signed(algorithm: Algorithm, claims: &Value) -> String {
     encode(&Header::new(algorithm), claims, &EncodingKey::from_secret(SECRET)).unwrap()
 }
 
+/// The label of the reason for which a token with these changed claims is refused.
+fn refused(tokens: &Tokens, changes: Value) -> &'static str {
+    tokens.verify(&signed(Algorithm::HS256, &claims(changes))).unwrap_err().label()
+}
+
 #[test]
 fn an_issued_token_is_valid_and_has_the_documented_claims() {
     let tokens = ours();
@@ -55,135 +65,190 @@ fn an_issued_token_is_valid_and_has_the_documented_claims() {
     assert_eq!(all["id"], "4");
     assert_eq!(all["iss"], "ich");
     assert!(all["exp"].is_u64() && all["iat"].is_u64());
-    assert!(all.get("email").is_none());
+    assert!(all.get("email").is_none() && all.get("aud").is_none());
 }
 
 #[test]
 fn a_short_secret_is_refused_with_advice() {
-    for secret in [&b""[..], &SECRET[..31]] {
-        let error = Tokens::new(settings(TokenKey::Secret(secret.to_vec()))).unwrap_err();
-        assert_eq!(error, TokenError::ShortSecret);
-        assert!(error.to_string().contains("openssl rand -base64 48"));
+    for short in [&b""[..], &SECRET[..31]] {
+        for key in [
+            TokenKey::Secret { current: short.to_vec(), previous: None },
+            TokenKey::Secret { current: SECRET.to_vec(), previous: Some(short.to_vec()) },
+        ] {
+            let error = Tokens::new(settings(key)).unwrap_err();
+            assert!(error.to_string().contains("openssl rand -base64 48"), "{error}");
+        }
     }
 }
 
 #[test]
 fn only_hs256_with_the_servers_secret_is_accepted() {
     let tokens = ours();
+    let label = |token: &str| tokens.verify(token).unwrap_err().label();
     assert!(tokens.verify(&signed(Algorithm::HS256, &claims(json!({})))).is_ok());
     for algorithm in [Algorithm::HS384, Algorithm::HS512] {
-        assert_eq!(tokens.verify(&signed(algorithm, &claims(json!({})))), Err(TokenError::Invalid));
+        assert_eq!(label(&signed(algorithm, &claims(json!({})))), "wrong_algorithm");
     }
     let token = signed(Algorithm::HS256, &claims(json!({})));
     let (head, signature) = token.rsplit_once('.').unwrap();
     // {"alg":"none"}
     let none = format!("eyJhbGciOiJub25lIn0.{}.", head.split_once('.').unwrap().1);
+    for bad in ["", ".", "..", "a.b.c", &none, head] {
+        assert_eq!(label(bad), "malformed", "{bad}");
+    }
     let other = encode(&Header::default(), &claims(json!({})), &EncodingKey::from_secret(&[7; 32])).unwrap();
     let mut tampered = signature.to_owned();
     tampered.replace_range(..1, if signature.starts_with('A') { "B" } else { "A" });
-    for bad in ["", ".", "..", "a.b.c", &none, &other, head, &format!("{head}."), &format!("{head}.{tampered}")] {
-        assert_eq!(tokens.verify(bad), Err(TokenError::Invalid), "{bad}");
+    for bad in [&other, &format!("{head}."), &format!("{head}.{tampered}")] {
+        assert_eq!(label(bad), "bad_signature", "{bad}");
     }
     let mut critical = Header::new(Algorithm::HS256);
     critical.crit = Some(vec!["exp".to_owned()]);
-    let critical = encode(&critical, &claims(json!({})), &EncodingKey::from_secret(SECRET)).unwrap();
-    assert_eq!(tokens.verify(&critical), Err(TokenError::Invalid));
+    assert_eq!(label(&encode(&critical, &claims(json!({})), &EncodingKey::from_secret(SECRET)).unwrap()), "malformed");
 }
 
 #[test]
-fn tokens_with_missing_or_invalid_claims_are_refused() {
+fn each_missing_or_invalid_claim_has_its_reason() {
     let tokens = ours();
-    for wrong in [
-        json!({"exp": null}),
-        json!({"exp": (now() + 100).to_string()}),
-        json!({"exp": -1}),
-        json!({"exp": [1]}),
-        json!({"nbf": now() + 60}),
-        json!({"nbf": "soon"}),
-        json!({"iss": null}),
-        json!({"iss": "other"}),
-        json!({"iss": ["ich", "other"]}),
-        json!({"aud": "another service"}),
-        json!({"id": null}),
-        json!({"id": 4}),
-        json!({"id": ""}),
-        json!({"id": "x".repeat(129)}),
-        json!({"id": "4\n"}),
-        json!({"username": null}),
-        json!({"username": " Bob"}),
-        json!({"username": "Bo\u{202E}b"}),
-        json!({"username": "x".repeat(65)}),
+    for (wrong, label) in [
+        (json!({"exp": null}), "missing_claim"),
+        (json!({"exp": (now() + 100).to_string()}), "missing_claim"),
+        (json!({"exp": -1}), "missing_claim"),
+        (json!({"exp": [1]}), "malformed"),
+        (json!({"exp": now() - 70}), "expired"),
+        (json!({"nbf": now() + 70}), "not_yet_valid"),
+        (json!({"nbf": "soon"}), "missing_claim"),
+        (json!({"iss": null}), "missing_claim"),
+        (json!({"iss": "other"}), "wrong_issuer"),
+        (json!({"iss": ["ich", "other"]}), "wrong_issuer"),
+        (json!({"aud": "another service"}), "wrong_audience"),
+        (json!({"aud": ["another service"]}), "wrong_audience"),
+        (json!({"id": null}), "missing_claim"),
+        (json!({"id": 4.5}), "missing_claim"),
+        (json!({"id": true}), "missing_claim"),
+        (json!({"id": ""}), "invalid_claim"),
+        (json!({"id": "x".repeat(129)}), "invalid_claim"),
+        (json!({"id": "4\n"}), "invalid_claim"),
+        (json!({"username": null}), "missing_claim"),
+        (json!({"username": 4}), "missing_claim"),
+        (json!({"username": " Bob"}), "invalid_claim"),
+        (json!({"username": "Bo\u{202E}b"}), "invalid_claim"),
+        (json!({"username": "x".repeat(65)}), "invalid_claim"),
     ] {
-        let token = signed(Algorithm::HS256, &claims(wrong.clone()));
-        assert_eq!(tokens.verify(&token), Err(TokenError::Invalid), "{wrong}");
+        assert_eq!(refused(&tokens, wrong.clone()), label, "{wrong}");
     }
+    let error = tokens.verify(&signed(Algorithm::HS256, &claims(json!({"id": "hunter2\n"})))).unwrap_err();
+    assert!(error.to_string().contains("`id`") && !error.to_string().contains("hunter2"), "{error}");
+}
+
+#[test]
+fn clocks_may_differ_by_a_minute_and_ids_may_be_numbers() {
+    let tokens = ours();
+    let verify = |changes: Value| tokens.verify(&signed(Algorithm::HS256, &claims(changes)));
     for right in
-        [json!({"nbf": now() + 2}), json!({"exp": now() - 2}), json!({"exp": now() as f64 + 9.5}), json!({"x": 1})]
+        [json!({"nbf": now() + 50}), json!({"exp": now() - 50}), json!({"exp": now() as f64 + 9.5}), json!({"x": 1})]
     {
-        assert!(tokens.verify(&signed(Algorithm::HS256, &claims(right.clone()))).is_ok(), "{right}");
+        assert!(verify(right.clone()).is_ok(), "{right}");
     }
-    let expired = signed(Algorithm::HS256, &claims(json!({"exp": now() - 10})));
-    assert_eq!(tokens.verify(&expired), Err(TokenError::Expired));
-    let far = tokens.verify(&signed(Algorithm::HS256, &claims(json!({"exp": u64::MAX})))).unwrap();
+    assert_eq!(verify(json!({"id": 4})).unwrap().user_id, "4");
+    assert_eq!(verify(json!({"id": u64::MAX})).unwrap().user_id, u64::MAX.to_string());
+    assert_eq!(verify(json!({"id": -4})).unwrap().user_id, "-4");
+    let far = verify(json!({"exp": u64::MAX / 2})).unwrap();
     assert_eq!(far.expires_at_unix_seconds, LATEST_UNIX_SECONDS);
 }
 
 #[test]
-fn a_long_token_is_refused_before_it_is_decoded() {
-    let tokens = ours();
-    let valid_but_long = signed(Algorithm::HS256, &claims(json!({"x": "x".repeat(4096)})));
-    assert_eq!(tokens.verify(&valid_but_long), Err(TokenError::Invalid));
-    assert_eq!(tokens.verify(&"x".repeat(1 << 20)), Err(TokenError::Invalid));
-}
-
-fn pem(key: &PKey<Private>) -> String {
-    String::from_utf8(key.public_key_to_pem().unwrap()).unwrap()
+fn a_session_ends_when_the_token_expires_or_with_the_leeway() {
+    let claims = |exp| Claims { user_id: String::new(), username: String::new(), expires_at_unix_seconds: exp };
+    assert_eq!(claims(1_010).seconds_left(1_000), 10);
+    assert_eq!(claims(1_001).seconds_left(1_000), 1);
+    assert_eq!(claims(1_000).seconds_left(1_000), LEEWAY_SECONDS);
+    assert_eq!(claims(950).seconds_left(1_000), LEEWAY_SECONDS - 50);
+    assert_eq!(claims(900).seconds_left(1_000), 0);
 }
 
 #[test]
-fn tokens_of_an_external_issuer_are_accepted() {
+fn with_an_audience_each_token_needs_it() {
+    let tokens = Tokens::new(TokenSettings { audience: Some("chat".to_owned()), ..settings(secret()) }).unwrap();
+    assert!(tokens.verify(&tokens.issue(&bob()).unwrap()).is_ok(), "an issued token");
+    for right in [json!("chat"), json!(["chat", "other"])] {
+        assert!(tokens.verify(&signed(Algorithm::HS256, &claims(json!({"aud": right})))).is_ok(), "{right}");
+    }
+    assert_eq!(refused(&tokens, json!({"aud": "other"})), "wrong_audience");
+    assert_eq!(refused(&tokens, json!({"aud": []})), "wrong_audience");
+    assert_eq!(refused(&tokens, json!({})), "missing_claim");
+    assert_eq!(refused(&tokens, json!({"aud": 5})), "missing_claim");
+}
+
+#[test]
+fn the_claims_of_the_user_can_have_other_names() {
+    let names = ClaimNames { id: "sub".to_owned(), username: "https://chat.example/name".to_owned() };
+    let tokens = Tokens::new(TokenSettings { claims: names, ..settings(secret()) }).unwrap();
+    assert!(tokens.verify(&tokens.issue(&bob()).unwrap()).is_ok(), "an issued token");
+    let renamed = json!({"id": "1", "username": "Eve", "sub": 7, "https://chat.example/name": "Ann"});
+    let read = tokens.verify(&signed(Algorithm::HS256, &claims(renamed))).unwrap();
+    assert_eq!((read.user_id.as_str(), read.username.as_str()), ("7", "Ann"));
+    let error = tokens.verify(&signed(Algorithm::HS256, &claims(json!({})))).unwrap_err();
+    assert_eq!(error, TokenRefused::MissingClaim("sub".to_owned()));
+}
+
+#[test]
+fn tokens_of_the_previous_secret_are_accepted_and_not_issued() {
+    let key = TokenKey::Secret { current: SECRET.to_vec(), previous: Some(OLD_SECRET.to_vec()) };
+    let tokens = Tokens::new(settings(key)).unwrap();
+    let old_key = TokenKey::Secret { current: OLD_SECRET.to_vec(), previous: None };
+    let old = Tokens::new(settings(old_key)).unwrap();
+    assert!(tokens.verify(&old.issue(&bob()).unwrap()).is_ok());
+    assert!(ours().verify(&tokens.issue(&bob()).unwrap()).is_ok());
+    assert_eq!(old.verify(&tokens.issue(&bob()).unwrap()).unwrap_err(), TokenRefused::BadSignature);
+    let expired = encode(&Header::default(), &claims(json!({"exp": 1})), &EncodingKey::from_secret(OLD_SECRET));
+    assert_eq!(tokens.verify(&expired.unwrap()).unwrap_err(), TokenRefused::Expired, "not a bad signature");
+}
+
+#[test]
+fn a_long_token_is_accepted_and_a_longer_one_is_refused_before_it_is_decoded() {
+    let tokens = ours();
+    let with = |bytes: usize| signed(Algorithm::HS256, &claims(json!({"groups": "x".repeat(bytes)})));
+    assert!(tokens.verify(&with(11_000)).is_ok());
+    assert_eq!(tokens.verify(&with(TOKEN_BYTES_MAX)).unwrap_err(), TokenRefused::TooLong);
+    assert_eq!(tokens.verify(&"x".repeat(1 << 20)).unwrap_err(), TokenRefused::TooLong);
+}
+
+#[test]
+fn tokens_of_an_outside_issuer_are_accepted_with_the_algorithm_of_their_key() {
+    let folder = Folder::new("outside-issuer");
     let group = EcGroup::from_curve_name(Nid::X9_62_PRIME256V1).unwrap();
     let ec = PKey::from_ec_key(EcKey::generate(&group).unwrap()).unwrap();
     let rsa = PKey::from_rsa(Rsa::generate(2048).unwrap()).unwrap();
     let ed = PKey::generate_ed25519().unwrap();
     let private = |key: &PKey<Private>| key.private_key_to_pem_pkcs8().unwrap();
+    let public = |key: &PKey<Private>| key.public_key_to_pem();
     let issuers = [
-        (pem(&ec), Algorithm::ES256, EncodingKey::from_ec_pem(&private(&ec)).unwrap()),
-        (pem(&rsa), Algorithm::RS256, EncodingKey::from_rsa_pem(&private(&rsa)).unwrap()),
-        (pem(&ed), Algorithm::EdDSA, EncodingKey::from_ed_pem(&private(&ed)).unwrap()),
+        (public(&ec).unwrap(), Algorithm::ES256, EncodingKey::from_ec_pem(&private(&ec)).unwrap()),
+        (public(&rsa).unwrap(), Algorithm::RS256, EncodingKey::from_rsa_pem(&private(&rsa)).unwrap()),
+        (public(&ed).unwrap(), Algorithm::EdDSA, EncodingKey::from_ed_pem(&private(&ed)).unwrap()),
     ];
     for (public, algorithm, key) in &issuers {
-        let tokens = Tokens::new(settings(TokenKey::PublicKeyPem(public.clone()))).unwrap();
+        let path = folder.0.join("issuer.pem");
+        std::fs::write(&path, public).unwrap();
+        let tokens = Tokens::new(settings(TokenKey::PublicKeyFile(path))).unwrap();
         let token = encode(&Header::new(*algorithm), &claims(json!({"id": "auth0|7"})), key).unwrap();
         assert_eq!(tokens.verify(&token).unwrap().user_id, "auth0|7");
-        assert_eq!(tokens.issue(&bob()), Err(TokenError::OutsideIssuer));
+        assert!(matches!(tokens.issue(&bob()), Err(TokenError::OutsideIssuer)));
         // Everybody knows the public key, so it must not work as a secret of HS256.
-        let forged = EncodingKey::from_secret(public.as_bytes());
+        let forged = EncodingKey::from_secret(public);
         let forged = encode(&Header::new(Algorithm::HS256), &claims(json!({})), &forged).unwrap();
-        assert_eq!(tokens.verify(&forged), Err(TokenError::Invalid));
+        assert_eq!(tokens.verify(&forged).unwrap_err(), TokenRefused::WrongAlgorithm);
         for (_, other_algorithm, other) in issuers.iter().filter(|(_, other, _)| other != algorithm) {
             let token = encode(&Header::new(*other_algorithm), &claims(json!({})), other).unwrap();
-            assert_eq!(tokens.verify(&token), Err(TokenError::Invalid));
+            assert_eq!(tokens.verify(&token).unwrap_err(), TokenRefused::WrongAlgorithm);
         }
     }
 }
 
 #[test]
-fn unusable_keys_are_errors_at_start() {
-    let p384 = EcKey::generate(&EcGroup::from_curve_name(Nid::SECP384R1).unwrap()).unwrap();
-    let short = PKey::from_rsa(Rsa::generate(1024).unwrap()).unwrap();
-    let ed = PKey::generate_ed25519().unwrap();
-    let private = String::from_utf8(ed.private_key_to_pem_pkcs8().unwrap()).unwrap();
-    let garbage = "-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----\n";
-    for bad in ["", "secret", garbage, &private, &pem(&short), &pem(&PKey::from_ec_key(p384).unwrap())] {
-        let error = Tokens::new(settings(TokenKey::PublicKeyPem(bad.to_owned()))).unwrap_err();
-        assert_eq!(error, TokenError::UnusableKey);
-    }
-}
-
-#[test]
 fn nothing_secret_is_printed() {
-    let settings = settings(TokenKey::Secret(SECRET.to_vec()));
+    let settings = settings(secret());
     let printed = format!("{settings:?} {:?}", Tokens::new(settings.clone()).unwrap());
     assert!(!printed.contains("0123456789") && !printed.contains("48, 49"), "{printed}");
 }

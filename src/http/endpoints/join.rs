@@ -2,11 +2,11 @@
 //! uses much stack.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use http::header::{AUTHORIZATION, HOST, ORIGIN, SEC_WEBSOCKET_PROTOCOL, UPGRADE};
 
-use crate::clock;
+use crate::accounts::TokenRefused;
 use crate::http::api_error::ApiError;
 use crate::http::app_state::AppState;
 use crate::http::permits::{NoPermit, Permit};
@@ -21,8 +21,6 @@ use crate::session::wire::{self, HandshakeError};
 /// subprotocol: `new WebSocket(url, ["ich", "bearer." + token])`.
 const SUBPROTOCOL: &str = "ich";
 const SUBPROTOCOL_TOKEN_PREFIX: &str = "bearer.";
-/// The time until the end of a session whose token expires later than an [`Instant`] can represent.
-const TOKEN_TIME_MAX: Duration = Duration::from_secs(3600 * 24 * 366);
 
 /// A valid handshake, and the session that it opens.
 pub(crate) struct Joined {
@@ -62,20 +60,16 @@ pub(crate) fn check(app: &AppState, request: &Request) -> Result<Joined, Respons
     };
     check_origin(app, request)?;
     let token = token.ok_or_else(|| ApiError::Unauthorized.response())?;
-    let invalid_token = |_| ApiError::Unauthorized.with_text("the token is not valid: log in again");
-    let claims = app.tokens.verify(token).map_err(invalid_token)?;
+    let refused = |refused: TokenRefused| ApiError::Unauthorized.with_text(&format!("{refused}: log in again"));
+    let grant = app.check_token(token).map_err(refused)?;
     let history = history_request(request.head.uri().query())?;
     if !app.publisher.is_ready() {
         return Err(ApiError::NotReady.response());
     }
-    let user = User { id: claims.user_id.into(), username: claims.username.into() };
     let permit =
-        app.permits_per_user.take(user.id.clone()).map_err(|_: NoPermit| ApiError::TooManySessions.response())?;
+        app.permits_per_user.take(grant.user.id.clone()).map_err(|_: NoPermit| ApiError::TooManySessions.response())?;
     let answer = handshake.map_err(|error| handshake_refused(error, asks_for_upgrade))?;
-    let left = Duration::from_secs(claims.expires_at_unix_seconds.saturating_sub(clock::unix_seconds()));
-    let now = Instant::now();
-    let token_expires_at = now.checked_add(left).unwrap_or(now + TOKEN_TIME_MAX);
-    Ok(Joined { answer, user, token_expires_at, history, permit })
+    Ok(Joined { answer, token_expires_at: grant.expires_at(), user: grant.user, history, permit })
 }
 
 /// The earlier messages that the client asks for, with `after` or `last`. Other parameters are ignored.

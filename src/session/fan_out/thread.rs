@@ -151,6 +151,11 @@ impl<S: Socket> FanOutThread<S> {
         let now = Instant::now();
         match command {
             Command::Open { link, token_expires_at } => self.open(link, token_expires_at, now),
+            Command::Renew { session, token_expires_at } => {
+                if let Some(outbox) = self.outbox_mut(session) {
+                    outbox.renew(token_expires_at);
+                }
+            }
             Command::Events(batch) => self.take_batch(batch, now),
             Command::Direct { session, frame } => self.add_direct(session, &frame, now),
             Command::Close { session, frame } => self.closing.push((session, frame)),

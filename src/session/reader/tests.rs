@@ -8,6 +8,7 @@ use crate::event_log::{AppendError, Appender};
 use crate::lobby::{Body, Health, InstanceId, Record, SessionId};
 use crate::publisher::{self, PublisherDriver};
 use crate::session::fan_out::DetachedThread;
+use crate::session::renewal::TokenGrant;
 use crate::session::testing::{FakeSocket, frames};
 use crate::threads::lock;
 
@@ -43,7 +44,14 @@ impl Bench {
         let (fan_out, mut threads) = FanOut::detached(1);
         let config = crate::config::Config::from_values(&std::collections::BTreeMap::new(), Vec::new()).unwrap();
         let metrics = Arc::new(Metrics::new(Arc::default(), &[]));
-        let sessions = Sessions { publisher, fan_out, limits: config.limits, metrics };
+        let check_token = Box::new(|token: String| match token.split_once(' ') {
+            Some((id, name)) => {
+                let user = User { id: id.into(), username: name.into() };
+                Ok(TokenGrant { user, lifetime: Duration::from_secs(60) })
+            }
+            None => Err("the token has expired".to_owned()),
+        });
+        let sessions = Sessions { publisher, fan_out, limits: config.limits, metrics, check_token };
         Bench { sessions, fan_out: threads.remove(0), taken, driver }
     }
 
@@ -69,6 +77,7 @@ impl Bench {
             Command::Direct { frame, .. } => format!("direct {}", payload(&frame)),
             Command::Close { frame, .. } => format!("close {}", u16::from_be_bytes([frame[2], frame[3]])),
             Command::Forget(_) => "forget".to_owned(),
+            Command::Renew { .. } => "renew".to_owned(),
             _ => "other".to_owned(),
         };
         self.fan_out.commands.try_iter().map(words).collect()
@@ -130,6 +139,21 @@ fn while_the_log_does_not_answer_a_session_is_closed_at_once() {
     assert_eq!(bench.commands(), ["open", "close 1013", "forget"]);
     assert_eq!(bench.appended(), [""; 0]);
     assert_eq!(link.end(End::Internal), End::LogUnavailable);
+}
+
+#[test]
+fn only_a_valid_token_of_the_same_user_continues_the_session() {
+    let bench = Bench::new();
+    let token =
+        |token: &str| frame(TEXT, format!(r#"{{"type":"token","id":"t","msg":{{"token":"{token}"}}}}"#).as_bytes());
+    bench.run(&[token("4 Bob"), token("4 Rob"), token("5 Bob"), token("old")]);
+    let commands = bench.commands();
+    assert_eq!((commands[0].as_str(), commands[1].as_str()), ("open", "renew"));
+    assert!(commands[2].contains(r#""type":"token""#) && commands[2].contains(r#""id":"t","msg":{"expires_in":60}"#));
+    for (answer, code) in commands[3..].iter().zip(["other_user", "other_user", "bad_token"]) {
+        assert!(answer.contains(&format!(r#""id":"t","msg":{{"code":"{code}""#)), "{answer}");
+    }
+    assert_eq!(commands[6..], ["forget"]);
 }
 
 #[test]
