@@ -29,6 +29,7 @@ pub mod session;
 mod shutdown;
 mod sqlite;
 pub mod supervisor;
+pub mod systemd;
 mod threads;
 mod tls;
 mod workers;
