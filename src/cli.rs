@@ -15,6 +15,7 @@ use log::{Level, error, log_enabled};
 
 pub use self::serve::run;
 use crate::config::Config;
+use crate::server;
 use crate::shutdown::SECOND_SIGNAL_EXIT_CODE;
 
 /// A signal stopped the server, or the command succeeded.
@@ -87,12 +88,17 @@ fn check() -> ExitCode {
     }
 }
 
-/// Reads the settings. Prints all errors.
+/// Reads the settings, and checks what the start needs: the same for `ich check` and for the start.
 fn load() -> Result<Config, ExitCode> {
-    Config::load().map_err(|errors| {
-        eprint!("ich: the settings cannot be used:\n{errors}");
-        ExitCode::from(EXIT_USAGE)
-    })
+    let config = Config::load().map_err(|errors| unusable(&errors.to_string()))?;
+    let problems: String = server::check(&config).iter().map(|problem| format!("  {problem}\n")).collect();
+    if problems.is_empty() { Ok(config) } else { Err(unusable(&problems)) }
+}
+
+/// `errors`: one line each.
+fn unusable(errors: &str) -> ExitCode {
+    eprint!("ich: the settings cannot be used:\n{errors}");
+    ExitCode::from(EXIT_USAGE)
 }
 
 /// Prints to standard output. A closed pipe is no error: `ich --help | head` closes it.

@@ -4,6 +4,7 @@
 //! environment for settings.
 
 mod env_file;
+mod event_log;
 mod files;
 mod kafka;
 mod kubernetes;
@@ -19,12 +20,12 @@ use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::time::Duration;
 
+pub(crate) use self::event_log::EventLogSettings;
 pub use self::kafka::KafkaSettings;
 pub(crate) use self::log_filter::LogFilter;
 use self::reader::{Reader, invalid};
 pub use self::table::{SETTINGS, Setting};
 use crate::accounts::ClaimNames;
-use crate::event_log::sqlite::Retention;
 use crate::limits::{FRAME_BYTES_MAX, HISTORY_MESSAGES_MAX, OUTBOX_BYTES_MIN};
 
 /// A value that must not be printed.
@@ -73,17 +74,6 @@ pub(crate) struct Limits {
     pub(crate) history_messages: usize,
 }
 
-/// The kind of the event log.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum EventLogKind {
-    /// A SQLite file in the data folder.
-    Sqlite,
-    /// A queue in this process.
-    Memory,
-    /// A topic in Kafka: see `Config::kafka`.
-    Kafka,
-}
-
 /// All settings, checked.
 #[derive(Debug, Clone)]
 pub struct Config {
@@ -95,11 +85,7 @@ pub struct Config {
     pub(crate) data_dir: PathBuf,
     /// The URL of PostgreSQL; it contains a password. `None`: SQLite.
     pub(crate) database_url: Option<Secret>,
-    /// `None`: the event log is not in Kafka.
-    pub(crate) kafka: Option<KafkaSettings>,
-    pub(crate) event_log: EventLogKind,
-    /// How long an event log in SQLite keeps its records, and how large it may become.
-    pub(crate) event_log_retention: Retention,
+    pub(crate) event_log: EventLogSettings,
     /// The key that signs tokens. `None`: the one in the data folder, or an outside issuer.
     pub(crate) jwt_secret: Option<Secret>,
     /// An earlier key, whose tokens are still accepted.
@@ -190,9 +176,7 @@ impl Config {
             port: settings.port(),
             data_dir: PathBuf::from(settings.text("ICH_DATA_DIR")),
             database_url: settings.database_url(),
-            kafka: settings.kafka(),
             event_log: settings.event_log(),
-            event_log_retention: settings.event_log_retention(),
             jwt_secret: settings.jwt_secret("ICH_JWT_SECRET"),
             jwt_previous_secret: settings.jwt_secret("ICH_JWT_PREVIOUS_SECRET"),
             jwt_public_key_file: settings.jwt_public_key_file(),

@@ -3,6 +3,7 @@
 
 use std::io::{self, ErrorKind, IoSlice};
 use std::net::{IpAddr, Ipv6Addr, SocketAddr, TcpListener, TcpStream};
+use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
 use rustix::io::retry_on_intr;
@@ -28,6 +29,21 @@ const SEND_BUFFER_BYTES: usize = 208 * 1024;
 /// # Errors
 /// The address is in use, does not belong to this machine, or needs a privilege.
 pub(crate) fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = bound_socket(address)?;
+    // The kernel lowers the length to net.core.somaxconn.
+    start_listening(&socket, i32::MAX)?;
+    Ok(socket.into())
+}
+
+/// Checks whether [`listen`] would succeed, without accepting a connection.
+///
+/// # Errors
+/// See [`listen`].
+pub(crate) fn check_address(address: SocketAddr) -> io::Result<()> {
+    bound_socket(address).map(drop)
+}
+
+fn bound_socket(address: SocketAddr) -> io::Result<OwnedFd> {
     let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
     let socket = socket_with(family, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
     sockopt::set_socket_reuseaddr(&socket, true)?;
@@ -35,9 +51,7 @@ pub(crate) fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     sockopt::set_tcp_user_timeout(&socket, UNACKNOWLEDGED_MS_MAX)?;
     sockopt::set_socket_send_buffer_size(&socket, SEND_BUFFER_BYTES)?;
     bind(&socket, &address)?;
-    // The kernel lowers the length to net.core.somaxconn.
-    start_listening(&socket, i32::MAX)?;
-    Ok(socket.into())
+    Ok(socket)
 }
 
 /// Makes a blocked `accept` on `listener` return with an error, and each later `accept` too.

@@ -1,6 +1,8 @@
-//! The server: [`Server`] owns all parts. `start` opens the parts and starts the threads, `stop` stops them in order.
+//! The server: [`Server`] owns all parts. `preflight` checks what the start will need, `start` opens the parts and starts
+//! the threads, `stop` stops them in order.
 //! Called on the main thread.
 
+mod preflight;
 mod start;
 mod stop;
 
@@ -12,6 +14,7 @@ use std::time::Duration;
 
 use crossbeam_channel::Receiver;
 
+pub(crate) use self::preflight::check;
 pub use self::start::StartError;
 use crate::accounts::AccountStore;
 use crate::event_log::EventLog;

@@ -2,6 +2,9 @@
 //!
 //! Only the owner may read a file (mode 0600; SQLite gives `-wal` and `-shm` beside it the same mode). Each file is in
 //! WAL mode and has the version of its schema in `user_version`. Other processes may have the same file open.
+//!
+//! [`check_folder`] and [`check`] find out, before anything is opened, whether [`create_folder`] and [`open`] would fail
+//! for a reason that an operator has to remove. They change nothing.
 
 use std::fs;
 use std::io::{self, ErrorKind};
@@ -11,6 +14,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior};
+use rustix::fs::{Access, access};
 use thiserror::Error;
 
 /// The pause between two attempts to open a file that another process keeps locked.
@@ -73,6 +77,73 @@ pub(crate) fn open(path: &Path, schema: &Schema) -> Result<Connection, OpenError
     }
 }
 
+/// Checks that files can be created in the folder; if the folder is missing, that it can be created.
+///
+/// # Errors
+/// [`OpenError::NotWritable`].
+pub(crate) fn check_folder(folder: &Path) -> Result<(), OpenError> {
+    let existing = folder.ancestors().find(|path| path.as_os_str().is_empty() || path.exists());
+    // An empty path is the working directory.
+    let existing = existing.filter(|path| !path.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let checked = if existing.is_dir() { check_access(existing) } else { Err(ErrorKind::NotADirectory.into()) };
+    checked.map_err(|error| not_writable(folder, &error))
+}
+
+/// Checks the file as far as that is possible without a change: [`open`] can write it, and it is a database of a version
+/// that this program knows. A missing file is valid.
+///
+/// # Errors
+/// [`OpenError::Unusable`] or [`OpenError::NotWritable`].
+pub(crate) fn check(path: &Path, schema: &Schema) -> Result<(), OpenError> {
+    // SQLite keeps two more files beside a database that is in use. Another user may have created them.
+    for suffix in ["", "-wal", "-shm"] {
+        let mut name = path.as_os_str().to_owned();
+        name.push(suffix);
+        let path = Path::new(&name);
+        let checked = if path.is_dir() { Err(ErrorKind::IsADirectory.into()) } else { check_access(path) };
+        match checked {
+            Err(error) if error.kind() == ErrorKind::NotFound => {}
+            checked => checked.map_err(|error| not_writable(path, &error))?,
+        }
+    }
+    if !path.exists() {
+        return Ok(());
+    }
+    match stored_version(path) {
+        Ok(version) if usize::try_from(version).is_ok_and(|version| version <= schema.migrations.len()) => Ok(()),
+        Ok(version) => Err(ConnectError::LaterVersion(version).explain(path, schema)),
+        Err(error) if is_damaged(&error) => Err(ConnectError::Sqlite(error).explain(path, schema)),
+        // Anything else is found, and reported, when the file is opened.
+        Err(_) => Ok(()),
+    }
+}
+
+/// Whether this process may read and write the file, or use the folder.
+fn check_access(path: &Path) -> io::Result<()> {
+    let needed = if path.is_dir() {
+        Access::READ_OK | Access::WRITE_OK | Access::EXEC_OK
+    } else {
+        Access::READ_OK | Access::WRITE_OK
+    };
+    Ok(access(path, needed)?)
+}
+
+/// Reads the version in the file itself. `immutable` keeps SQLite from creating files beside it.
+fn stored_version(path: &Path) -> rusqlite::Result<i64> {
+    let mut uri = String::from("file:");
+    for character in path.to_string_lossy().chars() {
+        match character {
+            '%' => uri.push_str("%25"),
+            '?' => uri.push_str("%3f"),
+            '#' => uri.push_str("%23"),
+            other => uri.push(other),
+        }
+    }
+    uri.push_str("?immutable=1");
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_URI | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    version(&Connection::open_with_flags(uri, flags)?)
+}
+
 /// Whether another connection holds the lock.
 pub(crate) fn is_locked(error: &rusqlite::Error) -> bool {
     matches!(error.sqlite_error_code(), Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked))
@@ -98,7 +169,10 @@ fn not_writable(path: &Path, error: &io::Error) -> OpenError {
         ErrorKind::StorageFull | ErrorKind::QuotaExceeded => {
             OpenError::Unavailable(format!("cannot write {path}: {error}: free space on its disk"))
         }
-        _ => OpenError::NotWritable(format!("cannot write {path}: {error}: make the data folder writable")),
+        _ => OpenError::NotWritable(format!(
+            "cannot write {path}: {error}: make the data folder (ICH_DATA_DIR) and its files writable for the user of the \
+             server"
+        )),
     }
 }
 
@@ -129,7 +203,10 @@ impl ConnectError {
                     OpenError::Unusable(format!("{path} is damaged: restore it from a backup"))
                 }
                 Some(ErrorCode::ReadOnly | ErrorCode::CannotOpen | ErrorCode::PermissionDenied) => {
-                    OpenError::NotWritable(format!("cannot write {path}: make the data folder writable"))
+                    OpenError::NotWritable(format!(
+                        "cannot write {path}: make the data folder (ICH_DATA_DIR) and its files writable for the user of \
+                         the server"
+                    ))
                 }
                 _ => OpenError::Unavailable(format!("cannot open {path}: {error}")),
             },

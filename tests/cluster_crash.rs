@@ -59,6 +59,34 @@ fn the_users_of_a_killed_instance_leave_once_on_every_instance() {
     wait_online(watchers.iter().chain([&dan, &gil]), &["Ann", "Bob", "Dan", "Gil"]);
 }
 
+/// Of a user who left a paused instance, the others are told when its lease expires. The instance itself learns it when
+/// the user's session thread runs again and reads the end of the connection. Two threads race then:
+///
+/// - The session thread is first: the roster does not have the session, and its `left` is ignored because the session is
+///   not effective any more. The user joined once and left once.
+/// - The log thread reads first that the lease has expired, and appends the roster. A roster has all sessions that have
+///   not ended as far as their instance knows, so it has this one, as it has one whose client vanished without a word.
+///   The `left` follows. The user joins with this roster, together with `other`, and leaves again.
+///
+/// Both are correct at each offset: every instance has the same users. Which one comes first cannot be decided without
+/// a look at every socket before each roster.
+fn assert_left_once_or_with_the_roster(watcher: &Watcher, user: &str, other: &str) {
+    let presence: Vec<_> = watcher.frames().into_iter().filter(|frame| frame.kind.starts_with("user_")).collect();
+    let about: Vec<_> = (0..presence.len()).filter(|index| presence[*index].name == user).collect();
+    let kinds: Vec<_> = about.iter().map(|index| presence[*index].kind.as_str()).collect();
+    if kinds == ["user_joined", "user_left"] {
+        return;
+    }
+    assert_eq!(kinds, ["user_joined", "user_left", "user_joined", "user_left"], "{user}");
+    // The joins of one record are in the order of the users.
+    let before = &presence[about[2] - 1];
+    assert_eq!(
+        (before.kind.as_str(), before.name.as_str()),
+        ("user_joined", other),
+        "{user} joined with another record"
+    );
+}
+
 #[test]
 fn a_paused_instance_recovers_by_itself() {
     const PAUSE: Duration = Duration::from_secs(30);
@@ -96,10 +124,7 @@ fn a_paused_instance_recovers_by_itself() {
     for (name, joined, left) in [("Bob", 2, 1), ("Dan", 1, 0), ("Eve", 1, 0)] {
         assert_eq!((ann.count("user_joined", name), ann.count("user_left", name)), (joined, left), "{name}");
     }
-    // If the instance publishes its roster before the thread of Cid's session runs again, Cid joins and leaves once
-    // more.
-    let cid = (ann.count("user_joined", "Cid"), ann.count("user_left", "Cid"));
-    assert!([(1, 1), (2, 2)].contains(&cid), "Cid: {cid:?}");
+    assert_left_once_or_with_the_roster(&ann, "Cid", "Bob");
     assert!(clients.iter().all(|client| client.chat_ids().iter().all(|id| id != "to the paused instance")));
 
     // The instance that was paused accepts joins again.

@@ -1,5 +1,5 @@
-//! SIGKILL at any moment: every confirmed account is still there, the SQLite database is intact, and the server starts
-//! again.
+//! SIGKILL of the only server at any moment, while users chat and register: after the restart, everything that a client
+//! was shown is still there, every confirmed account can log in, and both files are intact.
 
 mod harness;
 
@@ -8,21 +8,201 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use harness::folder::Folder;
 use harness::http::post;
+use harness::returning::Returning;
+use harness::rng::Rng;
 use harness::server::Server;
+use harness::sqlite::{DataFolder, check_integrity};
 use harness::wait_for;
 use rusqlite::{Connection, OpenFlags};
 use rustix::process::Signal;
 use serde_json::json;
+use tungstenite::Message;
 
-/// How often the server is killed.
-const ROUNDS: u64 = 40;
+/// How often the server is killed while it works.
+const ROUNDS: u64 = 200;
+/// Of so many rounds, one begins with a server that is killed while it starts.
+const ROUNDS_PER_KILLED_START: u64 = 8;
+/// Clients that return in each round.
+const READERS: usize = 2;
+/// Clients that chat, new ones in each round.
+const SENDERS: usize = 2;
 /// Threads that register accounts concurrently.
-const REGISTRATION_THREADS: usize = 6;
+const REGISTRATION_THREADS: usize = 2;
+/// The longest pause of a sender between two messages. With it, a start reads the log in one span.
+const PAUSE_MS_MAX: u64 = 8;
+/// The server is killed after up to so many messages and registrations, and up to this time later.
+const MESSAGES_MAX: u64 = 30;
+const REGISTRATIONS_MAX: u64 = 3;
+const DELAY_MS_MAX: u64 = 30;
 const PASSWORD: &str = "12345678";
+const SETTINGS: [(&str, &str); 4] = [
+    ("ICH_HISTORY_MESSAGES", "10000"),
+    ("ICH_MAX_LOGINS_PER_MINUTE", "0"),
+    ("ICH_MAX_MESSAGES_PER_SECOND", "0"),
+    ("ICH_MAX_REGISTRATIONS_PER_MINUTE", "0"),
+];
+
+/// The seed of `ICH_TEST_SEED`, or one of the clock.
+fn seed() -> u64 {
+    let given = std::env::var("ICH_TEST_SEED").ok().map(|text| text.parse().expect("ICH_TEST_SEED is a number"));
+    given.unwrap_or_else(|| SystemTime::now().duration_since(UNIX_EPOCH).expect("a time after 1970").as_micros() as u64)
+}
+
+/// What the clients were shown, and the server confirmed, in all rounds so far.
+struct Confirmed {
+    readers: Vec<Returning>,
+    emails: Vec<String>,
+    /// Numbers of the accounts, also of those that were not confirmed.
+    next_account: AtomicU64,
+}
+
+#[test]
+fn whatever_a_client_was_shown_and_every_confirmed_account_outlives_a_kill() {
+    let seed = seed();
+    eprintln!("ICH_TEST_SEED={seed} chooses these moments again");
+    let mut rng = Rng::new(seed);
+    let folder = DataFolder::new();
+    let mut confirmed = Confirmed { readers: Vec::new(), emails: Vec::new(), next_account: AtomicU64::new(0) };
+    for round in 0..ROUNDS {
+        if rng.one_in(ROUNDS_PER_KILLED_START) {
+            let mut server = Server::start_unready(folder.path(), &SETTINGS);
+            thread::sleep(Duration::from_millis(rng.below(DELAY_MS_MAX)));
+            server.signal(Signal::KILL);
+            server.wait();
+        }
+        let mut server = Server::start_in(folder.path(), &SETTINGS);
+        confirmed.return_to(&server, round);
+        let senders = confirmed.work_until_killed(&server, round, &mut rng);
+        server.wait();
+        confirmed.check(&folder, &senders, round);
+    }
+    let server = Server::start_in(folder.path(), &SETTINGS);
+    confirmed.return_to(&server, ROUNDS);
+    let said = said(&folder);
+    assert!(said.len() as u64 > ROUNDS, "{} messages are no load", said.len());
+    for reader in &confirmed.readers {
+        assert!(reader.texts == said, "{} received other messages than the log has", reader.name);
+    }
+}
+
+impl Confirmed {
+    /// The readers return, and get exactly what they missed. The last confirmed account logs in.
+    fn return_to(&mut self, server: &Server, round: u64) {
+        if self.readers.is_empty() {
+            self.readers = (0..READERS).map(|number| Returning::join(server, &format!("Reader {number}"))).collect();
+            return;
+        }
+        for reader in std::mem::take(&mut self.readers) {
+            let (reader, caught_up) = reader.return_to(server);
+            assert!(caught_up.complete, "round {round}: {} missed messages: {caught_up:?}", reader.name);
+            self.readers.push(reader);
+        }
+        let email = self.emails.last().expect("each round confirms an account");
+        let login = json!({"email": email, "password": PASSWORD}).to_string();
+        let status = post_until_served(server.address, "/login", &login);
+        assert_eq!(status, 200, "round {round}: {email} cannot log in");
+    }
+
+    /// Clients chat and register until the server is killed, at a moment that `rng` chooses. Returns the senders, with
+    /// what they were shown.
+    fn work_until_killed(&mut self, server: &Server, round: u64, rng: &mut Rng) -> Vec<Returning> {
+        let senders: Vec<_> =
+            (0..SENDERS).map(|number| Returning::join(server, &format!("Sender {round}-{number}"))).collect();
+        let (shown, answered, killed) = (AtomicU64::new(0), AtomicU64::new(0), AtomicBool::new(false));
+        let (messages, registrations) = (rng.between(1, MESSAGES_MAX), rng.between(1, REGISTRATIONS_MAX));
+        let (readers, next_account) = (std::mem::take(&mut self.readers), &self.next_account);
+        let (shown, answered, killed) = (&shown, &answered, &killed);
+        thread::scope(|scope| {
+            let readers: Vec<_> =
+                readers.into_iter().map(|reader| scope.spawn(move || read_to_the_end(reader, shown))).collect();
+            let senders: Vec<_> = senders
+                .into_iter()
+                .map(|sender| {
+                    let rng = Rng::new(rng.below(u64::MAX));
+                    scope.spawn(move || chat_to_the_end(sender, rng))
+                })
+                .collect();
+            let registering: Vec<_> = (0..REGISTRATION_THREADS)
+                .map(|_| scope.spawn(move || register(server.address, next_account, answered, killed)))
+                .collect();
+            wait_for("messages and registrations", || {
+                let is_enough =
+                    shown.load(Ordering::Relaxed) >= messages && answered.load(Ordering::Relaxed) >= registrations;
+                is_enough.then_some(())
+            });
+            thread::sleep(Duration::from_millis(rng.below(DELAY_MS_MAX)));
+            server.signal(Signal::KILL);
+            killed.store(true, Ordering::Release);
+            let fresh = registering.into_iter().map(|thread| thread.join().expect("a registering thread"));
+            self.emails.extend(fresh.flatten());
+            self.readers = readers.into_iter().map(|thread| thread.join().expect("a reader")).collect();
+            senders.into_iter().map(|thread| thread.join().expect("a sender")).collect()
+        })
+    }
+
+    /// Compares what was shown and confirmed with the files.
+    fn check(&self, folder: &DataFolder, senders: &[Returning], round: u64) {
+        check_integrity(&folder.connect());
+        let said = said(folder);
+        for client in self.readers.iter().chain(senders) {
+            let Some(first) = client.texts.first() else { continue };
+            let start = said.iter().position(|text| text == first);
+            let logged = start.and_then(|start| said.get(start..start + client.texts.len()));
+            assert!(
+                logged.is_some_and(|logged| logged == client.texts),
+                "round {round}: what {} was shown is not in the log in this order",
+                client.name
+            );
+        }
+        let kept = emails(&folder.path().join("data/accounts.sqlite3"));
+        let lost: Vec<_> = self.emails.iter().filter(|email| !kept.contains(*email)).collect();
+        assert!(lost.is_empty(), "round {round}: lost confirmed accounts: {lost:?}");
+    }
+}
+
+/// The texts of all messages in the log.
+fn said(folder: &DataFolder) -> Vec<String> {
+    let connection = folder.connect();
+    let sql = "SELECT record ->> 'text' FROM records WHERE record ->> 'type' = 'said' ORDER BY offset";
+    let mut select = connection.prepare(sql).expect("a query");
+    let texts = select.query_map([], |row| row.get(0)).expect("the messages");
+    texts.map(|text| text.expect("a text")).collect()
+}
+
+/// Reads until the connection ends, and counts the messages.
+fn read_to_the_end(mut reader: Returning, shown: &AtomicU64) -> Returning {
+    while let Ok(frame) = reader.read() {
+        if frame["type"] == "chat_message" {
+            shown.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+    reader
+}
+
+/// Sends messages, each when the one before has come back, until the connection ends.
+fn chat_to_the_end(mut sender: Returning, mut rng: Rng) -> Returning {
+    for number in 0.. {
+        let text = format!("{} {number}", sender.name);
+        let message = json!({"type": "chat_message", "msg": {"text": text}}).to_string();
+        if sender.client.socket.send(Message::text(message)).is_err() {
+            break;
+        }
+        let known = sender.texts.len();
+        while !sender.texts[known..].contains(&text) {
+            if sender.read().is_err() {
+                return sender;
+            }
+        }
+        thread::sleep(Duration::from_millis(rng.below(PAUSE_MS_MAX)));
+    }
+    // What the server sent before its end is still to be read.
+    while sender.read().is_ok() {}
+    sender
+}
 
 /// Registers accounts until the server is killed. Returns the emails of the confirmed registrations.
 fn register(server: SocketAddr, next: &AtomicU64, answered: &AtomicU64, killed: &AtomicBool) -> Vec<String> {
@@ -67,9 +247,7 @@ fn post_until_served(server: SocketAddr, path: &str, body: &str) -> u16 {
 fn emails(file: &Path) -> BTreeSet<String> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE;
     let database = Connection::open_with_flags(file, flags).expect("opening the database");
-    let integrity: String =
-        database.pragma_query_value(None, "integrity_check", |row| row.get(0)).expect("the integrity check");
-    assert_eq!(integrity, "ok");
+    check_integrity(&database);
     let mut query = database.prepare("SELECT email, username, password_hash FROM accounts").expect("a query");
     let rows = query.query_map([], |row| {
         let (email, username, hash): (String, String, String) = (row.get(0)?, row.get(1)?, row.get(2)?);
@@ -78,45 +256,6 @@ fn emails(file: &Path) -> BTreeSet<String> {
         Ok(email)
     });
     rows.expect("the accounts").map(|email| email.expect("an account")).collect()
-}
-
-#[test]
-fn no_confirmed_account_is_lost_when_the_server_is_killed() {
-    let folder = Folder::new();
-    let database = folder.0.join("data/accounts.sqlite3");
-    let next = AtomicU64::new(0);
-    let mut confirmed = Vec::new();
-    for round in 0..ROUNDS {
-        let mut server = Server::start_unready(
-            &folder.0,
-            &[("ICH_MAX_LOGINS_PER_MINUTE", "0"), ("ICH_MAX_REGISTRATIONS_PER_MINUTE", "0")],
-        );
-        if let Some(email) = confirmed.last() {
-            let login = json!({"email": email, "password": PASSWORD}).to_string();
-            assert_eq!(
-                post_until_served(server.address, "/login", &login),
-                200,
-                "round {round}: {email} cannot log in"
-            );
-        }
-        let (answered, killed, address) = (AtomicU64::new(0), AtomicBool::new(false), server.address);
-        let fresh: Vec<String> = thread::scope(|scope| {
-            let threads: Vec<_> = (0..REGISTRATION_THREADS)
-                .map(|_| scope.spawn(|| register(address, &next, &answered, &killed)))
-                .collect();
-            // The kill comes at another moment in every round: after some responses and a part of the next request.
-            wait_for("registrations", || (answered.load(Ordering::Relaxed) > round % 4).then_some(()));
-            thread::sleep(Duration::from_millis(round * 37 % 60));
-            server.signal(Signal::KILL);
-            server.wait();
-            killed.store(true, Ordering::Release);
-            threads.into_iter().flat_map(|thread| thread.join().expect("a registering thread")).collect()
-        });
-        confirmed.extend(fresh);
-        let kept = emails(&database);
-        let lost: Vec<_> = confirmed.iter().filter(|email| !kept.contains(*email)).collect();
-        assert!(lost.is_empty(), "round {round}: lost confirmed accounts: {lost:?}");
-    }
 }
 
 #[test]

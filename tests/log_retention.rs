@@ -1,9 +1,11 @@
 //! The size limit of the event log in SQLite: the server deletes the oldest records, and can start with the remaining
-//! ones. A process that was frozen meanwhile reads the log again.
+//! ones. A process that was frozen meanwhile reads the log again, and a client that was away meanwhile is told that
+//! messages are missing.
 
 mod harness;
 
 use harness::cluster::sync;
+use harness::returning::Returning;
 use harness::server::Server;
 use harness::sqlite::{DataFolder, check_integrity};
 use harness::wait_for;
@@ -71,4 +73,30 @@ fn a_frozen_process_whose_records_were_deleted_closes_its_sessions_and_reads_the
     let bob = Watcher::join(&frozen, "Bob");
     sync(&bob, [&ann, &bob], "back");
     assert!(frozen.log().contains("retention has deleted"), "{}", frozen.log());
+}
+
+#[test]
+fn a_client_that_retention_overtook_is_told_that_messages_are_missing() {
+    let folder = DataFolder::new();
+    let mut server = Server::start_in(folder.path(), &SETTINGS);
+    let mut ann = Returning::join(&server, "Ann");
+    ann.say("one");
+    let first = ann.last_id;
+    drop(ann.client);
+    let bob = Watcher::join(&server, "Bob");
+    flood(&bob);
+    wait_for("retention", || (used_bytes(&folder) < USED_BYTES_MAX).then_some(()));
+    let last = bob.chat_ids().len();
+    drop(bob);
+    let is_told = |server: &Server| {
+        let (ann, caught_up) = Returning::resume(server, "Ann", first.clone(), Vec::new()).expect("a join");
+        assert!(!caught_up.complete, "{caught_up:?}");
+        assert!((1..last).contains(&caught_up.messages), "{caught_up:?}");
+        let (mut ann, caught_up) = ann.return_to(server);
+        assert_eq!((caught_up.complete, caught_up.messages), (true, 0), "nothing is missing since the last message");
+        ann.say("back");
+    };
+    is_told(&server);
+    assert!(server.stop().success());
+    is_told(&Server::start_in(folder.path(), &SETTINGS));
 }

@@ -7,7 +7,7 @@ use std::process::Output;
 
 use harness::client::Client;
 use harness::folder::Folder;
-use harness::http::{get, post};
+use harness::http::post;
 use harness::server::{Server, command};
 use ich::config::SETTINGS;
 use serde_json::json;
@@ -174,26 +174,6 @@ fn two_servers_in_one_folder_share_the_accounts_and_with_logs_in_memory_not_the_
         let mut bob = Client::join(server.address, &token);
         assert_eq!(bob.event(), ("users_online".into(), json!({"list": []})), "the servers share a lobby");
     }
-}
-
-#[test]
-fn a_port_in_use_is_named() {
-    let folder = Folder::new();
-    let first = Server::start_in(&folder.0, &[]);
-    let output = run(&folder, &[], &[("ICH_PORT", &first.address.port().to_string())]);
-    assert_eq!(output.status.code(), Some(1));
-    let output = text(&output.stderr);
-    assert!(output.contains(&first.address.to_string()) && output.contains("ICH_PORT"), "{output}");
-    assert_eq!(get(first.address, "/ready").status, 200, "the first server is disturbed");
-}
-
-#[test]
-fn a_data_folder_that_cannot_be_created_is_named() {
-    let folder = Folder::new();
-    fs::write(folder.0.join("data"), "a file").unwrap();
-    let output = run(&folder, &[], &[]);
-    assert_eq!(output.status.code(), Some(1));
-    assert!(text(&output.stderr).contains("ICH_DATA_DIR"), "{}", text(&output.stderr));
 }
 
 /// The standard error of `ich check` with this `.env` and these settings. Asserts that the check and the start exit

@@ -27,7 +27,7 @@ fn a_port_in_use_is_reported_once_and_nothing_else_is_started() {
     for settings in [&[("ICH_PORT", port.as_str())][..], &[("ICH_PORT", &port), ("ICH_KAFKA_BROKERS", &brokers)]] {
         let output = command(&dir, settings).output().expect("running the program");
         let errors = String::from_utf8(output.stderr).expect("text");
-        assert_eq!(output.status.code(), Some(1), "{errors}");
+        assert_eq!(output.status.code(), Some(2), "{errors}");
         assert_eq!(errors.matches("cannot listen on 127.0.0.1:").count(), 1, "{errors}");
         assert!(!errors.contains(" ready") && !errors.contains("event log"), "threads were started:\n{errors}");
         assert!(!dir.join("data/accounts.sqlite3").exists(), "the accounts were opened");
@@ -44,7 +44,7 @@ fn an_error_is_printed_also_without_a_log() {
     let port = occupied.local_addr().expect("its address").port().to_string();
     let output = command(&dir, &[("ICH_PORT", &port), ("ICH_LOG", "off")]).output().expect("running the program");
     let errors = String::from_utf8(output.stderr).expect("text");
-    assert_eq!(output.status.code(), Some(1), "{errors}");
+    assert_eq!(output.status.code(), Some(2), "{errors}");
     assert_eq!(errors.matches("cannot listen on 127.0.0.1:").count(), 1, "{errors}");
     let _ = fs::remove_dir_all(dir);
 }

@@ -4,6 +4,10 @@
 //! A client is identified by its index: the first clients send, the last ones never read. The scenario calls
 //! [`Engine::poll_once`] until a condition holds.
 
+mod receive;
+mod returns;
+mod send;
+
 use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -14,11 +18,14 @@ use mio::{Events, Poll, Token, Waker};
 
 use crate::client::{Client, ReadResult, Stage};
 use crate::clock::{nanos, now_ns};
-use crate::events::{Event, Reader, Stamp};
+use crate::events::Reader;
 use crate::histogram::Histogram;
 use crate::ledger::Ledger;
 use crate::pacer::Pacer;
-use crate::wire::{self, Opcode};
+use crate::wire;
+
+pub use self::returns::ReturnCounts;
+use self::returns::Returns;
 
 /// The `mio` token of the waker. The token of a client is its index.
 const WAKER: Token = Token(usize::MAX);
@@ -32,6 +39,8 @@ const CONNECTS_PER_POLL: usize = 32;
 /// Readiness events handled between two checks of the send schedule.
 const EVENTS_PER_SCHEDULE_CHECK: usize = 32;
 const UPGRADE_DEADLINE: Duration = Duration::from_secs(60);
+/// How an instance that stops ends a connection.
+const RESTART: &str = "closed with 1012";
 
 /// What the engine needs to know about the load.
 pub struct Load {
@@ -49,6 +58,8 @@ pub struct Load {
     pub tokens: Vec<String>,
     /// Part of all usernames and texts of this run.
     pub run_id: [u8; 4],
+    /// Clients whose instance stops return, and get the messages that they missed.
+    pub returns: bool,
 }
 
 /// The clients and the measurements. The scenario reads and resets the public fields.
@@ -85,6 +96,8 @@ pub struct Engine {
     list: Vec<u32>,
     unfinished: Vec<usize>,
     to_join: VecDeque<usize>,
+    /// None if clients do not return.
+    returns: Option<Returns>,
     upgrading: usize,
     pacer: Option<Pacer>,
     /// No chat message is in flight.
@@ -114,6 +127,7 @@ impl Engine {
             accept: tungstenite::handshake::derive_accept_key(wire::WEBSOCKET_KEY.as_bytes()),
             reader: Reader::new(load.run_id),
             clients: (0..clients).map(|_| Client::new()).collect(),
+            returns: load.returns.then(|| Returns::new(clients, load.senders)),
             load,
             poll,
             waker,
@@ -149,7 +163,17 @@ impl Engine {
 
     /// Joins that are queued or in flight.
     pub fn joining(&self) -> usize {
-        self.upgrading + self.to_join.len()
+        self.upgrading + self.to_join.len() + self.returns.as_ref().map_or(0, Returns::waiting)
+    }
+
+    /// What the clients that returned found; none if clients do not return.
+    pub fn return_counts(&self) -> Option<ReturnCounts> {
+        self.returns.as_ref().map(|returns| returns.counts)
+    }
+
+    /// Another instance is in the place of the one with this number.
+    pub fn set_address(&mut self, number: usize, address: SocketAddr) {
+        self.load.addresses[number] = address;
     }
 
     /// Starts to send `rate` messages per second.
@@ -175,6 +199,7 @@ impl Engine {
 
     /// Runs the loop once: starts joins, sends due messages, waits at most `wait` for readiness and handles it.
     pub fn poll_once(&mut self, wait: Duration) -> Result<(), String> {
+        self.take_returns();
         self.start_joins();
         self.fail_overdue_joins();
         self.send_due();
@@ -211,6 +236,19 @@ impl Engine {
         }
     }
 
+    /// Queues the joins of clients that return now, and sends the messages again that senders repeat now.
+    fn take_returns(&mut self) {
+        let now = now_ns();
+        while let Some(client) = self.returns.as_mut().and_then(|returns| returns.take_join(now)) {
+            self.to_join.push_back(client);
+        }
+        while let Some(sender) = self.returns.as_mut().and_then(|returns| returns.take_repetition(now)) {
+            if self.is_open(sender) {
+                self.repeat(sender);
+            }
+        }
+    }
+
     fn start_joins(&mut self) {
         for _ in 0..CONNECTS_PER_POLL {
             if self.upgrading >= self.outstanding {
@@ -218,7 +256,8 @@ impl Engine {
             }
             let Some(index) = self.to_join.pop_front() else { return };
             let address = self.load.addresses[index % self.load.addresses.len()];
-            let request = wire::upgrade_request(&address.to_string(), &self.load.tokens[index]);
+            let query = self.returns.as_ref().map_or(String::new(), |returns| returns.query(index));
+            let request = wire::upgrade_request(&address.to_string(), &self.load.tokens[index], &query);
             let client = &mut self.clients[index];
             client.begun_ns = now_ns();
             let slow = index >= self.load.readers;
@@ -240,27 +279,6 @@ impl Engine {
             let client = &self.clients[index];
             if client.stage == Stage::Upgrading && now > client.begun_ns + nanos(UPGRADE_DEADLINE) {
                 self.connection_lost(index, "no response to the join");
-            }
-        }
-    }
-
-    fn send_due(&mut self) {
-        let now = now_ns();
-        while let Some((number, due_ns)) = self.pacer.as_mut().and_then(|pacer| pacer.take_due(now)) {
-            let sender = (number % self.load.senders.max(1) as u64) as usize;
-            if !self.is_open(sender) {
-                self.unsent += 1;
-                continue;
-            }
-            let counter = self.ledger.next_counter(sender);
-            let text = self.reader.text(Stamp { sender: sender as u32, counter, due_ns }, self.load.bytes);
-            let payload = format!(r#"{{"type":"chat_message","msg":{{"text":"{text}"}}}}"#);
-            let mut frame = Vec::with_capacity(payload.len() + 8);
-            wire::push_masked(&mut frame, Opcode::Text, payload.as_bytes());
-            self.lag_ns = self.lag_ns.max(now_ns().saturating_sub(due_ns));
-            if !self.clients[sender].send(&frame) {
-                self.ledger.undo_send(sender);
-                self.unsent += 1;
             }
         }
     }
@@ -290,86 +308,41 @@ impl Engine {
         self.unfinished.push(index);
     }
 
-    fn consume(&mut self, index: usize, bytes: &[u8]) {
-        let now = now_ns();
-        let mut at = 0;
-        if self.clients[index].stage == Stage::Upgrading {
-            let Some((status, end)) = wire::response_head(bytes) else { return self.clients[index].keep(bytes) };
-            let accepted = bytes[..end].windows(self.accept.len()).any(|window| window == self.accept.as_bytes());
-            if status != 101 || !accepted {
-                return self.connection_lost(index, &format!("join rejected with {status}"));
-            }
-            self.upgrading -= 1;
-            self.open += 1;
-            let client = &mut self.clients[index];
-            client.stage = Stage::Open;
-            client.paused = index >= self.load.readers;
-            at = end;
-        }
-        while let Some(frame) = wire::first_frame(&bytes[at..]) {
-            at += frame.length;
-            match frame.opcode {
-                Opcode::Text if index < self.load.readers => self.handle_text(index, frame.payload, now),
-                Opcode::Text | Opcode::Pong => {}
-                Opcode::Ping => {
-                    let mut pong = Vec::with_capacity(frame.payload.len() + 8);
-                    wire::push_masked(&mut pong, Opcode::Pong, frame.payload);
-                    self.clients[index].send(&pong);
-                }
-                Opcode::Close => {
-                    return self.connection_lost(index, &format!("closed with {}", wire::close_code(frame.payload)));
-                }
-                Opcode::Unexpected => return self.connection_lost(index, "a frame outside the protocol"),
-            }
-        }
-        self.clients[index].keep(&bytes[at..]);
-    }
-
-    fn handle_text(&mut self, index: usize, payload: &[u8], now: u64) {
-        let event = self.reader.read(payload, &mut self.list);
-        match event {
-            Event::Chat(Some(stamp)) => {
-                self.last_event_ns = now;
-                if self.ledger.chat(index, stamp.sender, stamp.counter) {
-                    self.latency.record(now.saturating_sub(stamp.due_ns));
-                }
-            }
-            Event::Joined(Some(user)) => self.presence(index, user, true, now),
-            Event::Left(Some(user)) => self.presence(index, user, false, now),
-            Event::UsersOnline => {
-                self.last_event_ns = now;
-                self.last_presence_ns = now;
-                self.ledger.users_online(index, &self.list, self.all_delivered);
-            }
-            Event::Chat(None) | Event::Joined(None) | Event::Left(None) => self.ledger.counts.foreign += 1,
-            Event::Error(code) => *self.error_frames.entry(code).or_default() += 1,
-            Event::Unknown => *self.error_frames.entry("unknown frame".to_owned()).or_default() += 1,
-        }
-    }
-
-    fn presence(&mut self, index: usize, user: u32, online: bool, now: u64) {
-        self.last_event_ns = now;
-        self.last_presence_ns = now;
-        self.ledger.presence(index, user, online);
-    }
-
     /// Records that the connection of client `index` ended without this tool closing it.
     fn connection_lost(&mut self, index: usize, reason: &str) {
         let was = self.clients[index].stage;
+        if index < self.load.readers
+            && let Some(returns) = &mut self.returns
+        {
+            returns.on_lost(index, now_ns());
+            if was == Stage::Open && reason != RESTART {
+                *self.disconnects.entry(reason.to_owned()).or_default() += 1;
+            }
+            self.close(index, false);
+            return self.ledger.reset_presence(index);
+        }
         let reasons = if index < self.load.readers { &mut self.disconnects } else { &mut self.slow_disconnects };
         let reason = if was == Stage::Upgrading { format!("while joining: {reason}") } else { reason.to_owned() };
         *reasons.entry(reason).or_default() += 1;
         self.disconnect(index, false);
     }
 
+    /// Ends the connection of a client that does not return.
     fn disconnect(&mut self, index: usize, close_frame: bool) {
+        self.close(index, close_frame);
+        if let Some(returns) = &mut self.returns {
+            returns.on_left(index);
+        }
+        self.ledger.expect(index, false);
+        self.ledger.reset_client(index);
+    }
+
+    fn close(&mut self, index: usize, close_frame: bool) {
         match self.clients[index].stage {
             Stage::Upgrading => self.upgrading -= 1,
             Stage::Open => self.open -= 1,
             Stage::Disconnected => {}
         }
         self.clients[index].close(close_frame);
-        self.ledger.expect(index, false);
-        self.ledger.reset_client(index);
     }
 }

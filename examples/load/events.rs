@@ -36,6 +36,10 @@ pub enum Event {
     Joined(Option<u32>),
     Left(Option<u32>),
     Chat(Option<Stamp>),
+    /// The end of the messages that a client had missed, and whether they were all.
+    CaughtUp {
+        is_complete: bool,
+    },
     /// An `error` frame with this code.
     Error(String),
     /// Not an event of the protocol.
@@ -47,13 +51,14 @@ pub struct Reader {
     run_id: [u8; RUN_ID_CHARS],
     name_hint: usize,
     text_hint: usize,
+    id_hint: usize,
     last_stamp: ([u8; STAMP_BYTES], Stamp),
 }
 
 impl Reader {
     /// A parser for events about the users of the run `run_id`.
     pub fn new(run_id: [u8; RUN_ID_CHARS]) -> Self {
-        Self { run_id, name_hint: 0, text_hint: 0, last_stamp: ([0; STAMP_BYTES], Stamp::default()) }
+        Self { run_id, name_hint: 0, text_hint: 0, id_hint: 0, last_stamp: ([0; STAMP_BYTES], Stamp::default()) }
     }
 
     /// The username of client `index`.
@@ -128,9 +133,17 @@ impl Reader {
                 list.extend(names.filter_map(|name| self.index_of(format!("{name}\"").as_bytes())));
                 Event::UsersOnline
             }
+            Some("caught_up") => Event::CaughtUp { is_complete: msg["complete"] == true },
             Some("error") => Event::Error(msg["code"].as_str().unwrap_or("without a code").to_owned()),
             _ => Event::Unknown,
         }
+    }
+
+    /// The `event_id` of a `chat_message` or `users_online` frame, if it has one.
+    pub fn event_id<'a>(&mut self, payload: &'a [u8]) -> Option<&'a str> {
+        let rest = value_of(payload, br#""event_id":""#, &mut self.id_hint)?;
+        let end = rest.iter().position(|byte| *byte == b'"')?;
+        std::str::from_utf8(&rest[..end]).ok()
     }
 
     /// The index in a username of this run that is followed by a quote.
@@ -199,6 +212,21 @@ mod tests {
         }
         let online = format!(r#"{{"type":"users_online","msg":{{"list":["{name}","{}"]}}}}"#, reader.name(3));
         assert_eq!(read(&mut reader, &online), (Event::UsersOnline, vec![42, 3]));
+    }
+
+    #[test]
+    fn what_a_client_that_returns_needs_is_parsed() {
+        let mut reader = Reader::new(*b"r1u2");
+        for frame in [
+            r#"{"type":"chat_message","sent_at":"x","event_id":"ab-7","msg":{"from_user":"a","text":"b"}}"#,
+            r#"{"type":"users_online","event_id":"ab-7","msg":{"list":[]}}"#,
+        ] {
+            assert_eq!(reader.event_id(frame.as_bytes()), Some("ab-7"));
+        }
+        assert_eq!(reader.event_id(br#"{"type":"users_online","msg":{"list":[]}}"#), None);
+        let caught_up = r#"{"type":"caught_up","sent_at":"x","msg":{"complete":true,"messages":12}}"#;
+        assert_eq!(read(&mut reader, caught_up).0, Event::CaughtUp { is_complete: true });
+        assert_eq!(read(&mut reader, &caught_up.replace("true", "false")).0, Event::CaughtUp { is_complete: false });
     }
 
     #[test]

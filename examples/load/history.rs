@@ -1,8 +1,10 @@
-//! Fills a topic with the records of an earlier instance, so that a starting server has records to read (`--history`).
+//! Fills an event log with the records of an earlier instance, so that a starting server has records to read (`--history`).
 
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use ich::event_log::kafka::{self, KafkaSettings};
+use ich::event_log::sqlite::{self, Retention};
 use ich::event_log::{AppendError, Appender, Entry, EventLog};
 use ich::lobby::{Body, InstanceId, Record, SessionId};
 use ich::supervisor::Supervisor;
@@ -15,9 +17,22 @@ const RECORDS_PER_HEARTBEAT: u64 = 50;
 const RECORDS_PER_ROSTER: u64 = 500;
 
 /// Appends `records` records to `topic`, which is created if it is missing.
-pub fn write(brokers: &str, topic: &str, records: u64) -> Result<(), String> {
+pub fn write_to_kafka(brokers: &str, topic: &str, records: u64) -> Result<(), String> {
     let settings = KafkaSettings { brokers: brokers.to_owned(), topic: topic.to_owned(), ..KafkaSettings::default() };
-    let mut log = kafka::open(&settings, &Supervisor::default()).map_err(|error| error.to_string())?;
+    write(records, || kafka::open(&settings, &Supervisor::default()).map_err(|error| error.to_string()))
+}
+
+/// Appends `records` records to the event log in this data folder.
+pub fn write_to_sqlite(folder: &Path, records: u64) -> Result<(), String> {
+    let retention = Retention { age: Duration::MAX, bytes: u64::MAX };
+    write(records, || sqlite::open(folder, retention, &Supervisor::default()).map_err(|error| error.to_string()))
+}
+
+fn write(records: u64, open: impl FnOnce() -> Result<EventLog, String>) -> Result<(), String> {
+    if records == 0 {
+        return Ok(());
+    }
+    let mut log = open()?;
     let deadline = Instant::now() + TIMEOUT;
     while let Err(error) = log.reader.rewind(1) {
         if Instant::now() > deadline {
@@ -33,16 +48,19 @@ pub fn write(brokers: &str, topic: &str, records: u64) -> Result<(), String> {
     wait_until_written(&mut log, records)
 }
 
-/// Waits until the last of `records` records is in the topic.
+/// Waits until the last of `records` records is in the log.
 fn wait_until_written(log: &mut EventLog, records: u64) -> Result<(), String> {
     let deadline = Instant::now() + WRITE_TIMEOUT;
     let mut entries = Vec::new();
     while entries.last().is_none_or(|last: &Entry| last.record.seq < records) {
         if !log.undelivered.is_empty() {
-            return Err(format!("Kafka did not accept {} of {records} records", log.undelivered.len()));
+            return Err(format!("the event log did not accept {} of {records} records", log.undelivered.len()));
         }
         if Instant::now() > deadline {
-            return Err(format!("Kafka did not accept all of {records} records in {} s", WRITE_TIMEOUT.as_secs()));
+            return Err(format!(
+                "the event log did not accept all of {records} records in {} s",
+                WRITE_TIMEOUT.as_secs()
+            ));
         }
         // A rewind by one record skips all records before it.
         log.reader.rewind(1).map_err(|error| error.to_string())?;

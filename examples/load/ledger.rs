@@ -98,10 +98,15 @@ impl Ledger {
 
     /// Clears the state of `client`, which has disconnected.
     pub fn reset_client(&mut self, client: usize) {
-        self.online_bits[client * self.row_words..][..self.row_words].fill(0);
+        self.reset_presence(client);
         self.next[client * self.senders..][..self.senders].fill(UNKNOWN);
-        self.online_count[client] = 0;
         self.missing[client] = 0;
+    }
+
+    /// Clears what `client` knows of users: it has disconnected, and will return for the messages that it misses.
+    pub fn reset_presence(&mut self, client: usize) {
+        self.online_bits[client * self.row_words..][..self.row_words].fill(0);
+        self.online_count[client] = 0;
         self.live[client] = false;
     }
 
@@ -117,7 +122,9 @@ impl Ledger {
             self.set(client, user as usize, true);
         }
         if all_delivered {
-            self.next[client * self.senders..][..self.senders].copy_from_slice(&self.sent);
+            let row = &mut self.next[client * self.senders..][..self.senders];
+            let unknown = row.iter_mut().zip(&self.sent).filter(|(next, _)| **next == UNKNOWN);
+            unknown.for_each(|(next, sent)| *next = *sent);
         }
     }
 
@@ -228,6 +235,21 @@ mod tests {
         assert!(!ledger.chat(1, 0, 1));
         assert_eq!((ledger.counts.reordered, ledger.counts.duplicated, ledger.counts.deliveries), (1, 1, 3));
         assert_eq!(ledger.lost_and_outstanding(), (0, 2));
+    }
+
+    #[test]
+    fn a_message_that_a_client_missed_while_it_was_away_is_lost() {
+        let mut ledger = Ledger::new(1, 1, 1);
+        ledger.expect(0, true);
+        ledger.users_online(0, &[], true);
+        (0..4).for_each(|counter| assert_eq!(ledger.next_counter(0), counter));
+        ledger.chat(0, 0, 0);
+        ledger.reset_presence(0);
+        ledger.users_online(0, &[0], true);
+        assert_eq!(ledger.lost_and_outstanding(), (0, 3));
+        ledger.chat(0, 0, 2);
+        ledger.chat(0, 0, 3);
+        assert_eq!(ledger.lost_and_outstanding(), (1, 0));
     }
 
     #[test]

@@ -22,17 +22,20 @@ what is measured (without any of these: clients join, then chat)
   --drop-and-return     then all clients except the senders disconnect at once and rejoin as fast as they can
   --slow N              N additional clients never read; the server may disconnect only these
   --trickle J           J clients per second leave and rejoin during the chat
+  --restart-every T     during the chat, every T seconds one instance is replaced: another one is started, and when it is
+                        ready, the old one is stopped. Clients return with the id of their last message, and repeat
+                        messages that did not come back. CPU and memory are not measured
   --idle T              all clients stay connected and idle for T seconds
   --logins N            N logins during a chat, compared with N bare password hashes
   --outstanding N       most joins in flight at once in a join burst           [512]
 
 what it is measured on
   --server PATH         the server's binary; the default is this project's, which is built when missing or outdated
-  --instances N         number of instances; more than one needs --kafka and --database   [1]
-  --event-log KIND      sqlite or memory, for an instance without --kafka               [sqlite]
+  --instances N         number of instances; without --kafka they share a data folder    [1]
+  --event-log KIND      sqlite or memory, without --kafka                               [sqlite]
   --kafka HOST:PORT     Kafka brokers for the instances, which use a new topic
   --database URL        PostgreSQL database for the instances
-  --history N           the topic holds N records before the instances start   [0]
+  --history N           the event log holds N records before the instances start   [0]
   --connect A:P,B:P     measure servers that already run (loopback addresses only)
   --secret TEXT         token secret of these servers; the default is ICH_JWT_SECRET
   --pids P,P            process ids of these servers, for CPU and memory figures
@@ -45,8 +48,8 @@ output
   --json FILE           also write the figures as JSON
   -h, --help            print this text
 
-Exit codes: 1 when a message was lost, duplicated or out of order, or the server disconnected a client that reads;
-2 when an option is invalid or the server cannot be started.";
+Exit codes: 1 when a message was lost, duplicated or out of order, a client that returned was told that messages are
+missing, or the server disconnected a client that reads; 2 when an option is invalid or the server cannot be started.";
 
 /// The parsed options, one field per option of [`HELP`]. [`Options::parse`] checks their bounds.
 #[derive(Debug, Clone)]
@@ -65,6 +68,8 @@ pub struct Options {
     pub slow: usize,
     /// Leaves (and rejoins) per second during the chat.
     pub trickle: f64,
+    /// Seconds from one replacement of an instance to the next; 0: none.
+    pub restart_every: f64,
     /// Length of the idle part, in seconds.
     pub idle: f64,
     pub logins: usize,
@@ -83,7 +88,7 @@ pub struct Options {
     pub baseline: bool,
     /// False with `--baseline-only`.
     pub measure_server: bool,
-    /// Records in the topic before the instances start.
+    /// Records in the event log before the instances start.
     pub history: u64,
     pub bare_kafka: bool,
     pub json: Option<PathBuf>,
@@ -102,6 +107,7 @@ impl Options {
             drop_and_return: false,
             slow: 0,
             trickle: 0.0,
+            restart_every: 0.0,
             idle: 0.0,
             logins: 0,
             outstanding: 512,
@@ -135,6 +141,7 @@ impl Options {
                 "--drop-and-return" => options.drop_and_return = true,
                 "--slow" => options.slow = number(&flag, &value()?, 0, 10_000)?,
                 "--trickle" => options.trickle = number(&flag, &value()?, 0.0, 10_000.0)?,
+                "--restart-every" => options.restart_every = number(&flag, &value()?, 0.1, 86_400.0)?,
                 "--idle" => options.idle = number(&flag, &value()?, 0.0, 86_400.0)?,
                 "--logins" => options.logins = number(&flag, &value()?, 0, 100_000)?,
                 "--outstanding" => options.outstanding = number(&flag, &value()?, 1, 10_000)?,
@@ -178,16 +185,23 @@ impl Options {
         {
             return Err("--event-log is sqlite or memory, without --kafka".to_owned());
         }
-        if self.instances > 1 && (self.kafka.is_none() || self.database.is_none()) {
-            return Err("--instances above 1 needs --kafka and --database".to_owned());
+        if self.instances > 1 && self.kafka.is_some() != self.database.is_some() {
+            return Err("--instances above 1 needs both --kafka and --database, or none of them".to_owned());
+        }
+        let is_durable = self.event_log.as_deref() != Some("memory");
+        if !is_durable && (self.instances > 1 || self.restart_every > 0.0 || self.history > 0) {
+            return Err("--event-log memory is for one instance, without --restart-every and --history".to_owned());
+        }
+        if self.restart_every > 0.0 && (!self.connect.is_empty() || self.seconds == 0.0 || self.trickle > 0.0) {
+            return Err("--restart-every needs a chat and servers that this tool starts, without --trickle".to_owned());
         }
         if (self.clients + self.slow).saturating_mul(self.senders) > 50_000_000 {
             return Err(
                 "--clients times --senders is over 50 million, too many to check: use fewer --senders".to_owned()
             );
         }
-        if (self.bare_kafka || self.history > 0) && self.kafka.is_none() {
-            return Err("--bare-kafka and --history need --kafka".to_owned());
+        if self.bare_kafka && self.kafka.is_none() {
+            return Err("--bare-kafka needs --kafka".to_owned());
         }
         if self.senders == 0 && self.seconds > 0.0 && self.rate > 0.0 {
             return Err("a chat needs --senders above 0; for no chat set --seconds 0".to_owned());
@@ -247,10 +261,25 @@ mod tests {
     #[test]
     fn values_out_of_bounds_are_rejected() {
         for line in
-            ["--clients 0", "--bytes 3", "--rate NaN", "--seconds -1", "--nonsense", "--clients", "--instances 2"]
+            ["--clients 0", "--bytes 3", "--rate NaN", "--seconds -1", "--nonsense", "--clients", "--instances 17"]
         {
             assert!(parse(line).is_err(), "{line}");
         }
         assert!(parse("--help").unwrap().is_none());
+    }
+
+    #[test]
+    fn options_that_contradict_each_other_are_rejected() {
+        for line in [
+            "--instances 2 --kafka localhost:1",
+            "--instances 2 --event-log memory",
+            "--restart-every 5 --event-log memory",
+            "--restart-every 5 --idle 5",
+            "--restart-every 5 --trickle 1",
+            "--event-log memory --kafka localhost:1",
+        ] {
+            assert!(parse(line).is_err(), "{line}");
+        }
+        assert!(parse("--instances 2 --restart-every 5").is_ok());
     }
 }

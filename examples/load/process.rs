@@ -30,17 +30,40 @@ pub struct Server {
     /// The address it listens on.
     pub address: SocketAddr,
     lines: Arc<Mutex<VecDeque<String>>>,
-    folder: Option<Folder>,
+    /// The folder that it runs in.
+    folder: Option<Arc<Folder>>,
+}
+
+/// A server that was started and did not say yet where it listens.
+pub struct Starting {
+    server: Server,
+    addresses: Receiver<SocketAddr>,
+    program: PathBuf,
+}
+
+impl Starting {
+    /// Waits for the line with the address that the server listens on.
+    pub fn wait(mut self) -> Result<Server, String> {
+        match self.server.wait_for_address(&self.addresses) {
+            Ok(address) => self.server.address = address,
+            Err(reason) => {
+                let (program, lines) = (self.program.display(), self.server.last_lines());
+                return Err(format!("{program} {reason}; its last lines:\n{lines}"));
+            }
+        }
+        Ok(self.server)
+    }
 }
 
 impl Server {
-    /// Starts `program` and waits for the line with the address it listens on.
+    /// Starts `program` in `folder`. The calling thread has to live as long as the server: when it ends, the kernel ends
+    /// the server.
     pub fn start(
         program: &Path,
         arguments: &[&str],
         settings: &[(&str, OsString)],
-        folder: Option<Folder>,
-    ) -> Result<Self, String> {
+        folder: Option<Arc<Folder>>,
+    ) -> Result<Starting, String> {
         let this = std::env::current_exe().map_err(|error| format!("cannot find this program: {error}"))?;
         let mut command = Command::new(this);
         command.arg(CHILD_ARGUMENT).arg(program).args(arguments);
@@ -63,11 +86,8 @@ impl Server {
         if let Some(pipe) = child.stderr.take() {
             watch(pipe, Arc::clone(&lines), sender);
         }
-        let mut server = Self { child, address: SocketAddr::from(([127, 0, 0, 1], 0)), lines, folder };
-        server.address = server
-            .wait_for_address(&addresses)
-            .map_err(|reason| format!("{} {reason}; its last lines:\n{}", program.display(), server.last_lines()))?;
-        Ok(server)
+        let server = Self { child, address: SocketAddr::from(([127, 0, 0, 1], 0)), lines, folder };
+        Ok(Starting { server, addresses, program: program.to_owned() })
     }
 
     fn wait_for_address(&mut self, addresses: &Receiver<SocketAddr>) -> Result<SocketAddr, String> {
@@ -158,7 +178,7 @@ pub fn run_as_child(mut arguments: impl Iterator<Item = OsString>) -> Result<Inf
     Err(format!("cannot run {}: {error}", program.display()))
 }
 
-/// A temporary folder, removed on drop.
+/// A temporary folder, removed on drop: when the last server that runs in it has stopped.
 pub struct Folder(PathBuf);
 
 impl Folder {

@@ -1,23 +1,22 @@
 //! The servers that are measured: the bare loop, instances started with the settings for a measurement, or servers that
 //! already run.
 
-use std::ffi::OsString;
-use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpStream};
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::net::SocketAddr;
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime};
 
 use jsonwebtoken::{EncodingKey, Header};
 use serde_json::json;
 
 use crate::baseline::{BASELINE_ARGUMENT, NO_PRESENCE_ARGUMENT};
-use crate::history;
+use crate::launch::Launch;
 use crate::options::Options;
-use crate::process::{Folder, Server};
-use crate::wire;
+use crate::probe;
+use crate::process::Server;
 
-const READY_DEADLINE: Duration = Duration::from_secs(60);
+/// The user whose joins find out whether a server is ready.
+const PROBE_ID: usize = 99_999;
+const PROBE_NAME: &str = "load-probe";
 const TOKEN_SECONDS: u64 = 48 * 3600;
 
 /// The servers under load. Those that this tool started are stopped on drop.
@@ -25,10 +24,12 @@ pub struct Target {
     /// The name in the table.
     pub name: &'static str,
     pub addresses: Vec<SocketAddr>,
-    /// The process ids, as far as they are known.
+    /// The process ids, as far as they are known and do not change.
     pub pids: Vec<u32>,
     /// The servers that this tool started.
     servers: Vec<Server>,
+    /// How it started them.
+    launch: Option<Launch>,
     secret: String,
     started_at: Option<Instant>,
     /// Whether clients receive `user_joined` and `user_left`.
@@ -43,7 +44,7 @@ impl Target {
         let this = std::env::current_exe().map_err(|error| format!("cannot find this program: {error}"))?;
         let arguments: &[&str] =
             if sends_presence { &[BASELINE_ARGUMENT] } else { &[BASELINE_ARGUMENT, NO_PRESENCE_ARGUMENT] };
-        let server = Server::start(&this, arguments, &[], None)?;
+        let server = Server::start(&this, arguments, &[], None)?.wait()?;
         Ok(Self { sends_presence, ..Self::from_children("bare loop", vec![server], random_hex(32)?) })
     }
 
@@ -56,55 +57,38 @@ impl Target {
             let (addresses, pids) = (options.connect.clone(), options.pids.clone());
             Self { addresses, pids, ..Self::from_children("ich", Vec::new(), secret) }
         };
-        target.wait_until_ready()?;
+        let token = target.token(PROBE_ID, PROBE_NAME)?;
+        target.addresses.iter().try_for_each(|address| probe::wait_until_joinable(*address, &token))?;
         target.ready_after = target.started_at.map(|at| at.elapsed());
         Ok(target)
     }
 
     fn start(options: &Options) -> Result<Self, String> {
-        let program = match &options.server {
-            Some(path) => path.canonicalize().map_err(|error| format!("{}: {error}", path.display()))?,
-            None => project_server()?,
-        };
-        let (secret, topic) = (random_hex(32)?, format!("ich-load-{}", random_hex(6)?));
-        if let Some(brokers) = options.kafka.as_deref().filter(|_| options.history > 0) {
-            history::write(brokers, &topic, options.history)?;
-        }
+        let secret = random_hex(32)?;
+        let launch = Launch::new(options, &secret)?;
         let started_at = Instant::now();
-        let mut servers = Vec::new();
-        for instance in 0..options.instances {
-            let folder = Folder::new(&format!("{}-{instance}", random_hex(4)?))?;
-            let mut settings: Vec<(&str, OsString)> = vec![
-                ("ICH_HOST", "127.0.0.1".into()),
-                ("ICH_PORT", "0".into()),
-                ("ICH_DATA_DIR", folder.path().into()),
-                ("ICH_JWT_SECRET", secret.clone().into()),
-                ("ICH_LOG", "warn".into()),
-            ];
-            let unbounded = [
-                "ICH_MAX_CONNECTIONS",
-                "ICH_MAX_CONNECTIONS_PER_ADDRESS",
-                "ICH_MAX_CONNECTIONS_PER_USER",
-                "ICH_MAX_MESSAGES_PER_SECOND",
-                "ICH_MAX_LOGINS_PER_MINUTE",
-                "ICH_MAX_REGISTRATIONS_PER_MINUTE",
-            ];
-            settings.extend(unbounded.map(|name| (name, OsString::from("0"))));
-            settings.extend(options.event_log.iter().map(|kind| ("ICH_EVENT_LOG", kind.into())));
-            if let Some(brokers) = &options.kafka {
-                settings.push(("ICH_KAFKA_BROKERS", brokers.into()));
-                settings.push(("ICH_KAFKA_TOPIC", topic.clone().into()));
-            }
-            settings.extend(options.database.iter().map(|url| ("ICH_DATABASE_URL", url.into())));
-            servers.push(Server::start(&program, &[], &settings, Some(folder))?);
+        let servers = (0..options.instances).map(|_| launch.start()?.wait()).collect::<Result<Vec<_>, _>>()?;
+        let mut target = Self::from_children("ich", servers, secret);
+        if options.restart_every > 0.0 {
+            target.pids.clear();
         }
-        Ok(Self { started_at: Some(started_at), ..Self::from_children("ich", servers, secret) })
+        Ok(Self { started_at: Some(started_at), launch: Some(launch), ..target })
     }
 
     fn from_children(name: &'static str, servers: Vec<Server>, secret: String) -> Self {
         let addresses = servers.iter().map(|server| server.address).collect();
         let pids = servers.iter().map(Server::pid).collect();
-        Self { name, addresses, pids, servers, secret, started_at: None, sends_presence: true, ready_after: None }
+        Self {
+            name,
+            addresses,
+            pids,
+            servers,
+            launch: None,
+            secret,
+            started_at: None,
+            sends_presence: true,
+            ready_after: None,
+        }
     }
 
     /// An access token for `username`. A join needs only a valid token, no account.
@@ -123,79 +107,24 @@ impl Target {
         }
     }
 
-    /// Tries to join each server until that succeeds. A server that is not ready answers 503.
-    fn wait_until_ready(&self) -> Result<(), String> {
-        let token = self.token(99_999, "load-probe")?;
-        for &address in &self.addresses {
-            let deadline = Instant::now() + READY_DEADLINE;
-            loop {
-                let answer = probe(address, &token);
-                match answer {
-                    Ok(101) => break,
-                    Ok(401) => {
-                        return Err(format!("{address} rejects the tokens of this tool: check --secret"));
-                    }
-                    _ if Instant::now() < deadline => std::thread::sleep(Duration::from_millis(10)),
-                    Ok(status) => return Err(format!("{address} answers a join with status {status} instead of 101")),
-                    Err(error) => return Err(format!("cannot join {address}: {error}")),
-                }
-            }
-        }
-        Ok(())
+    /// Starts an instance that can replace another one. The thread returns it when it is ready.
+    pub fn start_replacement(&self) -> Result<JoinHandle<Result<Server, String>>, String> {
+        let launch = self.launch.as_ref().ok_or("only servers that this tool started can be replaced")?;
+        let starting = launch.start()?;
+        let start = move || {
+            let server = starting.wait()?;
+            probe::wait_until_ready(server.address)?;
+            Ok(server)
+        };
+        let thread = std::thread::Builder::new().name("replacement".into()).spawn(start);
+        thread.map_err(|error| format!("cannot start a thread: {error}"))
     }
-}
 
-fn probe(address: SocketAddr, token: &str) -> std::io::Result<u16> {
-    let mut socket = TcpStream::connect_timeout(&address, Duration::from_secs(2))?;
-    socket.set_read_timeout(Some(Duration::from_secs(2)))?;
-    socket.write_all(&wire::upgrade_request(&address.to_string(), token))?;
-    let (mut head, mut buffer) = (Vec::new(), [0; 1024]);
-    loop {
-        match socket.read(&mut buffer)? {
-            0 => return Err(std::io::ErrorKind::UnexpectedEof.into()),
-            bytes => head.extend_from_slice(&buffer[..bytes]),
-        }
-        if let Some((status, _)) = wire::response_head(&head) {
-            return Ok(status);
-        }
+    /// Puts `fresh` into the place of the instance with this number, and returns the old one, which still runs.
+    pub fn replace(&mut self, number: usize, fresh: Server) -> Server {
+        self.addresses[number] = fresh.address;
+        std::mem::replace(&mut self.servers[number], fresh)
     }
-}
-
-/// The path of the server in the build folder of this example. Builds the server if it is missing or older than its
-/// sources.
-fn project_server() -> Result<PathBuf, String> {
-    let this = std::env::current_exe().map_err(|error| format!("cannot find this program: {error}"))?;
-    let profile = this.ancestors().nth(2).ok_or("this program is not in a build folder: use --server")?;
-    let (binary, sources) = (profile.join("ich"), Path::new(env!("CARGO_MANIFEST_DIR")));
-    let built = modified(&binary);
-    if built.is_none() || built < newest(&sources.join("src")).max(modified(&sources.join("Cargo.toml"))) {
-        let release = profile.ends_with("release");
-        let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-        cargo.args(["build", "--bin", "ich"]).args(release.then_some("--release")).current_dir(sources);
-        eprintln!(
-            "the server is missing or older than its sources; running cargo build{} --bin ich",
-            if release { " --release" } else { "" }
-        );
-        let status = cargo.status().map_err(|error| format!("cannot run cargo: {error}; use --server"))?;
-        if !status.success() {
-            return Err("the server could not be built".to_owned());
-        }
-    }
-    if !binary.exists() {
-        return Err(format!("no server at {}: use --server", binary.display()));
-    }
-    Ok(binary)
-}
-
-fn modified(path: &Path) -> Option<SystemTime> {
-    std::fs::metadata(path).and_then(|found| found.modified()).ok()
-}
-
-fn newest(folder: &Path) -> Option<SystemTime> {
-    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
-    entries
-        .filter_map(|entry| if entry.path().is_dir() { newest(&entry.path()) } else { modified(&entry.path()) })
-        .max()
 }
 
 /// `bytes` random bytes as hexadecimal digits.

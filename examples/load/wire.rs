@@ -72,10 +72,10 @@ pub fn push_masked(out: &mut Vec<u8>, opcode: Opcode, payload: &[u8]) {
     out.extend(payload[..usize::from(length)].iter().zip(MASK.iter().cycle()).map(|(byte, mask)| byte ^ mask));
 }
 
-/// The HTTP request that joins the lobby.
-pub fn upgrade_request(host: &str, token: &str) -> Vec<u8> {
+/// The HTTP request that joins the lobby, with this query: empty, or `?` and a parameter.
+pub fn upgrade_request(host: &str, token: &str, query: &str) -> Vec<u8> {
     format!(
-        "GET /join HTTP/1.1\r\nHost: {host}\r\nAuthorization: Bearer {token}\r\nConnection: Upgrade\r\n\
+        "GET /join{query} HTTP/1.1\r\nHost: {host}\r\nAuthorization: Bearer {token}\r\nConnection: Upgrade\r\n\
          Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {WEBSOCKET_KEY}\r\n\r\n"
     )
     .into_bytes()

@@ -29,8 +29,14 @@ pub(super) trait Backend: Send + Sync + 'static {
     type Request: Send + 'static;
     type Answer: Send + 'static;
 
-    /// Connects and prepares for requests. The text of the error is logged, so it must not contain a secret.
+    /// The service, for the log.
+    fn name(&self) -> String;
+    /// What an operator can check while the service accepts connections and does not answer.
+    fn silence(&self) -> &'static str;
+    /// Connects, and waits for a first answer. The text of the error is logged, so it must not contain a secret.
     fn connect(&self) -> Result<Self::Connection, String>;
+    /// Prepares a new connection for requests. The text of the error is logged, too.
+    fn prepare(&self, connection: &mut Self::Connection) -> Result<(), String>;
     /// Checks whether the connection works.
     fn probe(&self, connection: &mut Self::Connection) -> Result<(), String>;
     /// Executes a request. After an error the connection is replaced, unless the error says that it works.
@@ -65,8 +71,10 @@ pub(super) struct PoolSettings {
     pub(super) max_abandoned: usize,
     /// The most time of a call, for the caller.
     pub(super) call_timeout: Duration,
-    /// A thread that connects for longer counts as hanging.
+    /// A thread that connects, or prepares a connection, for longer counts as hanging.
     pub(super) connect_timeout: Duration,
+    /// When the log says that a thread still waits for the first answer.
+    pub(super) silence: Duration,
 }
 
 /// See the module. Dropping it waits up to a second for its threads.

@@ -5,12 +5,16 @@
 //! restarted, calls fail in time, and they succeed again without a restart of this process.
 
 mod connection;
+mod diagnosis;
 mod schema;
+mod target;
+mod tls_mode;
 mod url;
 
 use std::time::Duration;
 
 use self::connection::{Answer, Database, Request};
+use self::target::Target;
 use super::pool::{Pool, PoolSettings};
 use super::store::{AccountStore, CALL_TIMEOUT, CreateError, NewAccount, StoreError, StoredAccount};
 use crate::supervisor::Supervisor;
@@ -20,8 +24,10 @@ use crate::supervisor::Supervisor;
 const CONNECTIONS: usize = 4;
 /// How many hanging threads are replaced at most. Each keeps about 100 KiB until its call returns.
 const MAX_ABANDONED: usize = 16;
-/// For connecting and migrating: longer than the database allows for each step of a migration.
-const CONNECT_AND_MIGRATE_TIMEOUT: Duration = Duration::from_secs(30);
+/// For connecting, and again for migrating: longer than the database allows for each step of a migration.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
+/// When the log says that the database accepts a connection and does not answer.
+const SILENCE: Duration = Duration::from_secs(7);
 
 /// Accounts in PostgreSQL. Any thread; a call blocks for at most [`CALL_TIMEOUT`](super::store::CALL_TIMEOUT).
 pub struct PostgresStore {
@@ -29,10 +35,10 @@ pub struct PostgresStore {
 }
 
 /// Opens the store in the database of this URL, `postgres://user:password@host:5432/database`. The URL may have several
-/// hosts, and parameters as in libpq. `sslmode` is `disable`, `prefer` (the default), `require`, `verify-ca` or
-/// `verify-full`. The last two, and `require` together with `sslrootcert`, check the server's certificate.
-/// `sslrootcert` is a PEM file with the certificates of the trusted authorities; those of the system if it is missing
-/// or `system`.
+/// hosts, and parameters as in libpq. `sslmode` is `disable`, `allow`, `prefer` (the default), `require`, `verify-ca` or
+/// `verify-full`. The last two, and `require` together with `sslrootcert`, check the server's certificate. `sslrootcert`
+/// is a PEM file with the certificates of the trusted authorities; those of the system if it is missing or `system`.
+/// `sslcert` and `sslkey` are PEM files with the certificate of this client and its key.
 ///
 /// Does not wait for the database: the threads connect and migrate the schema in the background. Until then
 /// [`AccountStore::is_ready`] is false, and the log has the reason. `supervisor` starts the threads.
@@ -40,15 +46,16 @@ pub struct PostgresStore {
 /// # Errors
 /// [`StoreError::Unusable`] if the URL or its certificates cannot be used; the text contains no part of the URL.
 pub fn open(url: &str, supervisor: &Supervisor) -> Result<PostgresStore, StoreError> {
-    let (config, tls) = url::parse(url).map_err(StoreError::Unusable)?;
+    let target = Target::parse(url).map_err(StoreError::Unusable)?;
     let settings = PoolSettings {
         name: "postgres",
         threads: CONNECTIONS,
         max_abandoned: MAX_ABANDONED,
         call_timeout: CALL_TIMEOUT,
-        connect_timeout: CONNECT_AND_MIGRATE_TIMEOUT,
+        connect_timeout: CONNECT_TIMEOUT,
+        silence: SILENCE,
     };
-    let pool = Pool::start(Database { config, tls }, settings, supervisor)
+    let pool = Pool::start(Database(target), settings, supervisor)
         .map_err(|error| StoreError::Unavailable(format!("no threads for the connections to PostgreSQL: {error}")))?;
     Ok(PostgresStore { pool })
 }
@@ -58,7 +65,7 @@ pub fn open(url: &str, supervisor: &Supervisor) -> Result<PostgresStore, StoreEr
 /// # Errors
 /// A text for the operator that contains no part of the URL.
 pub(crate) fn check_url(url: &str) -> Result<(), String> {
-    url::parse(url).map(drop)
+    Target::parse(url).map(drop)
 }
 
 impl AccountStore for PostgresStore {

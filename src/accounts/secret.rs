@@ -1,6 +1,6 @@
 //! The token secret of a server without `ICH_JWT_SECRET`: generated at the first start and kept in the data folder.
 //!
-//! Called once, at start.
+//! Called at start.
 
 use std::fs;
 use std::io::{self, Read, Write};
@@ -29,6 +29,17 @@ pub(crate) fn load_or_generate(path: &Path) -> io::Result<Vec<u8>> {
     generate(path).map_err(|error| in_file(path, &error))?;
     // Reads it back: another process may have been faster.
     load(path)
+}
+
+/// Checks the file like [`load_or_generate`], without creating it. A missing file is valid.
+///
+/// # Errors
+/// See [`load_or_generate`].
+pub(crate) fn check(path: &Path) -> io::Result<()> {
+    match load(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        loaded => loaded.map(drop),
+    }
 }
 
 fn load(path: &Path) -> io::Result<Vec<u8>> {

@@ -50,12 +50,24 @@ pub fn open(data_dir: &Path) -> Result<SqliteStore, StoreError> {
         let reader = sqlite::open(&path, &SCHEMA)?;
         Ok((writer, reader))
     };
-    let (writer, reader) = open().map_err(|error| match error {
-        OpenError::Unusable(text) | OpenError::NotWritable(text) => StoreError::Unusable(text),
-        OpenError::Unavailable(text) => StoreError::Unavailable(text),
-    })?;
+    let (writer, reader) = open().map_err(open_error)?;
     reader.pragma_update(None, "query_only", true).map_err(store_error)?;
     Ok(SqliteStore { writer: ExclusiveConnection::new(writer), reader: ExclusiveConnection::new(reader) })
+}
+
+/// Checks the file in this folder like [`open`], as far as that is possible without a change.
+///
+/// # Errors
+/// See [`open`].
+pub(crate) fn check(data_dir: &Path) -> Result<(), StoreError> {
+    sqlite::check(&data_dir.join(FILE_NAME), &SCHEMA).map_err(open_error)
+}
+
+fn open_error(error: OpenError) -> StoreError {
+    match error {
+        OpenError::Unusable(text) | OpenError::NotWritable(text) => StoreError::Unusable(text),
+        OpenError::Unavailable(text) => StoreError::Unavailable(text),
+    }
 }
 
 impl AccountStore for SqliteStore {

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use super::reader::Reader;
 use crate::accounts::token;
-use crate::tls;
+use crate::tls::{self, PairError};
 
 /// The most bytes of a secret. A secret is one line; a larger file is another file by mistake.
 const SECRET_BYTES_MAX: usize = 16 * 1024;
@@ -40,16 +40,19 @@ impl Reader<'_> {
         None
     }
 
-    /// Checks that the file contains a certificate. A folder is valid and is not read: OpenSSL accepts a folder of
-    /// certificates, too.
+    /// Checks the certificates of the trusted authorities.
     pub(super) fn check_certificates(&mut self, name: &str, path: &str) {
-        if Path::new(path).is_dir() {
-            return;
+        if let Err(error) = tls::check_authorities(Path::new(path)) {
+            self.error(name, path, &error);
         }
-        match std::fs::read(path) {
-            Err(error) => self.error(name, path, &format!("cannot be read: {error}")),
-            Ok(pem) if tls::has_certificate(&pem) => {}
-            Ok(_) => self.error(name, path, "contains no certificate in PEM format (-----BEGIN CERTIFICATE-----)"),
+    }
+
+    /// The certificate of this client, and its key: each the name of the setting and the path.
+    pub(super) fn check_client_certificate(&mut self, certificate: (&str, &str), key: (&str, &str)) {
+        match tls::ClientCertificate::read(Path::new(certificate.1), Path::new(key.1)) {
+            Ok(_) => {}
+            Err(PairError::Certificate(error)) => self.error(certificate.0, certificate.1, &error),
+            Err(PairError::Key(error)) => self.error(key.0, key.1, &error),
         }
     }
 

@@ -30,6 +30,11 @@ pub struct KafkaSettings {
     /// `ssl.ca.location` of librdkafka: a PEM file with the certificates of the trusted authorities. `None`: those of
     /// the system.
     pub ca_file: Option<String>,
+    /// `ssl.certificate.location` of librdkafka: a PEM file with the certificate that this client shows to the brokers.
+    /// Together with `key_file`.
+    pub cert_file: Option<String>,
+    /// `ssl.key.location` of librdkafka: a PEM file with the private key of `cert_file`, not encrypted.
+    pub key_file: Option<String>,
 }
 
 impl fmt::Debug for KafkaSettings {
@@ -44,6 +49,8 @@ impl fmt::Debug for KafkaSettings {
             .field("username", &self.username)
             .field("password", &self.password.as_ref().map(|_| "(set)"))
             .field("ca_file", &self.ca_file)
+            .field("cert_file", &self.cert_file)
+            .field("key_file", &self.key_file)
             .finish()
     }
 }
@@ -75,6 +82,8 @@ impl KafkaSettings {
             ("ICH_KAFKA_USERNAME", &self.username),
             ("ICH_KAFKA_PASSWORD", &self.password),
             ("ICH_KAFKA_CA_FILE", &self.ca_file),
+            ("ICH_KAFKA_CERT_FILE", &self.cert_file),
+            ("ICH_KAFKA_KEY_FILE", &self.key_file),
         ] {
             if value.as_ref().is_some_and(|value| value.contains('\0')) {
                 errors.push(format!("{name} contains a NUL character"));
@@ -116,11 +125,22 @@ impl KafkaSettings {
                 ));
             }
         }
-        if self.ca_file.is_some() && !self.uses_tls() {
-            errors.push(format!(
-                "ICH_KAFKA_CA_FILE is set, and ICH_KAFKA_SECURITY_PROTOCOL={protocol} does not use it: set the protocol \
-                 to ssl or sasl_ssl, or remove ICH_KAFKA_CA_FILE"
-            ));
+        for (name, value) in [
+            ("ICH_KAFKA_CA_FILE", &self.ca_file),
+            ("ICH_KAFKA_CERT_FILE", &self.cert_file),
+            ("ICH_KAFKA_KEY_FILE", &self.key_file),
+        ] {
+            if value.is_some() && !self.uses_tls() {
+                errors.push(format!(
+                    "{name} is set, and ICH_KAFKA_SECURITY_PROTOCOL={protocol} does not use it: set the protocol to ssl \
+                     or sasl_ssl, or remove {name}"
+                ));
+            }
+        }
+        match (&self.cert_file, &self.key_file) {
+            (Some(_), None) => errors.push("ICH_KAFKA_CERT_FILE is set, and needs ICH_KAFKA_KEY_FILE".into()),
+            (None, Some(_)) => errors.push("ICH_KAFKA_KEY_FILE is set, and needs ICH_KAFKA_CERT_FILE".into()),
+            (Some(_), Some(_)) | (None, None) => {}
         }
         errors
     }
@@ -178,6 +198,7 @@ mod tests {
             KafkaSettings { username: Some("ich".into()), ..settings() },
             KafkaSettings { username: Some("ich".into()), password: Some("geheim".into()), ..settings() },
             KafkaSettings { ca_file: Some("/ca.pem".into()), ..settings() },
+            KafkaSettings { security_protocol: Some("ssl".into()), cert_file: Some("/cert.pem".into()), ..settings() },
         ] {
             let errors = invalid.errors();
             assert!(!errors.is_empty(), "{invalid:?}");

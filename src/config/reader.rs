@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::kafka::KafkaSettings;
 use super::table::{SETTINGS, default_of};
-use super::{Config, EventLogKind, LogFilter, LogFormat, Secret, kubernetes};
+use super::{Config, EventLogSettings, LogFilter, LogFormat, Secret, kubernetes};
 use crate::accounts::{ClaimNames, postgres, token};
 use crate::event_log::sqlite::Retention;
 
@@ -156,7 +156,7 @@ impl Reader<'_> {
         if config.jwt_previous_secret.is_some() && config.jwt_secret.is_none() {
             self.errors.push("ICH_JWT_PREVIOUS_SECRET is set, but ICH_JWT_SECRET is not: set both".into());
         }
-        if config.kafka.is_some() && config.jwt_secret.is_none() && !has_key_file {
+        if config.event_log.is_shared_by_machines() && config.jwt_secret.is_none() && !has_key_file {
             self.errors.push(
                 "ICH_JWT_SECRET is not set, and ICH_KAFKA_BROKERS needs it: all instances must have the same secret \
                  (make one with: openssl rand -base64 48)"
@@ -171,11 +171,7 @@ impl Reader<'_> {
         }
     }
 
-    pub(super) fn kafka(&mut self) -> Option<KafkaSettings> {
-        let Some(brokers) = self.optional("ICH_KAFKA_BROKERS") else {
-            self.refuse_kafka_settings_without_brokers();
-            return None;
-        };
+    fn kafka(&mut self, brokers: String) -> KafkaSettings {
         // 0 is not valid, so the check below reports a text that is not a number, too.
         let replication_factor =
             self.optional("ICH_KAFKA_REPLICATION_FACTOR").map(|copies| copies.parse().unwrap_or(0));
@@ -188,12 +184,17 @@ impl Reader<'_> {
             username: self.optional("ICH_KAFKA_USERNAME"),
             password: self.secret("ICH_KAFKA_PASSWORD"),
             ca_file: self.optional("ICH_KAFKA_CA_FILE"),
+            cert_file: self.optional("ICH_KAFKA_CERT_FILE"),
+            key_file: self.optional("ICH_KAFKA_KEY_FILE"),
         };
         self.errors.extend(settings.errors());
         if let Some(path) = &settings.ca_file {
             self.check_certificates("ICH_KAFKA_CA_FILE", path);
         }
-        Some(settings)
+        if let (Some(certificate), Some(key)) = (&settings.cert_file, &settings.key_file) {
+            self.check_client_certificate(("ICH_KAFKA_CERT_FILE", certificate), ("ICH_KAFKA_KEY_FILE", key));
+        }
+        settings
     }
 
     /// Adds an error if there are settings of Kafka and no brokers: the settings would have no effect, and the server
@@ -215,30 +216,37 @@ impl Reader<'_> {
     }
 
     /// The event log that `ICH_EVENT_LOG` names; if it is not set, Kafka if there are brokers, else SQLite.
-    pub(super) fn event_log(&mut self) -> EventLogKind {
-        let has_brokers = self.optional("ICH_KAFKA_BROKERS").is_some();
+    pub(super) fn event_log(&mut self) -> EventLogSettings {
+        // Checked also if the event log is not in SQLite.
+        let retention = self.retention();
         let named = self.optional("ICH_EVENT_LOG");
-        match (named.as_deref(), has_brokers) {
-            (None | Some("kafka"), true) => EventLogKind::Kafka,
-            (None | Some("sqlite"), false) => EventLogKind::Sqlite,
-            (Some("memory"), false) => EventLogKind::Memory,
-            (Some("kafka"), false) => {
-                self.errors.push("ICH_EVENT_LOG=kafka needs ICH_KAFKA_BROKERS=host:port, which is not set".into());
-                EventLogKind::Kafka
+        if let Some(brokers) = self.optional("ICH_KAFKA_BROKERS") {
+            match named.as_deref() {
+                None | Some("kafka") => {}
+                Some(other @ ("sqlite" | "memory")) => self
+                    .errors
+                    .push(format!("ICH_EVENT_LOG={other} and ICH_KAFKA_BROKERS are both set: remove one of them")),
+                Some(other) => self.unknown_event_log(other),
             }
-            (Some(other @ ("sqlite" | "memory")), true) => {
-                self.errors
-                    .push(format!("ICH_EVENT_LOG={other} and ICH_KAFKA_BROKERS are both set: remove one of them"));
-                EventLogKind::Kafka
-            }
-            (Some(other), _) => {
-                self.error("ICH_EVENT_LOG", other, "is not one of sqlite, memory, kafka");
-                EventLogKind::Sqlite
-            }
+            return EventLogSettings::Kafka(self.kafka(brokers));
         }
+        self.refuse_kafka_settings_without_brokers();
+        match named.as_deref() {
+            None | Some("sqlite") => {}
+            Some("memory") => return EventLogSettings::Memory,
+            Some("kafka") => {
+                self.errors.push("ICH_EVENT_LOG=kafka needs ICH_KAFKA_BROKERS=host:port, which is not set".into());
+            }
+            Some(other) => self.unknown_event_log(other),
+        }
+        EventLogSettings::Sqlite(retention)
     }
 
-    pub(super) fn event_log_retention(&mut self) -> Retention {
+    fn unknown_event_log(&mut self, value: &str) {
+        self.error("ICH_EVENT_LOG", value, "is not one of sqlite, memory, kafka");
+    }
+
+    fn retention(&mut self) -> Retention {
         Retention {
             age: Duration::from_secs(3600 * self.number("ICH_EVENT_LOG_RETENTION_HOURS", 1, 24 * 366)),
             bytes: self.number("ICH_EVENT_LOG_MAX_MIB", 16, 1 << 20) << 20,

@@ -47,6 +47,8 @@ pub const SETTINGS: &[Setting] = &[
         "",
         "certificates of the authorities that sign the brokers' certificates, PEM; not set: the system's",
     ),
+    setting("ICH_KAFKA_CERT_FILE", "", "certificate of this client, PEM, for brokers that require one"),
+    setting("ICH_KAFKA_KEY_FILE", "", "private key of ICH_KAFKA_CERT_FILE, PEM, not encrypted"),
     setting(
         "ICH_JWT_SECRET",
         "",

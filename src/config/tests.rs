@@ -13,7 +13,8 @@ fn the_defaults_are_valid() {
     assert_eq!((config.host.to_string().as_str(), config.port), ("0.0.0.0", 8080));
     assert_eq!(config.token_ttl, Duration::from_secs(24 * 3600));
     assert_eq!(config.limits.outbox_bytes, 1 << 20);
-    assert!(config.kafka.is_none() && config.database_url.is_none() && config.jwt_secret.is_none());
+    assert!(config.database_url.is_none() && config.jwt_secret.is_none());
+    assert!(matches!(config.event_log, EventLogSettings::Sqlite(_)));
 }
 
 #[test]
@@ -49,7 +50,8 @@ fn kafka_needs_a_secret_that_all_instances_share() {
     assert!(errors[0].contains("ICH_JWT_SECRET"));
     let secret = "0123456789abcdef0123456789abcdef";
     let config = config(&[("ICH_KAFKA_BROKERS", "a:9092,b:9092"), ("ICH_JWT_SECRET", secret)]).unwrap();
-    assert_eq!(config.kafka.unwrap().topic, "ich-lobby");
+    let EventLogSettings::Kafka(kafka) = config.event_log else { panic!("{:?}", config.event_log) };
+    assert_eq!(kafka.topic, "ich-lobby");
 }
 
 #[test]
@@ -86,11 +88,17 @@ fn a_value_with_a_password_in_it_is_not_repeated() {
 fn the_event_log_is_in_sqlite_unless_there_are_brokers_and_contradictions_are_errors() {
     let brokers = ("ICH_KAFKA_BROKERS", "a:9092");
     let secret = ("ICH_JWT_SECRET", "0123456789abcdef0123456789abcdef");
-    let kind = |values: &[(&str, &str)]| config(values).map(|config| config.event_log);
-    assert_eq!(kind(&[]), Ok(EventLogKind::Sqlite));
-    assert_eq!(kind(&[("ICH_EVENT_LOG", "memory")]), Ok(EventLogKind::Memory));
-    assert_eq!(kind(&[brokers, secret]), Ok(EventLogKind::Kafka));
-    assert_eq!(kind(&[brokers, secret, ("ICH_EVENT_LOG", "kafka")]), Ok(EventLogKind::Kafka));
+    let kind = |values: &[(&str, &str)]| {
+        config(values).map(|config| match config.event_log {
+            EventLogSettings::Sqlite(_) => "sqlite",
+            EventLogSettings::Memory => "memory",
+            EventLogSettings::Kafka(_) => "kafka",
+        })
+    };
+    assert_eq!(kind(&[]), Ok("sqlite"));
+    assert_eq!(kind(&[("ICH_EVENT_LOG", "memory")]), Ok("memory"));
+    assert_eq!(kind(&[brokers, secret]), Ok("kafka"));
+    assert_eq!(kind(&[brokers, secret, ("ICH_EVENT_LOG", "kafka")]), Ok("kafka"));
     for (values, error) in [
         (&[("ICH_EVENT_LOG", "kafka")][..], "needs ICH_KAFKA_BROKERS"),
         (&[brokers, secret, ("ICH_EVENT_LOG", "sqlite")], "ICH_EVENT_LOG=sqlite and ICH_KAFKA_BROKERS are both set"),
@@ -100,6 +108,7 @@ fn the_event_log_is_in_sqlite_unless_there_are_brokers_and_contradictions_are_er
         let Err(InvalidSettings(errors)) = kind(values) else { panic!("{values:?}") };
         assert!(errors.len() == 1 && errors[0].contains(error), "{errors:?}");
     }
-    let retention = config(&[("ICH_EVENT_LOG_MAX_MIB", "16")]).unwrap().event_log_retention;
+    let log = config(&[("ICH_EVENT_LOG_MAX_MIB", "16")]).unwrap().event_log;
+    let EventLogSettings::Sqlite(retention) = log else { panic!("{log:?}") };
     assert_eq!((retention.bytes, retention.age), (16 << 20, Duration::from_secs(24 * 3600)));
 }

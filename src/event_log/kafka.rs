@@ -11,13 +11,15 @@
 //!   committed: each instance reads all records.
 //!
 //! The parts: `writer` and `producer` append; `reader` and `consumer` read; `topic_setup`, `topic` and `topic_settings`
-//! create and check the topic; `topic_watch` checks it again when Kafka refuses a record; `diagnostics` and `addresses`
-//! explain errors; `drop_within` bounds the time that closing a client takes.
+//! create and check the topic; `topic_watch` checks it again when Kafka refuses a record; `diagnostics`, `explain`,
+//! `certificates` and `addresses` explain errors; `drop_within` bounds the time that closing a client takes.
 
 mod addresses;
+mod certificates;
 mod consumer;
 mod diagnostics;
 mod drop_within;
+mod explain;
 mod producer;
 mod properties;
 mod reader;
@@ -58,7 +60,7 @@ pub fn open(settings: &KafkaSettings, supervisor: &Supervisor) -> Result<EventLo
     properties::check(settings)?;
     let (undelivered_sender, undelivered) = unbounded();
     let skipped = Arc::new(AtomicU64::new(0));
-    let diagnostics = Arc::new(Diagnostics::default());
+    let diagnostics = Arc::new(Diagnostics::new(settings));
     let admin = TopicAdmin::new(settings, Arc::clone(&diagnostics));
     let (refusals, reported) = RefusalReports::new();
     let writer = Writer::open(settings, Arc::clone(&diagnostics), undelivered_sender, undelivered.clone(), refusals)?;
@@ -86,6 +88,9 @@ fn client_config(settings: &KafkaSettings) -> ClientConfig {
         // Shorter than a `rewind`, so that its error can name the address that does not answer.
         .set("socket.connection.setup.timeout.ms", "4000")
         .set("reconnect.backoff.max.ms", "1000")
+        // With sparse connections, librdkafka resets its delay between connection attempts each time a request waits for a
+        // connection: 20 attempts a second, and a busy core for an address that refuses connections.
+        .set("enable.sparse.connections", "false")
         // The broker would choose the number of partitions. `topic_setup.rs` creates the topic.
         .set("allow.auto.create.topics", "false");
     config

@@ -1,7 +1,8 @@
 //! The event log in one SQLite file in the data folder: the log of all processes that share the folder.
 //!
 //! - **Appending** puts the record into a bounded queue (`queue`) and returns. One thread of this process, the writer,
-//!   commits the queued records together in one transaction (`writer`), and wakes the reader of this process (`wake`).
+//!   commits the queued records together in one transaction (`writer`), at a limited rate (`pace`), and gives them to the
+//!   reader of this process (`handover`).
 //! - **Reading** returns committed records only (`reader`). So a message that a client got is in the file, and a crash
 //!   or a kill of the process does not lose it. A power failure can undo the last commits, but never damages the file.
 //! - **Checkpoints** wait for the disk. So that commits do not, a separate thread runs the checkpoints (`checkpoint`).
@@ -12,10 +13,11 @@
 
 mod checkpoint;
 mod file;
+mod handover;
+mod pace;
 mod queue;
 mod reader;
 mod retention;
-mod wake;
 mod writer;
 
 use std::io;
@@ -29,10 +31,10 @@ use thiserror::Error;
 
 use self::checkpoint::Checkpoints;
 use self::file::LogFile;
+use self::handover::Handover;
 use self::queue::Queue;
 use self::reader::SqliteReader;
 pub use self::retention::Retention;
-use self::wake::Wake;
 use self::writer::Writer;
 use super::{AppendError, Appender, EventLog, codec};
 use crate::lobby::Record;
@@ -80,19 +82,30 @@ pub fn open(data_dir: &Path, retention: Retention, supervisor: &Supervisor) -> R
         Err(sqlite::OpenError::Unavailable(_)) => None,
     };
     let queue = Arc::new(Queue::new(QUEUE_RECORDS, QUEUE_BYTES));
-    let wake = Arc::new(Wake::default());
+    let handover = Arc::new(Handover::default());
     let (report, undelivered) = unbounded();
     // Opened now and not at the first checkpoint, so that the number of open file descriptors does not change later.
     let checkpoints = Checkpoints::start(file.clone(), file.open().ok(), supervisor)?;
-    let writer = Writer::new(file.clone(), opened, queue.clone(), wake.clone(), checkpoints, report, retention);
+    let writer = Writer::new(file.clone(), opened, queue.clone(), handover.clone(), checkpoints, report, retention);
     let appender = SqliteAppender { queue, undelivered: undelivered.clone() };
     supervisor.spawn("log-writer", Stack::Normal, move || {
         writer.run();
         Ok(())
     })?;
     let skipped = Arc::new(AtomicU64::new(0));
-    let reader = SqliteReader::new(file, wake, skipped.clone());
+    let reader = SqliteReader::new(file, handover, skipped.clone());
     Ok(EventLog { appender: Arc::new(appender), reader: Box::new(reader), undelivered, skipped })
+}
+
+/// Checks the file in this folder like [`open`], as far as that is possible without a change.
+///
+/// # Errors
+/// [`OpenError::Unusable`].
+pub(crate) fn check(data_dir: &Path) -> Result<(), OpenError> {
+    match file::check(&data_dir.join(FILE_NAME)) {
+        Err(sqlite::OpenError::Unusable(text) | sqlite::OpenError::NotWritable(text)) => Err(OpenError::Unusable(text)),
+        Ok(()) | Err(sqlite::OpenError::Unavailable(_)) => Ok(()),
+    }
 }
 
 /// The [`Appender`]. Dropping it closes the queue: the writer commits the queued records and ends.

@@ -3,7 +3,7 @@
 
 use std::io;
 use std::net::{IpAddr, SocketAddr, TcpListener};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
@@ -16,7 +16,7 @@ use crate::accounts::{
     AccountLimits, AccountStore, Accounts, StoreError, TokenError, TokenKey, TokenSettings, Tokens, postgres, secret,
     sqlite,
 };
-use crate::config::{Config, EventLogKind, KafkaSettings, Secret};
+use crate::config::{Config, EventLogSettings, KafkaSettings, Secret};
 use crate::event_log::{self, EventLog};
 use crate::http::accept_loop;
 use crate::http::api_error::ApiError;
@@ -46,21 +46,16 @@ use crate::workers::Workers;
 /// More fan-out threads than this only add wake-ups.
 const FAN_OUT_THREADS_MAX: usize = 8;
 /// The file of the generated token secret, in the data folder.
-const SECRET_FILE: &str = "jwt-secret";
+pub(super) const SECRET_FILE: &str = "jwt-secret";
 
 /// Why a server does not start. The text says what to do.
 #[derive(Debug, Error)]
 pub enum StartError {
-    /// The data folder cannot be created.
-    #[error("the data folder {} cannot be used: {source} (see ICH_DATA_DIR)", path.display())]
-    DataDir {
-        /// The path from the setting.
-        path: PathBuf,
-        /// The error of the system.
-        source: io::Error,
-    },
+    /// The data folder cannot be created or written. The text names it, the cause and what to do.
+    #[error("the data folder cannot be used: {0}")]
+    DataDir(String),
     /// The server cannot listen on the address.
-    #[error("cannot listen on {address}: {source} (see ICH_HOST and ICH_PORT)")]
+    #[error("cannot listen on {address}: {source}: {}", listen_advice(source))]
     Listen {
         /// The address and port from the settings.
         address: SocketAddr,
@@ -242,15 +237,24 @@ fn listen(config: &Config) -> Result<TcpListener, StartError> {
 
 /// Creates the folder if it is missing, with access for its owner only.
 fn create_data_dir(path: &Path) -> Result<(), StartError> {
-    use std::os::unix::fs::DirBuilderExt;
-    if path.is_dir() {
-        return Ok(());
+    crate::sqlite::create_folder(path).map_err(|error| StartError::DataDir(error.to_string()))
+}
+
+/// What to do when the server cannot listen.
+fn listen_advice(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::AddrInUse => {
+            "another program uses the port, perhaps another ich: stop it, or set ICH_PORT to another port"
+        }
+        io::ErrorKind::AddrNotAvailable => {
+            "this machine does not have the address: set ICH_HOST to one of its addresses, or to 0.0.0.0 for all of them"
+        }
+        io::ErrorKind::PermissionDenied => {
+            "a port below 1024 needs the capability CAP_NET_BIND_SERVICE (for systemd: \
+             AmbientCapabilities=CAP_NET_BIND_SERVICE): grant it, or set ICH_PORT to a port above 1023"
+        }
+        _ => "check ICH_HOST and ICH_PORT",
     }
-    std::fs::DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(path)
-        .map_err(|source| StartError::DataDir { path: path.to_owned(), source })
 }
 
 fn open_tokens(config: &Config) -> Result<Tokens, StartError> {
@@ -293,14 +297,14 @@ fn open_backends(config: &Config, supervisor: &Supervisor) -> Result<Backends, S
 
 /// The log, and where it is.
 fn open_event_log(config: &Config, supervisor: &Supervisor) -> Result<(EventLog, String), StartError> {
-    Ok(match (config.event_log, &config.kafka) {
-        (EventLogKind::Kafka, Some(kafka)) => {
+    Ok(match &config.event_log {
+        EventLogSettings::Kafka(kafka) => {
             (open_kafka(kafka, supervisor)?, format!("event log in Kafka at {}, topic {}", kafka.brokers, kafka.topic))
         }
-        (EventLogKind::Memory, _) => (event_log::memory::open(), "event log in this process".to_owned()),
-        _ => {
-            let log = event_log::sqlite::open(&config.data_dir, config.event_log_retention, supervisor)
-                .map_err(StartError::EventLogFile)?;
+        EventLogSettings::Memory => (event_log::memory::open(), "event log in this process".to_owned()),
+        EventLogSettings::Sqlite(retention) => {
+            let log =
+                event_log::sqlite::open(&config.data_dir, *retention, supervisor).map_err(StartError::EventLogFile)?;
             (log, format!("event log in SQLite in {}", config.data_dir.display()))
         }
     })

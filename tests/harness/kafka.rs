@@ -35,7 +35,8 @@ const ADMIN_TIMEOUT: Duration = Duration::from_secs(30);
 const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/kafka/broker");
 /// The exit code of the script without Java or Maven.
 const UNAVAILABLE: i32 = 69;
-const NEEDS: &str = "Java 17 and Maven: apt-get install -y openjdk-17-jre-headless maven";
+/// What the tests that use a broker need.
+pub const NEEDS: &str = "Java 17 and Maven: apt-get install -y openjdk-17-jre-headless maven";
 
 /// A cluster: nodes that this process started, or an existing cluster.
 pub struct Broker {
@@ -76,7 +77,7 @@ impl Broker {
     /// Starts a cluster of one node for one test, with these additional properties of the node.
     pub fn own_with(version: &str, properties: &[(&str, &str)]) -> Option<Broker> {
         let broker = Self::own_not_started(version, 1)?;
-        let path = broker.dir.as_deref().expect("the folder of the nodes").join("node1.properties");
+        let path = broker.folder().join("node1.properties");
         let mut file = fs::OpenOptions::new().append(true).open(path).expect("the properties of the node");
         for (name, value) in properties {
             // The last value of a property is effective.
@@ -84,6 +85,11 @@ impl Broker {
         }
         broker.start_all();
         Some(broker)
+    }
+
+    /// The folder of the nodes, with their properties.
+    pub fn folder(&self) -> &Path {
+        self.dir.as_deref().expect("the folder of the nodes")
     }
 
     /// As [`Broker::own`], but starts no node. The addresses are known.
@@ -332,7 +338,7 @@ fn start_node(dir: &Path, node: usize) -> Node {
 }
 
 /// Different free ports.
-fn free_ports(count: usize) -> Vec<u16> {
+pub fn free_ports(count: usize) -> Vec<u16> {
     let listeners: Vec<TcpListener> =
         (0..count).map(|_| TcpListener::bind("127.0.0.1:0").expect("a free port")).collect();
     listeners.iter().map(|listener| listener.local_addr().expect("its address").port()).collect()

@@ -2,16 +2,21 @@
 #![allow(dead_code, reason = "compiled into every test binary, and none uses all of it")]
 
 pub mod browser;
+pub mod certificates;
 pub mod client;
 pub mod cluster;
+pub mod counting_proxy;
 pub mod event_log;
 pub mod folder;
 pub mod http;
 pub mod issuer;
 pub mod kafka;
+pub mod pgbouncer;
 pub mod postgres;
 pub mod raw_websocket;
 pub mod returning;
+pub mod rng;
+pub mod secure_kafka;
 pub mod server;
 pub mod sqlite;
 pub mod tmpfs;

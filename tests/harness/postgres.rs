@@ -27,7 +27,7 @@ pub fn database() -> Option<Database> {
 }
 
 /// Reports the current test as skipped if there is no server.
-fn or_skip<T>(server: Option<T>) -> Option<T> {
+pub fn or_skip<T>(server: Option<T>) -> Option<T> {
     if server.is_none() {
         super::skip("PostgreSQL: apt-get install postgresql");
     }
@@ -51,6 +51,11 @@ impl Database {
             admin_url.split_once('?').map_or((admin_url, String::new()), |(base, query)| (base, format!("?{query}")));
         let (server, _) = base.rsplit_once('/').expect("a URL with a database");
         Database { url: format!("{server}/{name}{query}"), name, admin_url: admin_url.to_owned() }
+    }
+
+    /// The name of the database.
+    pub fn name(&self) -> &str {
+        &self.name
     }
 
     /// Runs SQL in this database.
@@ -139,8 +144,13 @@ impl Server {
             .command("postgres")
             .arg("-D")
             .arg(self.data())
-            .args(["-p", &self.port.to_string(), "-c", "listen_addresses=127.0.0.1", "-c", "unix_socket_directories="])
+            .args(["-p", &self.port.to_string(), "-c", "listen_addresses=127.0.0.1"])
+            .args(["-c", &format!("unix_socket_directories={}", self.folder.display())])
             .args(["-c", if self.data().join("server.key").exists() { "ssl=on" } else { "ssl=off" }])
+            .args([
+                "-c",
+                if self.data().join("clients.crt").exists() { "ssl_ca_file=clients.crt" } else { "ssl_ca_file=" },
+            ])
             .args(["-c", "fsync=off", "-c", "max_connections=100", "-c", "log_min_messages=fatal"])
             .stdin(Stdio::null())
             .stdout(log.try_clone().unwrap())
@@ -154,14 +164,40 @@ impl Server {
 
     /// Enables TLS with this certificate and key (PEM) from the next start on.
     pub fn use_tls(&self, certificate: &[u8], key: &[u8]) {
-        for (name, contents) in [("server.crt", certificate), ("server.key", key)] {
-            let path = self.data().join(name);
-            fs::write(&path, contents).unwrap();
-            fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
-            if is_root() {
-                run(Command::new("chown").arg("postgres").arg(&path));
-            }
+        self.write("server.crt", certificate);
+        self.write("server.key", key);
+    }
+
+    /// Accepts certificates of clients that this authority (PEM) has signed, from the next start on.
+    pub fn trust_clients_of(&self, authority: &[u8]) {
+        self.write("clients.crt", authority);
+    }
+
+    /// Decides who may connect, and how, by these lines of `pg_hba.conf`, from the next start on. The user `ich` may
+    /// always connect.
+    pub fn use_hba(&self, lines: &str) {
+        self.write(
+            "pg_hba.conf",
+            format!("{lines}\nlocal all ich trust\nhost all ich 127.0.0.1/32 trust\n").as_bytes(),
+        );
+    }
+
+    fn write(&self, name: &str, contents: &[u8]) {
+        let path = self.data().join(name);
+        fs::write(&path, contents).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+        if is_root() {
+            run(Command::new("chown").arg("postgres").arg(&path));
         }
+    }
+
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// The folder of its Unix socket.
+    pub fn folder(&self) -> &Path {
+        &self.folder
     }
 
     /// A path in the folder of the server.
@@ -247,11 +283,11 @@ fn binaries() -> Option<PathBuf> {
     versions.pop()
 }
 
-fn is_root() -> bool {
+pub fn is_root() -> bool {
     fs::metadata("/proc/self").is_ok_and(|own| own.uid() == 0)
 }
 
-fn free_port() -> u16 {
+pub fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 

@@ -178,7 +178,7 @@ pub fn handshake_with(fields: &str) -> String {
 }
 
 /// The first frame in these bytes and its length including the header. None: it is incomplete.
-fn first_frame(bytes: &[u8]) -> Option<(Frame, usize)> {
+pub fn first_frame(bytes: &[u8]) -> Option<(Frame, usize)> {
     let (first, second) = (*bytes.first()?, *bytes.get(1)?);
     assert!(first & 0xf0 == FIN && second & MASK_BIT == 0, "a server sends unfragmented, unmasked frames: {first:x}");
     let (start, length) = match second {

@@ -16,6 +16,7 @@ mod log;
 mod oracle;
 mod process;
 mod reference;
+#[path = "../harness/rng.rs"]
 mod rng;
 mod slot;
 mod trace;

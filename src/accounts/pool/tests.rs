@@ -34,6 +34,18 @@ impl Backend for Fake {
     type Request = Request;
     type Answer = u32;
 
+    fn name(&self) -> String {
+        "the fake".to_owned()
+    }
+
+    fn silence(&self) -> &'static str {
+        "check the fake"
+    }
+
+    fn prepare(&self, _connection: &mut usize) -> Result<(), String> {
+        Ok(())
+    }
+
     fn connect(&self) -> Result<usize, String> {
         if self.0.down.load(Ordering::Relaxed) {
             return Err("down".to_owned());
@@ -75,6 +87,7 @@ fn start_patient(threads: usize, max_abandoned: usize, call_timeout: Duration) -
         max_abandoned,
         call_timeout,
         connect_timeout: Duration::from_millis(300),
+        silence: Duration::from_secs(60),
     };
     let pool = Pool::start(fake.clone(), settings, &Supervisor::default()).unwrap();
     until(|| pool.is_ready());

@@ -24,6 +24,8 @@ pub(super) const WATCH_INTERVAL: Duration = Duration::from_millis(250);
 
 pub(super) struct Shared<B: Backend> {
     backend: B,
+    /// See [`Backend::name`].
+    name: String,
     pub(super) settings: PoolSettings,
     supervisor: Supervisor,
     calls: Receiver<Call<B>>,
@@ -53,10 +55,19 @@ impl State {
 /// The state of one thread, for the watch thread.
 #[derive(Default)]
 pub(super) struct Slot {
-    /// When the thread counts as hanging. `None`: it waits for calls.
-    back_by: Mutex<Option<Instant>>,
+    /// What the thread does now. `None`: it waits for calls.
+    work: Mutex<Option<Work>>,
     /// Another thread has replaced it.
     abandoned: AtomicBool,
+}
+
+/// Something that may hang.
+#[derive(Clone, Copy)]
+struct Work {
+    started_at: Instant,
+    /// The thread then counts as hanging.
+    limit: Duration,
+    is_connecting: bool,
 }
 
 impl<B: Backend> Shared<B> {
@@ -68,6 +79,7 @@ impl<B: Backend> Shared<B> {
         closing: Receiver<()>,
     ) -> Self {
         Shared {
+            name: backend.name(),
             backend,
             settings,
             supervisor,
@@ -98,7 +110,7 @@ impl<B: Backend> Shared<B> {
     fn answered(&self) {
         let mut state = lock(&self.state);
         if !state.is_ready() {
-            log::info!("{}: connected", self.settings.name);
+            log::info!("{}: connected", self.name);
             state.throttle = LogThrottle::default();
         }
         state.answered_at = Some(Instant::now());
@@ -112,7 +124,7 @@ impl<B: Backend> Shared<B> {
 
     fn log(&self, reason: &str) {
         if let Some(suppressed) = lock(&self.state).throttle.may_log(reason, Instant::now()) {
-            log::error!("{}: {reason}{suppressed}", self.settings.name);
+            log::error!("{}: {reason}{suppressed}", self.name);
         }
     }
 
@@ -122,33 +134,63 @@ impl<B: Backend> Shared<B> {
 
     /// Runs something that may hang or panic. After `limit` the watch thread counts this thread as hanging.
     fn watched<R>(&self, slot: &Slot, limit: Duration, run: impl FnOnce() -> Result<R, Failed>) -> Result<R, Failed> {
-        *lock(&slot.back_by) = Some(Instant::now() + limit);
+        self.watched_work(slot, Work { started_at: Instant::now(), limit, is_connecting: false }, run)
+    }
+
+    fn watched_work<R>(&self, slot: &Slot, work: Work, run: impl FnOnce() -> Result<R, Failed>) -> Result<R, Failed> {
+        *lock(&slot.work) = Some(work);
         let result = catch_unwind(AssertUnwindSafe(run)).unwrap_or_else(|_| {
             let reason = "a call panicked".to_owned();
             Err(Failed { reason, may_retry: false, connection_works: false })
         });
-        *lock(&slot.back_by) = None;
+        *lock(&slot.work) = None;
         result
     }
 
     fn connect(&self, slot: &Slot) -> Option<B::Connection> {
+        let limit = self.settings.connect_timeout;
+        let connecting = Work { started_at: Instant::now(), limit, is_connecting: true };
         let connect = || self.backend.connect().map_err(Failed::not_connected);
-        match self.watched(slot, self.settings.connect_timeout, connect) {
+        let prepare = |mut connection| {
+            self.watched(slot, limit, move || match self.backend.prepare(&mut connection) {
+                Ok(()) => Ok(connection),
+                Err(reason) => Err(Failed::not_connected(reason)),
+            })
+        };
+        match self.watched_work(slot, connecting, connect).and_then(prepare) {
             Ok(connection) => {
                 self.connected.fetch_add(1, Ordering::AcqRel);
                 self.answered();
                 Some(connection)
             }
-            // The other threads may still work: the service may have no connection left for this thread only.
-            Err(failed) if self.connected.load(Ordering::Acquire) > 0 => {
-                self.log(&failed.reason);
-                None
-            }
             Err(failed) => {
-                self.lost(&failed.reason);
+                self.could_not_connect(&failed.reason);
                 None
             }
         }
+    }
+
+    /// A thread could not connect. The other threads may still work: the service may have no connection left for this
+    /// thread only.
+    fn could_not_connect(&self, reason: &str) {
+        if self.connected.load(Ordering::Acquire) > 0 {
+            self.log(reason);
+        } else {
+            self.lost(reason);
+        }
+    }
+
+    /// What is wrong with the work of a thread, as seen by the watch thread. True: the thread hangs.
+    fn check(&self, slot: &Slot) -> bool {
+        let Some(work) = *lock(&slot.work) else { return false };
+        let elapsed = work.started_at.elapsed();
+        if work.is_connecting && elapsed > self.settings.silence {
+            let (seconds, advice) = (self.settings.silence.as_secs(), self.backend.silence());
+            self.could_not_connect(&format!("no answer for {seconds} seconds: {advice}"));
+        } else if elapsed > work.limit {
+            self.lost("a connection hangs");
+        }
+        elapsed > work.limit
     }
 
     /// Drops the connection. That sends a message to the service, which may hang, too.
@@ -223,7 +265,7 @@ fn serve<B: Backend>(shared: &Shared<B>, slot: &Slot) {
                     }
                     // One broken connection does not mean that the service is down; connecting again finds out.
                     Err(failed) => {
-                        log::debug!("{}: {}", shared.settings.name, failed.reason);
+                        log::debug!("{}: {}", shared.name, failed.reason);
                         shared.disconnect(slot, connection);
                     }
                 }
@@ -239,11 +281,9 @@ fn serve<B: Backend>(shared: &Shared<B>, slot: &Slot) {
 pub(super) fn watch<B: Backend>(shared: &Arc<Shared<B>>, mut slots: Vec<Arc<Slot>>, alive: &Sender<()>) {
     while shared.closing.recv_timeout(WATCH_INTERVAL).is_err_and(|error| error.is_timeout()) {
         for slot in &mut slots {
-            let hangs = lock(&slot.back_by).is_some_and(|back_by| Instant::now() > back_by);
-            if !hangs {
+            if !shared.check(slot) {
                 continue;
             }
-            shared.lost("a connection hangs");
             if shared.abandoned.load(Ordering::Acquire) >= shared.settings.max_abandoned {
                 continue;
             }

@@ -1,13 +1,17 @@
 //! [`Database`]: one connection to PostgreSQL, and the statements on it. Runs on the threads of the pool.
+//!
+//! A connection pooler may give each transaction another connection to the database. So a transaction has everything that
+//! it needs: its own limits, and statements without names, which the server forgets at once.
 
-use std::error::Error as _;
 use std::time::Duration;
 
 use postgres::error::SqlState;
-use postgres::{Client, Config, Row, Statement};
-use postgres_openssl::MakeTlsConnector;
+use postgres::types::{ToSql, Type};
+use postgres::{Client, Row};
 
-use super::schema::{self, SchemaError};
+use super::diagnosis::{describe, describe_connect};
+use super::schema;
+use super::target::Target;
 use crate::accounts::pool::{Backend, Failed};
 use crate::accounts::store::{Account, CreateError, NewAccount, StoredAccount};
 
@@ -17,7 +21,7 @@ const USERNAME_CONSTRAINT: &str = "accounts_username_key_unique";
 /// How long a check of an idle connection may take.
 const VALIDATION_TIMEOUT: Duration = Duration::from_millis(700);
 /// The database stops a statement before the caller stops waiting, so that no statement runs without a caller.
-const SESSION_LIMITS: &str = "SET statement_timeout = '1500ms'; SET lock_timeout = '1000ms'";
+const BEGIN: &str = "BEGIN; SET LOCAL statement_timeout = '1500ms'; SET LOCAL lock_timeout = '1000ms'";
 
 const INSERT: &str = "INSERT INTO accounts (email, email_key, username, username_key, password_hash) \
                       VALUES ($1, $2, $3, $4, $5) RETURNING id";
@@ -34,51 +38,49 @@ pub(super) enum Answer {
     Found(Option<StoredAccount>),
 }
 
-/// How to connect. Shared by the threads of the pool.
-pub(super) struct Database {
-    pub(super) config: Config,
-    pub(super) tls: MakeTlsConnector,
-}
-
-pub(super) struct Connection {
-    client: Client,
-    insert: Statement,
-    find: Statement,
-}
+/// Shared by the threads of the pool.
+pub(super) struct Database(pub(super) Target);
 
 impl Backend for Database {
-    type Connection = Connection;
+    type Connection = Client;
     type Request = Request;
     type Answer = Answer;
 
-    fn connect(&self) -> Result<Connection, String> {
-        let connect = || {
-            let mut client = self.config.connect(self.tls.clone())?;
-            client.batch_execute(SESSION_LIMITS)?;
-            schema::migrate(&mut client)?;
-            let (insert, find) = (client.prepare(INSERT)?, client.prepare(FIND)?);
-            Ok(Connection { client, insert, find })
-        };
-        connect().map_err(|error: SchemaError| match error {
-            SchemaError::Postgres(error) => describe(&error),
-            SchemaError::LaterVersion(_) => error.to_string(),
-        })
+    fn name(&self) -> String {
+        format!("the database at {} (ICH_DATABASE_URL)", self.0.name)
     }
 
-    fn probe(&self, connection: &mut Connection) -> Result<(), String> {
-        connection.client.is_valid(VALIDATION_TIMEOUT).map_err(|error| describe(&error))
+    fn silence(&self) -> &'static str {
+        "check that PostgreSQL listens there; if it is a connection pooler, check that its database is reachable and that \
+         its pool has free connections"
     }
 
-    fn run(&self, connection: &mut Connection, request: &Request) -> Result<Answer, Failed> {
+    fn connect(&self) -> Result<Client, String> {
+        let mut client = self.0.connect().map_err(|error| describe_connect(&error, self.0.mode))?;
+        // A pooler accepts a connection also while its database is away.
+        client.batch_execute("").map_err(|error| describe_connect(&error, self.0.mode))?;
+        Ok(client)
+    }
+
+    fn prepare(&self, client: &mut Client) -> Result<(), String> {
+        schema::migrate(client)
+    }
+
+    fn probe(&self, client: &mut Client) -> Result<(), String> {
+        client.is_valid(VALIDATION_TIMEOUT).map_err(|error| describe(&error))
+    }
+
+    fn run(&self, client: &mut Client, request: &Request) -> Result<Answer, Failed> {
         // Detects a connection that broke while it was idle, before a statement is sent that must not run twice.
-        self.probe(connection).map_err(Failed::not_connected)?;
+        self.probe(client).map_err(Failed::not_connected)?;
         match request {
             // No retry: the statement may have succeeded, and only the answer was lost.
             Request::Create(account) => {
-                create(connection, account).map(Answer::Created).map_err(|error| failed(&error, false))
+                create(client, account).map(Answer::Created).map_err(|error| failed(&error, false))
             }
             Request::Find(email_key) => {
-                find(connection, email_key).map(Answer::Found).map_err(|error| failed(&error, true))
+                let found = in_transaction(client, |client| find(client, email_key));
+                found.map(Answer::Found).map_err(|error| failed(&error, true))
             }
         }
     }
@@ -92,18 +94,31 @@ fn failed(error: &postgres::Error, may_retry: bool) -> Failed {
     Failed { reason: describe(error), may_retry, connection_works }
 }
 
-fn create(connection: &mut Connection, account: &NewAccount) -> Result<Result<i64, CreateError>, postgres::Error> {
+/// Runs `statements` with the limits of [`BEGIN`].
+fn in_transaction<R>(
+    client: &mut Client,
+    statements: impl FnOnce(&mut Client) -> Result<R, postgres::Error>,
+) -> Result<R, postgres::Error> {
+    client.batch_execute(BEGIN)?;
+    let result = statements(client);
+    let end = client.batch_execute(if result.is_ok() { "COMMIT" } else { "ROLLBACK" });
+    // A connection whose transaction cannot be ended is broken; that error decides what happens to the connection.
+    end.and(result)
+}
+
+fn create(client: &mut Client, account: &NewAccount) -> Result<Result<i64, CreateError>, postgres::Error> {
     let NewAccount { email, email_key, username, username_key, password_hash } = account;
-    let insert =
-        connection.client.query_one(&connection.insert, &[email, email_key, username, username_key, password_hash]);
-    let error = match insert.and_then(|row| row.try_get(0)) {
+    let error = match in_transaction(client, |client| {
+        let columns = [email, email_key, username, username_key, password_hash];
+        client.query_typed_one(INSERT, &columns.map(|column| (column as &(dyn ToSql + Sync), Type::TEXT)))?.try_get(0)
+    }) {
         Ok(id) => return Ok(Ok(id)),
         Err(error) => error,
     };
     match error.as_db_error().filter(|db| *db.code() == SqlState::UNIQUE_VIOLATION).and_then(|db| db.constraint()) {
         Some(EMAIL_CONSTRAINT) => Ok(Err(CreateError::EmailTaken)),
         // The database may check either constraint first; if both are violated, the email is reported.
-        Some(USERNAME_CONSTRAINT) => Ok(Err(match find(connection, email_key)? {
+        Some(USERNAME_CONSTRAINT) => Ok(Err(match in_transaction(client, |client| find(client, email_key))? {
             Some(_) => CreateError::EmailTaken,
             None => CreateError::UsernameTaken,
         })),
@@ -111,8 +126,8 @@ fn create(connection: &mut Connection, account: &NewAccount) -> Result<Result<i6
     }
 }
 
-fn find(connection: &mut Connection, email_key: &str) -> Result<Option<StoredAccount>, postgres::Error> {
-    let row = connection.client.query_opt(&connection.find, &[&email_key])?;
+fn find(client: &mut Client, email_key: &str) -> Result<Option<StoredAccount>, postgres::Error> {
+    let row = client.query_typed_opt(FIND, &[(&email_key, Type::TEXT)])?;
     row.map(|row| stored_account(&row)).transpose()
 }
 
@@ -120,25 +135,4 @@ fn stored_account(row: &Row) -> Result<StoredAccount, postgres::Error> {
     let account =
         Account { id: row.try_get::<_, i64>(0)?.to_string(), email: row.try_get(1)?, username: row.try_get(2)? };
     Ok(StoredAccount { account, password_hash: row.try_get(3)? })
-}
-
-/// The error with its cause, and what the operator can do. Leaves out the server's detail, because it quotes stored
-/// values.
-fn describe(error: &postgres::Error) -> String {
-    let Some(db) = error.as_db_error() else {
-        return match error.source() {
-            Some(cause) => format!("{error}: {cause}"),
-            None => error.to_string(),
-        };
-    };
-    let advice = match *db.code() {
-        SqlState::INVALID_PASSWORD | SqlState::INVALID_AUTHORIZATION_SPECIFICATION => {
-            ": check user and password in ICH_DATABASE_URL"
-        }
-        SqlState::INVALID_CATALOG_NAME => ": create the database, or correct its name in ICH_DATABASE_URL",
-        SqlState::INSUFFICIENT_PRIVILEGE => ": grant the user of ICH_DATABASE_URL the right to create and use tables",
-        SqlState::TOO_MANY_CONNECTIONS => ": raise max_connections of the database",
-        _ => "",
-    };
-    format!("{} ({}){advice}", db.message(), db.code().code())
 }

@@ -1,7 +1,10 @@
 //! Creates the tables in PostgreSQL, and migrates them to the schema that this server knows. Runs on the threads of the
 //! pool, after each connect.
 
+use postgres::types::Type;
 use postgres::{Client, GenericClient};
+
+use super::diagnosis::describe;
 
 /// The SQL of all migrations. The first N of them lead to version N of the schema. The table `ich_schema_migrations`
 /// records which were run.
@@ -12,7 +15,7 @@ const MIGRATION_LOCK: i64 = 0x69_63_68_00_01;
 const MIGRATION_LIMITS: &str = "SET LOCAL statement_timeout = '25s'; SET LOCAL lock_timeout = '25s'";
 
 #[derive(Debug, thiserror::Error)]
-pub(super) enum SchemaError {
+enum SchemaError {
     #[error(transparent)]
     Postgres(#[from] postgres::Error),
     #[error(
@@ -22,24 +25,37 @@ pub(super) enum SchemaError {
     LaterVersion(i32),
 }
 
+/// Runs the missing migrations.
+///
+/// # Errors
+/// A text for the operator.
+pub(super) fn migrate(client: &mut Client) -> Result<(), String> {
+    run_missing(client).map_err(|error| match error {
+        SchemaError::Postgres(error) => describe(&error),
+        SchemaError::LaterVersion(_) => error.to_string(),
+    })
+}
+
 /// Runs the missing migrations in one transaction. It holds an advisory lock, because all instances migrate when they
 /// start.
-pub(super) fn migrate(client: &mut Client) -> Result<(), SchemaError> {
+fn run_missing(client: &mut Client) -> Result<(), SchemaError> {
     // Usually no migration is missing. Then neither the lock nor the right to create tables is needed.
-    let exists: bool = client.query_one("SELECT to_regclass('ich_schema_migrations') IS NOT NULL", &[])?.try_get(0)?;
+    let exists: bool =
+        client.query_typed_one("SELECT to_regclass('ich_schema_migrations') IS NOT NULL", &[])?.try_get(0)?;
     if exists && missing_migrations(client)?.is_empty() {
         return Ok(());
     }
     let mut transaction = client.transaction()?;
     transaction.batch_execute(MIGRATION_LIMITS)?;
-    transaction.execute("SELECT pg_advisory_xact_lock($1)", &[&MIGRATION_LOCK])?;
+    transaction.query_typed("SELECT pg_advisory_xact_lock($1)", &[(&MIGRATION_LOCK, Type::INT8)])?;
     transaction.batch_execute(
         "CREATE TABLE IF NOT EXISTS ich_schema_migrations \
          (version integer PRIMARY KEY, applied_at timestamptz NOT NULL DEFAULT now())",
     )?;
     for (version, migration) in missing_migrations(&mut transaction)? {
         transaction.batch_execute(migration)?;
-        transaction.execute("INSERT INTO ich_schema_migrations (version) VALUES ($1)", &[&version])?;
+        transaction
+            .query_typed("INSERT INTO ich_schema_migrations (version) VALUES ($1)", &[(&version, Type::INT4)])?;
         log::info!("accounts: migrated the database to schema {version}");
     }
     transaction.commit()?;
@@ -49,7 +65,7 @@ pub(super) fn migrate(client: &mut Client) -> Result<(), SchemaError> {
 /// The migrations that were not run, each with the version that it makes.
 fn missing_migrations(client: &mut impl GenericClient) -> Result<Vec<(i32, &'static str)>, SchemaError> {
     let newest: i32 =
-        client.query_one("SELECT coalesce(max(version), 0) FROM ich_schema_migrations", &[])?.try_get(0)?;
+        client.query_typed_one("SELECT coalesce(max(version), 0) FROM ich_schema_migrations", &[])?.try_get(0)?;
     let missing: Vec<_> = (1..).zip(MIGRATIONS.iter().copied()).filter(|(version, _)| *version > newest).collect();
     match usize::try_from(newest) {
         Ok(newest) if newest <= MIGRATIONS.len() => Ok(missing),

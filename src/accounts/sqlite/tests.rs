@@ -76,7 +76,7 @@ fn a_folder_that_cannot_be_created_is_an_error() {
     let folder = folder("blocked");
     fs::write(folder.0.join("file"), "").unwrap();
     let Err(StoreError::Unusable(message)) = open(&folder.0.join("file").join("data")) else { panic!("opened") };
-    assert!(message.contains("make the data folder writable"), "{message}");
+    assert!(message.contains("ICH_DATA_DIR"), "{message}");
 }
 
 #[test]

@@ -28,7 +28,7 @@ impl Addresses {
         });
         let advertised = match unreachable {
             Some(address) if self.advertised.is_empty() => address.to_owned(),
-            None if self.advertised.is_empty() => return reason.to_owned(),
+            None if self.advertised.is_empty() => return format!("{reason}{}", advice(reason)),
             _ => self.advertised.join(", "),
         };
         format!(
@@ -42,6 +42,13 @@ impl Addresses {
         let address = address.rsplit_once("://").map_or(address, |(_, address)| address);
         self.configured.split(',').any(|broker| broker.trim() == address)
     }
+}
+
+/// What to check if no connection to a broker in the settings was made.
+fn advice(reason: &str) -> &'static str {
+    let is_unreachable =
+        ["Connect to ", "Failed to resolve", "Connection setup timed out"].iter().any(|text| reason.contains(text));
+    if is_unreachable { "; check ICH_KAFKA_BROKERS, and that Kafka runs there" } else { "" }
 }
 
 #[cfg(test)]

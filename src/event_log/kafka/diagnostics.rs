@@ -4,6 +4,7 @@
 //! The methods run on the thread that polls the client: for the consumer the log thread, for the other clients a thread
 //! of librdkafka. None of them waits.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
@@ -12,6 +13,9 @@ use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::ConsumerContext;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
 
+use super::KafkaSettings;
+use super::certificates::Certificates;
+use super::explain::{Explained, Failure, Security};
 use crate::log_throttle::LogThrottle;
 use crate::threads::lock;
 
@@ -34,25 +38,65 @@ impl Client {
 }
 
 /// Shared by all clients of one event log.
-#[derive(Default)]
 pub(super) struct Diagnostics {
+    security: Security,
+    certificates: Certificates,
     last_error: Mutex<Option<String>>,
+    /// While it is false, each failed attempt to open the log is logged with the last error. So the error itself is not.
+    is_reading: AtomicBool,
     pub(super) throttle: LogThrottle,
 }
 
 impl Diagnostics {
-    /// The last error of any client since [`Diagnostics::forget_last_error`].
+    pub(super) fn new(settings: &KafkaSettings) -> Self {
+        Diagnostics {
+            security: Security::of(settings),
+            certificates: Certificates::new(settings),
+            last_error: Mutex::default(),
+            is_reading: AtomicBool::new(false),
+            throttle: LogThrottle::default(),
+        }
+    }
+
+    /// The last error of any client since [`Diagnostics::reading_begins`].
     pub(super) fn last_error(&self) -> Option<String> {
         lock(&self.last_error).clone()
     }
 
-    /// Called after the log was read successfully: earlier errors do not explain later failures.
-    pub(super) fn forget_last_error(&self) {
+    /// Called after the log was opened: earlier errors do not explain later failures.
+    pub(super) fn reading_begins(&self) {
         *lock(&self.last_error) = None;
+        self.is_reading.store(true, Ordering::Release);
     }
 
-    fn set_last_error(&self, reason: String) {
-        *lock(&self.last_error) = Some(reason);
+    /// Called before the log is opened again.
+    pub(super) fn reading_ends(&self) {
+        self.is_reading.store(false, Ordering::Release);
+    }
+
+    /// Keeps a failure of a connection. Returns its text, unless the certificate of the broker is still being examined:
+    /// [`Diagnostics::on_examined`] then follows.
+    fn on_failure(self: &Arc<Self>, failure: &Failure) -> Option<String> {
+        let (text, is_final) = match self.security.explain(failure) {
+            Explained::Known(text) => (text, true),
+            Explained::Certificate { address } => self.certificates.explain(&address, self),
+        };
+        *lock(&self.last_error) = Some(text.clone());
+        is_final.then_some(text)
+    }
+
+    /// The certificate of a broker was examined, on a thread of [`Certificates`].
+    pub(super) fn on_examined(&self, text: String) {
+        self.certificates.finish(&text);
+        self.report(&format!("Kafka: {text}"));
+        *lock(&self.last_error) = Some(text);
+    }
+
+    /// Logs an error of a client, if nothing else does.
+    fn report(&self, text: &str) {
+        if self.is_reading.load(Ordering::Acquire) {
+            self.warn(text);
+        }
     }
 
     /// Logs a warning, unless the same text was logged in the last minute.
@@ -60,6 +104,19 @@ impl Diagnostics {
         if let Some(more) = self.throttle.may_log(text, Instant::now()) {
             log::warn!("{text}{more}");
         }
+    }
+
+    /// The consumer may not read.
+    pub(super) fn warn_no_read(&self, topic: &str) {
+        self.warn(&format!("Kafka does not let this instance read the topic {topic}: grant READ on it"));
+    }
+
+    /// The producer may not write. Each attempt to write reports it again.
+    pub(super) fn warn_no_write(&self, topic: &str) {
+        self.report(&format!(
+            "Kafka does not let this instance write to the topic {topic}: grant WRITE on it (and, with brokers before 2.8, \
+             IDEMPOTENT_WRITE on the cluster)"
+        ));
     }
 }
 
@@ -76,32 +133,35 @@ impl ClientContext for KafkaContext {
         log::debug!(target: "librdkafka", "{} {level:?} {facility} {line}", self.client.name());
         let is_informational =
             matches!(level, RDKafkaLogLevel::Notice | RDKafkaLogLevel::Info | RDKafkaLogLevel::Debug);
-        if facility == "FAIL" && !is_informational {
-            self.diagnostics.set_last_error(plain_reason(line));
+        if facility == "FAIL" {
+            let failure = Failure::parse(line);
+            if !is_informational || failure.is_early_close() {
+                self.diagnostics.on_failure(&failure);
+            }
         }
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
-        let Some(code) = error.rdkafka_error_code() else { return };
-        let (client, topic, reason) = (self.client.name(), &self.topic, plain_reason(reason));
-        match code {
+        match error.rdkafka_error_code() {
             // Not errors: the end of the log was read; the consumer has a group name and uses no group.
-            Code::PartitionEOF | Code::GroupAuthorizationFailed => return,
-            // An idempotent producer gets this code instead of one about the topic.
-            Code::ClusterAuthorizationFailed if self.client == Client::Producer => self.diagnostics.warn(&format!(
-                "Kafka does not let the producer write to the topic {topic}: grant WRITE on it (and, with brokers before \
-                 2.8, IDEMPOTENT_WRITE on the cluster): {reason}"
-            )),
-            _ if is_refusal(code) => {
-                if let Some(more) = self.diagnostics.throttle.may_log(&reason, Instant::now()) {
-                    log::error!("Kafka rejects the {client}, check the Kafka settings: {reason}{more}");
+            None | Some(Code::PartitionEOF | Code::GroupAuthorizationFailed) => {}
+            // The errors of the single brokers came before, and have more detail.
+            Some(Code::AllBrokersDown) => {}
+            // An idempotent producer gets the first code instead of one about the topic.
+            Some(Code::ClusterAuthorizationFailed | Code::TopicAuthorizationFailed)
+                if self.client == Client::Producer =>
+            {
+                self.diagnostics.warn_no_write(&self.topic);
+            }
+            Some(Code::TopicAuthorizationFailed) if self.client == Client::Consumer => {
+                self.diagnostics.warn_no_read(&self.topic);
+            }
+            Some(_) => {
+                if let Some(text) = self.diagnostics.on_failure(&Failure::parse(reason)) {
+                    self.diagnostics.report(&format!("Kafka: {text}"));
                 }
             }
-            // The errors of the single brokers came before, and have more detail.
-            Code::AllBrokersDown => return,
-            _ => self.diagnostics.warn(&format!("Kafka, {client}: {reason}")),
         }
-        self.diagnostics.set_last_error(reason);
     }
 }
 
@@ -123,37 +183,4 @@ pub(super) fn is_refusal(code: Code) -> bool {
             | Code::TopicAuthorizationFailed
             | Code::ClusterAuthorizationFailed
     )
-}
-
-/// A reason of librdkafka without the parts that differ from one occurrence to the next: `GroupCoordinator: ` or the
-/// name of a thread at the start, the id of the broker after its address, and `(after 2ms in state CONNECT, 3 identical
-/// error(s) suppressed)` at the end.
-fn plain_reason(reason: &str) -> String {
-    let reason = reason.split_once("]: ").filter(|_| reason.starts_with("[thrd:")).map_or(reason, |(_, reason)| reason);
-    let reason = reason.strip_prefix("GroupCoordinator: ").unwrap_or(reason);
-    let reason = reason.split_once(" (after ").map_or(reason, |(reason, _)| reason);
-    match reason.split_once(": ").map(|(broker, rest)| (broker.rsplit_once('/'), rest)) {
-        Some((Some((address, id)), rest)) if id.parse::<u32>().is_ok() => format!("{address}: {rest}"),
-        _ => reason.to_owned(),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::plain_reason;
-
-    #[test]
-    fn reasons_with_the_same_cause_become_the_same_text() {
-        let plain = "127.0.0.1:9: Connect to ipv4#127.0.0.1:9 failed: Connection refused";
-        for reason in [
-            "127.0.0.1:9/1: Connect to ipv4#127.0.0.1:9 failed: Connection refused (after 0ms in state CONNECT)",
-            "GroupCoordinator: 127.0.0.1:9: Connect to ipv4#127.0.0.1:9 failed: Connection refused (after 2ms in state \
-             CONNECT, 3 identical error(s) suppressed)",
-            "[thrd:127.0.0.1:9/1]: 127.0.0.1:9/1: Connect to ipv4#127.0.0.1:9 failed: Connection refused (after 1ms in)",
-            plain,
-        ] {
-            assert_eq!(plain_reason(reason), plain);
-        }
-        assert_eq!(plain_reason("ssl://h:1/bootstrap: Disconnected"), "ssl://h:1/bootstrap: Disconnected");
-    }
 }

@@ -102,7 +102,18 @@ impl ProducerContext for DeliveryContext {
                 self.refusals.report();
             }
             let topic = &self.kafka.topic;
-            self.kafka.diagnostics.warn(&format!("Kafka did not accept a record for the topic {topic}: {error}"));
+            match error.rdkafka_error_code() {
+                Some(Code::TopicAuthorizationFailed | Code::ClusterAuthorizationFailed) => {
+                    self.kafka.diagnostics.warn_no_write(topic);
+                }
+                // The producer was replaced, and its failure was logged.
+                Some(Code::PurgeQueue | Code::PurgeInflight) => {}
+                _ => {
+                    self.kafka
+                        .diagnostics
+                        .warn(&format!("Kafka did not accept a record for the topic {topic}: {error}"));
+                }
+            }
             // The receiver is gone only while the event log is being dropped.
             let _ = self.undelivered.send(*record);
         }

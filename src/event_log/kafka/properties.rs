@@ -41,6 +41,11 @@ pub(super) fn of(settings: &KafkaSettings) -> Vec<(&'static str, String)> {
         // OpenSSL is linked in and knows only the paths of the machine that built it. "probe" searches the usual paths.
         let authorities = settings.ca_file.clone().unwrap_or_else(|| "probe".into());
         properties.push(("ssl.ca.location", authorities));
+        for (name, value) in
+            [("ssl.certificate.location", &settings.cert_file), ("ssl.key.location", &settings.key_file)]
+        {
+            properties.extend(value.clone().map(|value| (name, value)));
+        }
     }
     properties
 }

@@ -70,10 +70,9 @@ impl KafkaReader {
                 self.is_broken = true;
                 return Err(ReadError::Truncated(format!("at offset {}: {code}", self.position)));
             }
-            KafkaError::MessageConsumption(Code::TopicAuthorizationFailed) => self.diagnostics.warn(&format!(
-                "Kafka does not let the consumer read the topic {}: grant READ on it",
-                self.setup.admin.topic
-            )),
+            KafkaError::MessageConsumption(Code::TopicAuthorizationFailed) => {
+                self.diagnostics.warn_no_read(&self.setup.admin.topic);
+            }
             // Temporary: librdkafka reconnects. `KafkaContext` has logged the error.
             KafkaError::MessageConsumption(_) => {}
             other => {
@@ -106,6 +105,7 @@ impl Reader for KafkaReader {
     fn rewind(&mut self, records: u64) -> Result<Span, ReadError> {
         let deadline = Instant::now() + REWIND_TIMEOUT;
         self.pending_error = None;
+        self.diagnostics.reading_ends();
         if self.is_broken {
             self.consumer.replace()?;
             self.is_broken = false;
@@ -115,7 +115,7 @@ impl Reader for KafkaReader {
         let start = low.max(end.saturating_sub(records));
         self.consumer.assign(start)?;
         (self.position, self.span_end) = (start, end);
-        self.diagnostics.forget_last_error();
+        self.diagnostics.reading_begins();
         Ok(Span { start, end, from_the_beginning: start == 0 })
     }
 

@@ -39,7 +39,7 @@ pub(super) enum AdminError {
     #[error("{}", Code::OperationTimedOut)]
     NoAnswer,
     /// Kafka or the client rejected the request.
-    #[error("{}", text_of(.0))]
+    #[error("{}", code_of(.0).map_or_else(|| text_of(.0), |code| code.to_string()))]
     Refused(#[source] KafkaError),
 }
 
@@ -48,8 +48,16 @@ impl AdminError {
     pub(super) fn code(&self) -> Option<Code> {
         match self {
             AdminError::NoAnswer => Some(Code::OperationTimedOut),
-            AdminError::Refused(error) => error.rdkafka_error_code(),
+            AdminError::Refused(error) => code_of(error),
         }
+    }
+}
+
+/// The code of the answer about one topic, or of the request.
+fn code_of(error: &KafkaError) -> Option<Code> {
+    match error {
+        KafkaError::AdminOp(code) => Some(*code),
+        other => other.rdkafka_error_code(),
     }
 }
 
@@ -64,14 +72,10 @@ pub(super) struct TopicAdmin {
 
 impl TopicAdmin {
     pub(super) fn new(settings: &KafkaSettings, diagnostics: Arc<Diagnostics>) -> Self {
-        let mut config = client_config(settings);
-        // With sparse connections, librdkafka resets its delay between connection attempts each time an admin request
-        // notices that its broker is not connected: an address that refuses connections keeps a core busy.
-        config.set("enable.sparse.connections", "false");
         TopicAdmin {
             topic: settings.topic.clone(),
             replication_factor: settings.replication_factor,
-            config,
+            config: client_config(settings),
             diagnostics,
         }
     }

@@ -88,10 +88,14 @@ impl TopicSetup {
                 "Kafka does not allow to create the topic {topic} ({code}): create it yourself, with 1 partition"
             )),
             Some(code) if is_no_answer(code) => consumer.no_answer(&error.to_string()),
+            Some(code) if is_refusal(code) => ReadError::Unavailable(format!(
+                "the topic {topic} is missing and cannot be created: {error}; grant CREATE on the topic or the cluster, or \
+                 create the topic yourself, with 1 partition"
+            )),
             // Not final: brokers that are still starting may be missing for the replication factor.
             _ => ReadError::Unavailable(format!(
-                "the topic {topic} is missing and cannot be created: {error}; check the replication factor and the \
-                 permission CREATE, or create the topic yourself, with 1 partition"
+                "the topic {topic} is missing and cannot be created: {error}; check the replication factor, or create the \
+                 topic yourself, with 1 partition"
             )),
         })
     }

@@ -134,8 +134,15 @@ impl Writer {
         let mut present = self.producer.write().unwrap_or_else(PoisonError::into_inner);
         let old = std::mem::replace(&mut *present, new);
         drop(present);
-        let reason = old.client().fatal_error().map_or_else(String::new, |(_, reason)| reason);
-        self.warn(&format!("the Kafka producer failed permanently and was replaced: {reason}"));
+        match old.client().fatal_error() {
+            Some((Code::ClusterAuthorizationFailed | Code::TopicAuthorizationFailed, _)) => {
+                self.diagnostics.warn_no_write(&self.topic);
+            }
+            Some((_, reason)) => {
+                self.warn(&format!("the Kafka producer failed permanently and was replaced: {reason}"));
+            }
+            None => {}
+        }
         purge(&old);
     }
 }
@@ -172,10 +179,12 @@ impl Appender for KafkaAppender {
                 }
                 Err(AppendError::TooLarge)
             }
-            code => {
-                if code == Some(Code::Fatal) {
-                    writer.start_replacement();
-                }
+            // The replacement logs the reason.
+            Some(Code::Fatal) => {
+                writer.start_replacement();
+                Err(AppendError::Unavailable)
+            }
+            _ => {
                 writer.warn(&format!("Kafka accepts no records: {error}"));
                 Err(AppendError::Unavailable)
             }

@@ -19,7 +19,7 @@ const SCHEMA: Schema = Schema {
 
 /// The identity of the file that a path leads to: its device and inode.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Identity(u64, u64);
+pub(super) struct Identity(pub(super) u64, pub(super) u64);
 
 /// The path of the log.
 #[derive(Debug)]
@@ -29,6 +29,11 @@ pub(super) struct LogFile(PathBuf);
 pub(super) struct Opened {
     pub connection: Connection,
     pub identity: Identity,
+}
+
+/// Checks the file without a change: see [`sqlite::check`].
+pub(super) fn check(path: &Path) -> Result<(), OpenError> {
+    sqlite::check(path, &SCHEMA)
 }
 
 impl LogFile {

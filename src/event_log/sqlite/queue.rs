@@ -88,14 +88,12 @@ impl Queue {
         }
     }
 
-    /// Settles records that were taken: they are committed or reported undelivered.
-    pub fn settle<'a>(&self, records: impl IntoIterator<Item = &'a Queued>) {
+    /// Settles so many records that were taken, with so many bytes together: they are committed or reported undelivered.
+    pub fn settle(&self, records: usize, bytes: usize) {
         let mut state = lock(&self.state);
-        for queued in records {
-            state.unsettled -= 1;
-            state.unsettled_bytes -= queued.json.len();
-            state.settled += 1;
-        }
+        state.unsettled -= records;
+        state.unsettled_bytes -= bytes;
+        state.settled += records as u64;
         self.settled.notify_all();
     }
 
@@ -145,7 +143,7 @@ mod tests {
         queue.take(&mut batch, 1, 1000);
         assert_eq!((batch.len(), push(&queue, 10)), (1, Err(AppendError::Full)));
         assert_eq!(queue.unsettled(), 3);
-        queue.settle(&batch);
+        queue.settle(1, 60);
         assert_eq!(queue.unsettled(), 2);
         assert_eq!(push(&queue, 80), Ok(()));
     }
@@ -160,7 +158,7 @@ mod tests {
         assert!(queue.wait_filled(None));
         let mut batch = VecDeque::new();
         queue.take(&mut batch, 10, 100);
-        queue.settle(&batch);
+        queue.settle(1, 1);
         assert!(!queue.wait_filled(None));
         queue.wait_settled(Instant::now());
     }

@@ -1,8 +1,9 @@
 //! [`SqliteReader`]: reads the records that this and other processes have committed.
 //!
-//! Owned by the log thread. The writer of this process wakes the reader after each commit. To notice commits of other
-//! processes, the reader asks SQLite every few milliseconds whether the file has changed. This takes some microseconds
-//! and reads no records.
+//! Owned by the log thread. The writer of this process gives its records to the reader after each commit (`handover`). To
+//! notice commits of other processes, the reader asks SQLite every few milliseconds whether the file has changed. This
+//! takes some microseconds and reads no records. The reader reads the file after such a change, and if the next record of
+//! this process does not follow the last one that was read.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -13,7 +14,7 @@ use rusqlite::types::ValueRef;
 use rusqlite::{CachedStatement, Connection};
 
 use super::file::{LogFile, Opened};
-use super::wake::Wake;
+use super::handover::{Handover, Taken};
 use crate::event_log::{Entry, ReadError, Reader, Span, codec};
 use crate::log_throttle::LogThrottle;
 use crate::sqlite::{self, OpenError};
@@ -34,11 +35,15 @@ const POLL_BYTES: usize = 8 * 1024 * 1024;
 
 pub(super) struct SqliteReader {
     file: Arc<LogFile>,
-    wake: Arc<Wake>,
+    handover: Arc<Handover>,
     opened: Option<Opened>,
     /// The value of `PRAGMA data_version` before the last read.
     data_version: i64,
     position: u64,
+    /// The file may have records from the position on that were not handed over.
+    is_file_due: bool,
+    /// Another process may have appended them.
+    is_change_of_others: bool,
     file_checked_at: Instant,
     /// When the reader last noticed a commit of another process.
     others_at: Option<Instant>,
@@ -48,13 +53,15 @@ pub(super) struct SqliteReader {
 
 impl SqliteReader {
     /// `skipped` counts the rows that cannot be decoded.
-    pub fn new(file: Arc<LogFile>, wake: Arc<Wake>, skipped: Arc<AtomicU64>) -> Self {
+    pub fn new(file: Arc<LogFile>, handover: Arc<Handover>, skipped: Arc<AtomicU64>) -> Self {
         SqliteReader {
             file,
-            wake,
+            handover,
             opened: None,
             data_version: 0,
             position: 0,
+            is_file_due: true,
+            is_change_of_others: false,
             file_checked_at: Instant::now(),
             others_at: None,
             skipped,
@@ -81,6 +88,7 @@ impl SqliteReader {
         }
         let error = ReadError::Unavailable(format!("cannot read {path}: {error}"));
         self.opened = None;
+        self.is_file_due = true;
         error
     }
 
@@ -113,6 +121,10 @@ impl SqliteReader {
             return Err(ReadError::Truncated(format!("it ends at offset {end}, but was already read up to {before}")));
         }
         let is_any = !rows.is_empty();
+        self.is_file_due = is_any;
+        if std::mem::take(&mut self.is_change_of_others) && is_any {
+            self.others_at = Some(Instant::now());
+        }
         for Row { offset, record } in rows {
             match record {
                 Ok(record) => entries.push(Entry { offset, record: Arc::new(record) }),
@@ -121,6 +133,23 @@ impl SqliteReader {
             self.position = offset + 1;
         }
         Ok(is_any)
+    }
+
+    /// Adds what the writer has handed over and follows the position, at most `max` entries. True when there was anything.
+    fn take_handed_over(&mut self, max: usize, entries: &mut Vec<Entry>) -> bool {
+        let file = self.opened.as_ref().map(|opened| opened.identity);
+        match self.handover.take(file, self.position, max, entries) {
+            Taken::UpTo(position) => {
+                self.position = position;
+                true
+            }
+            Taken::Nothing => false,
+            Taken::InFile => {
+                self.is_file_due = true;
+                self.is_change_of_others = true;
+                false
+            }
+        }
     }
 
     fn on_skipped(&self, offset: u64, reason: &codec::DecodeError) {
@@ -139,7 +168,7 @@ impl SqliteReader {
             }
             let is_busy = self.others_at.is_some_and(|at| at.elapsed() < BUSY_TIME);
             let interval = if is_busy { BUSY_INTERVAL } else { IDLE_INTERVAL };
-            let is_woken = self.wake.wait(changes, interval.min(left));
+            let is_woken = self.handover.wait(changes, interval.min(left));
             if self.file_checked_at.elapsed() >= FILE_CHECK_INTERVAL {
                 self.check_file()?;
             }
@@ -149,7 +178,9 @@ impl SqliteReader {
             let Some(Opened { connection, .. }) = &self.opened else { return Ok(true) };
             let version = data_version(connection).map_err(|error| self.failed(&error))?;
             if version != self.data_version {
-                self.others_at = Some(Instant::now());
+                // Perhaps by a commit of this process, whose records were handed over.
+                self.is_file_due = true;
+                self.is_change_of_others = true;
                 return Ok(true);
             }
         }
@@ -157,11 +188,14 @@ impl SqliteReader {
 
     fn poll_until(&mut self, deadline: Instant, max: usize, entries: &mut Vec<Entry>) -> Result<(), ReadError> {
         loop {
-            if let Some(text) = self.wake.unusable() {
+            if let Some(text) = self.handover.unusable() {
                 return Err(ReadError::Unusable(text));
             }
-            let changes = self.wake.changes();
-            if self.read(max, entries)? || !self.wait(changes, deadline)? {
+            let changes = self.handover.changes();
+            if self.take_handed_over(max, entries) || (self.is_file_due && self.read(max, entries)?) {
+                return Ok(());
+            }
+            if !self.wait(changes, deadline)? {
                 return Ok(());
             }
         }
@@ -177,6 +211,8 @@ impl Reader for SqliteReader {
         let (first, end) = span;
         let start = first.max(end.saturating_sub(records));
         self.position = start;
+        self.handover.clear();
+        self.is_file_due = true;
         Ok(Span { start, end, from_the_beginning: start == 0 })
     }
 

@@ -1,8 +1,8 @@
 //! [`Writer`]: the one thread of this process that appends to the file.
 //!
-//! It takes a batch of queued records, commits the batch in one transaction, and wakes the reader. If the commit fails,
-//! it tries again; records older than [`DELIVERY_TIMEOUT`] are reported undelivered, in order. It never waits for the
-//! reader or the log thread.
+//! It takes a batch of queued records, commits the batch in one transaction, and gives it to the reader. If the commit
+//! fails, it tries again; records older than [`DELIVERY_TIMEOUT`] are reported undelivered, in order. It never waits for
+//! the reader or the log thread.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -14,9 +14,11 @@ use rusqlite::{Connection, TransactionBehavior, params};
 
 use super::checkpoint::Checkpoints;
 use super::file::{LogFile, Opened};
+use super::handover::{Committed, Handover};
+use super::pace::Pace;
 use super::queue::{Queue, Queued};
 use super::retention::{Cleaner, Retention, unix_seconds};
-use super::wake::Wake;
+use crate::event_log::Entry;
 use crate::lobby::Record;
 use crate::log_throttle::LogThrottle;
 use crate::sqlite::{self, OpenError};
@@ -25,12 +27,6 @@ use crate::sqlite::{self, OpenError};
 const BATCH_RECORDS: usize = 1024;
 /// No more records are added to a transaction that has more than this many bytes.
 const BATCH_BYTES: usize = 8 * 1024 * 1024;
-/// The minimum time between two commits. Under load, all records of this time share one commit. A commit takes 100 to
-/// 200 µs of CPU, however many records it has.
-const COMMIT_INTERVAL: Duration = Duration::from_millis(1);
-/// After this time without a commit, the next one waits for [`COMMIT_INTERVAL`] too: an idle instance appends a roster
-/// and a heartbeat one after the other, and they share a commit.
-const IDLE_TIME: Duration = Duration::from_secs(1);
 /// The age at which a record that cannot be committed is reported undelivered.
 const DELIVERY_TIMEOUT: Duration = Duration::from_secs(5);
 /// The pause between two attempts to commit.
@@ -48,13 +44,13 @@ pub(super) struct Writer {
     file: Arc<LogFile>,
     opened: Option<Opened>,
     queue: Arc<Queue>,
-    wake: Arc<Wake>,
+    handover: Arc<Handover>,
     checkpoints: Checkpoints,
     undelivered: Sender<Record>,
     cleaner: Cleaner,
     /// Records that were taken from the queue and are not settled.
     batch: VecDeque<Queued>,
-    committed_at: Instant,
+    pace: Pace,
     is_failing: bool,
     throttle: LogThrottle,
 }
@@ -64,7 +60,7 @@ impl Writer {
         file: Arc<LogFile>,
         opened: Option<Opened>,
         queue: Arc<Queue>,
-        wake: Arc<Wake>,
+        handover: Arc<Handover>,
         checkpoints: Checkpoints,
         undelivered: Sender<Record>,
         retention: Retention,
@@ -73,12 +69,12 @@ impl Writer {
             file,
             opened,
             queue,
-            wake,
+            handover,
             checkpoints,
             undelivered,
             cleaner: Cleaner::new(retention),
             batch: VecDeque::new(),
-            committed_at: Instant::now(),
+            pace: Pace::new(Instant::now()),
             is_failing: false,
             throttle: LogThrottle::default(),
         }
@@ -88,7 +84,7 @@ impl Writer {
     pub fn run(mut self) {
         while self.fill_batch() {
             match self.commit() {
-                Ok(()) => self.on_committed(),
+                Ok(first_offset) => self.on_committed(first_offset),
                 Err(failure) => self.on_failure(failure),
             }
         }
@@ -102,18 +98,14 @@ impl Writer {
             if !self.queue.wait_filled(due_in) {
                 return false;
             }
-            let since = self.committed_at.elapsed();
-            if since > IDLE_TIME {
-                thread::sleep(COMMIT_INTERVAL);
-            } else if since < COMMIT_INTERVAL {
-                thread::sleep(COMMIT_INTERVAL - since);
-            }
+            thread::sleep(self.pace.wait(Instant::now()));
         }
         self.queue.take(&mut self.batch, BATCH_RECORDS, BATCH_BYTES);
         true
     }
 
-    fn commit(&mut self) -> Result<(), Failure> {
+    /// Commits the batch. Returns the offset of its first record.
+    fn commit(&mut self) -> Result<u64, Failure> {
         let identity = self.file.identity();
         if self.opened.as_ref().is_some_and(|opened| Some(opened.identity) != identity) {
             log::warn!("event log: {} was removed or replaced: opening it again", self.file.path().display());
@@ -140,16 +132,23 @@ impl Writer {
         })
     }
 
-    fn on_committed(&mut self) {
-        self.committed_at = Instant::now();
+    fn on_committed(&mut self, first_offset: u64) {
+        self.pace.on_commit(Instant::now());
         if self.is_failing {
             self.is_failing = false;
             log::info!("event log: {} accepts records again", self.file.path().display());
         }
-        if !self.batch.is_empty() {
-            self.wake.notify();
-            self.queue.settle(&self.batch);
-            self.batch.clear();
+        if let Some(opened) = &self.opened
+            && !self.batch.is_empty()
+        {
+            let committed = |(offset, queued): (u64, Queued)| Committed {
+                entry: Entry { offset, record: Arc::new(queued.record) },
+                bytes: queued.json.len(),
+            };
+            let batch: Vec<Committed> = (first_offset..).zip(self.batch.drain(..)).map(committed).collect();
+            let (records, bytes) = (batch.len(), batch.iter().map(|committed| committed.bytes).sum());
+            self.handover.give(opened.identity, batch);
+            self.queue.settle(records, bytes);
         }
         self.checkpoints.on_committed();
     }
@@ -159,7 +158,7 @@ impl Writer {
         let (text, is_final) = match failure {
             Failure::Passing(text) => (text, self.queue.is_closed()),
             Failure::Unusable(text) => {
-                self.wake.make_unusable(text.clone());
+                self.handover.make_unusable(text.clone());
                 (text, true)
             }
         };
@@ -169,7 +168,7 @@ impl Writer {
         let is_over = |queued: &Queued| is_final || queued.queued_at.elapsed() >= DELIVERY_TIMEOUT;
         let count = self.batch.iter().take_while(|queued| is_over(queued)).count();
         for queued in self.batch.drain(..count) {
-            self.queue.settle([&queued]);
+            self.queue.settle(1, queued.json.len());
             // Sending fails only while the log is being dropped.
             let _ = self.undelivered.send(queued.record);
         }
@@ -177,11 +176,13 @@ impl Writer {
     }
 }
 
-/// Runs one transaction: appends the batch after the newest record, and makes a step of retention.
-fn append(connection: &mut Connection, batch: &VecDeque<Queued>, cleaner: &mut Cleaner) -> rusqlite::Result<()> {
+/// Runs one transaction: appends the batch after the newest record, and makes a step of retention. Returns the offset of
+/// the first record.
+fn append(connection: &mut Connection, batch: &VecDeque<Queued>, cleaner: &mut Cleaner) -> rusqlite::Result<u64> {
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    let mut first_offset: i64 = 0;
     if !batch.is_empty() {
-        let first_offset: i64 = transaction
+        first_offset = transaction
             .prepare_cached("SELECT coalesce(max(offset) + 1, 0) FROM records")?
             .query_row([], |row| row.get(0))?;
         let mut insert =
@@ -192,5 +193,6 @@ fn append(connection: &mut Connection, batch: &VecDeque<Queued>, cleaner: &mut C
         }
     }
     cleaner.step(&transaction, batch.len())?;
-    transaction.commit()
+    transaction.commit()?;
+    Ok(u64::try_from(first_offset).unwrap_or_default())
 }

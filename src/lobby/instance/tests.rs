@@ -207,6 +207,33 @@ fn a_lost_instance_is_stalled_until_its_roster_is_read_back() {
     assert_eq!(bench.health(), Health::Ready);
 }
 
+/// A client leaves while the process stands still and its lease expires. When the process runs again, the thread of the
+/// session and the log thread race.
+#[test]
+fn the_roster_after_a_pause_has_a_session_only_if_its_end_was_not_noticed_yet() {
+    for notices_first in [true, false] {
+        let mut bench = Bench::ready();
+        let joined = bench.open(1);
+        assert_eq!(bench.deliver(&[joined]).len(), 1);
+        bench.lose();
+        assert!(!bench.lobby.is_member(ID));
+        let left = |bench: &mut Bench| bench.instance.close_session(SessionId(1), Bench::at()).unwrap();
+        let mut records = Vec::new();
+        if notices_first {
+            records.push(left(&mut bench));
+        }
+        records.extend(bench.tick().into_iter().filter(is_roster));
+        if !notices_first {
+            records.push(left(&mut bench));
+        }
+        assert_eq!(roster_of(&records), if notices_first { vec![] } else { vec![1] });
+        let events = bench.deliver(&records);
+        let user = user("Ann");
+        let once_more = [Event::UserJoined { user: user.clone() }, Event::UserLeft { user }];
+        assert_eq!(events, if notices_first { vec![] } else { once_more.to_vec() });
+    }
+}
+
 #[test]
 fn after_an_undelivered_join_or_leave_a_roster_is_appended() {
     let mut bench = Bench::ready();
