@@ -36,6 +36,11 @@ const ROUTES: [(&str, Route); 9] = [
     ("/join", Route::Join),
 ];
 
+/// All paths.
+pub fn paths() -> impl Iterator<Item = &'static str> {
+    ROUTES.iter().map(|(path, _)| *path)
+}
+
 /// What the connection does after it has read the head of its request.
 pub(crate) enum NextStep {
     /// Send this answer.

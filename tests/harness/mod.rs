@@ -16,6 +16,7 @@ pub mod postgres;
 pub mod raw_websocket;
 pub mod returning;
 pub mod rng;
+pub mod schema;
 pub mod secure_kafka;
 pub mod server;
 pub mod sqlite;
