@@ -27,6 +27,7 @@ use self::reader::{Reader, invalid};
 pub use self::table::{SETTINGS, Setting};
 use crate::accounts::ClaimNames;
 use crate::limits::{FRAME_BYTES_MAX, HISTORY_MESSAGES_MAX, OUTBOX_BYTES_MIN};
+use crate::origin::Origin;
 
 /// A value that must not be printed.
 #[derive(Clone, PartialEq, Eq)]
@@ -100,8 +101,8 @@ pub struct Config {
     pub(crate) jwt_claims: ClaimNames,
     /// The lifetime of a token.
     pub(crate) token_ttl: Duration,
-    /// Origins besides the server's own whose pages may join.
-    pub(crate) allowed_origins: Vec<String>,
+    /// Origins besides the server's own whose pages may use this server.
+    pub(crate) allowed_origins: Vec<Origin>,
     pub(crate) limits: Limits,
     /// The time between two pings to a client.
     pub ping_interval: Duration,

@@ -206,8 +206,8 @@ impl LogThread {
         for event in self.events.drain(..) {
             let frame = self.batch.put(&event, record);
             match &event {
-                Event::UserJoined { user } => self.online.insert(user),
-                Event::UserLeft { user } => self.online.remove(user),
+                Event::UserJoined { username } => self.online.insert(username),
+                Event::UserLeft { username } => self.online.remove(username),
                 Event::Said { .. } if is_exact => self.history.push(record.event_id(), frame),
                 Event::Said { .. } => {}
             }

@@ -7,6 +7,8 @@
 mod process;
 mod register;
 
+pub(crate) mod classic;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;

@@ -2,11 +2,11 @@
 //! which addresses count as one client.
 
 use std::io::{self, ErrorKind, IoSlice};
-use std::net::{IpAddr, Ipv6Addr, SocketAddr, TcpListener, TcpStream};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream};
 use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
-use rustix::io::retry_on_intr;
+use rustix::io::{Errno, retry_on_intr};
 use rustix::net::{
     AddressFamily, SendAncillaryBuffer, SendFlags, Shutdown, SocketFlags, SocketType, bind, listen as start_listening,
     send, sendmsg, shutdown, socket_with, sockopt,
@@ -24,7 +24,8 @@ const UNACKNOWLEDGED_MS_MAX: u32 = 30_000;
 const SEND_BUFFER_BYTES: usize = 208 * 1024;
 
 /// Opens the listener. Accepted connections inherit its options. The accept queue is as long as `net.core.somaxconn`
-/// allows.
+/// allows. A listener on `::` accepts IPv4 connections too, whatever the default of the system. On a machine without IPv6,
+/// `::` means all addresses of IPv4.
 ///
 /// # Errors
 /// The address is in use, does not belong to this machine, or needs a privilege.
@@ -44,14 +45,32 @@ pub(crate) fn check_address(address: SocketAddr) -> io::Result<()> {
 }
 
 fn bound_socket(address: SocketAddr) -> io::Result<OwnedFd> {
+    match socket_bound_to(address) {
+        Err(error) if address.ip() == Ipv6Addr::UNSPECIFIED && has_no_ipv6(&error) => {
+            socket_bound_to(SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), address.port()))
+        }
+        bound => bound,
+    }
+}
+
+fn socket_bound_to(address: SocketAddr) -> io::Result<OwnedFd> {
     let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
     let socket = socket_with(family, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
+    if address.ip() == IpAddr::V6(Ipv6Addr::UNSPECIFIED) {
+        sockopt::set_ipv6_v6only(&socket, false)?;
+    }
     sockopt::set_socket_reuseaddr(&socket, true)?;
     sockopt::set_tcp_nodelay(&socket, true)?;
     sockopt::set_tcp_user_timeout(&socket, UNACKNOWLEDGED_MS_MAX)?;
     sockopt::set_socket_send_buffer_size(&socket, SEND_BUFFER_BYTES)?;
     bind(&socket, &address)?;
     Ok(socket)
+}
+
+/// Whether a socket cannot be bound to an IPv6 address because the kernel has no IPv6, or IPv6 is turned off.
+fn has_no_ipv6(error: &io::Error) -> bool {
+    let no_ipv6 = [Errno::AFNOSUPPORT, Errno::ADDRNOTAVAIL];
+    no_ipv6.iter().any(|errno| error.raw_os_error() == Some(errno.raw_os_error()))
 }
 
 /// Makes a blocked `accept` on `listener` return with an error, and each later `accept` too.
@@ -73,21 +92,26 @@ pub(crate) fn send_now(stream: &TcpStream, parts: &[IoSlice<'_>]) -> io::Result<
     sent.map_err(io::Error::from)
 }
 
-/// Reads and discards what the peer still sends, until the peer closes the connection, `timeout` has passed, or
-/// `bytes_max` bytes were read. Called after the last write: if a socket is closed while unread bytes are in it, the
+/// How long [`linger`] reads.
+pub(crate) struct LingerLimits {
+    /// The longest wait for the next bytes.
+    pub(crate) idle: Duration,
+    /// The most time in total.
+    pub(crate) total: Duration,
+    /// The most bytes.
+    pub(crate) bytes: usize,
+}
+
+/// Reads and discards what the peer still sends, until the peer closes the connection or a limit is reached. Called after the last write: if a socket is closed while unread bytes are in it, the
 /// kernel sends a reset, and the reset can destroy sent bytes that the peer has not read yet (RFC 9112, section 9.6).
 ///
 /// `read` waits at most the given time for the next bytes.
-pub(crate) fn linger(
-    timeout: Duration,
-    bytes_max: usize,
-    mut read: impl FnMut(Duration, &mut [u8]) -> io::Result<usize>,
-) {
-    let deadline = Instant::now() + timeout;
-    let mut buffer = [0; 512];
+pub(crate) fn linger(limits: &LingerLimits, mut read: impl FnMut(Duration, &mut [u8]) -> io::Result<usize>) {
+    let deadline = Instant::now() + limits.total;
+    let mut buffer = [0; 1024];
     let mut discarded = 0;
-    while discarded < bytes_max {
-        let left = deadline.saturating_duration_since(Instant::now());
+    while discarded < limits.bytes {
+        let left = deadline.saturating_duration_since(Instant::now()).min(limits.idle);
         if left.is_zero() {
             return;
         }
@@ -126,6 +150,21 @@ mod tests {
     }
 
     #[test]
+    fn a_listener_on_all_addresses_accepts_both_families() {
+        // A machine may have no IPv6.
+        let listener = match listen("[::]:0".parse().unwrap()) {
+            Err(error) if has_no_ipv6(&error) => return,
+            opened => opened.unwrap(),
+        };
+        for host in ["127.0.0.1", "::1"] {
+            let client = TcpStream::connect((host, listener.local_addr().unwrap().port())).unwrap();
+            let (_, peer) = listener.accept().unwrap();
+            assert_eq!(peer.ip().to_canonical().to_string(), host);
+            drop(client);
+        }
+    }
+
+    #[test]
     fn a_listener_has_the_options_that_connections_inherit() {
         for address in ["127.0.0.1:0", "[::1]:0"] {
             // A machine may have no IPv6.
@@ -161,10 +200,12 @@ mod tests {
     }
 
     #[test]
-    fn linger_reads_to_the_end_or_to_its_limit() {
-        let calls_until_end = |bytes_max, end_after| {
+    fn linger_reads_to_the_end_or_to_a_limit() {
+        let minute = Duration::from_secs(60);
+        let calls_until_end = |bytes, end_after| {
             let mut calls = 0;
-            linger(Duration::from_secs(60), bytes_max, |_, buffer| {
+            linger(&LingerLimits { idle: minute, total: minute, bytes }, |timeout, buffer| {
+                assert!(timeout <= minute);
                 calls += 1;
                 if calls == 1 {
                     return Err(ErrorKind::Interrupted.into());
@@ -174,7 +215,9 @@ mod tests {
             calls
         };
         assert_eq!(calls_until_end(usize::MAX, 3), 4);
-        assert_eq!(calls_until_end(1024, usize::MAX), 3);
-        linger(Duration::ZERO, 1024, |_, _| panic!("the time has passed"));
+        assert_eq!(calls_until_end(2048, usize::MAX), 3);
+        for (idle, total) in [(Duration::ZERO, minute), (minute, Duration::ZERO)] {
+            linger(&LingerLimits { idle, total, bytes: 1024 }, |_, _| panic!("the time has passed"));
+        }
     }
 }

@@ -12,7 +12,7 @@ use std::{fs, thread};
 use harness::folder::Folder;
 use harness::postgres::{Database, Server, database, silent_listener};
 use harness::wait_until;
-use ich::accounts::rules::{email_key, username_key};
+use ich::accounts::rules::email_key;
 use ich::accounts::{
     AccountError, AccountLimits, AccountStore, Accounts, CreateError, NewAccount, NewUser, StoreError, postgres, sqlite,
 };
@@ -22,13 +22,7 @@ use ich::supervisor::Supervisor;
 const CALL_LIMIT: Duration = Duration::from_secs(5);
 
 fn new_account(email: &str, username: &str) -> NewAccount {
-    NewAccount {
-        email: email.to_owned(),
-        email_key: email_key(email),
-        username: username.to_owned(),
-        username_key: username_key(username),
-        password_hash: format!("hash of {username}"),
-    }
+    NewAccount::new(email.to_owned(), username.to_owned(), format!("hash of {username}"))
 }
 
 fn open_postgres(url: &str) -> Arc<dyn AccountStore> {
@@ -100,6 +94,8 @@ fn a_taken_email_or_username_is_reported(storage: &dyn Storage) {
     assert_eq!(create("another@example.com", "BOB"), Err(CreateError::UsernameTaken));
     assert_eq!(create("bob@example.com", "bob"), Err(CreateError::EmailTaken), "the email comes first");
     assert_eq!(create("bob@example.com", "eve"), Err(CreateError::EmailTaken), "the email comes first");
+    assert_eq!(create("another@example.com", "\u{412}\u{43E}b"), Err(CreateError::UsernameTaken), "it looks like Bob");
+    assert_eq!(create("bob@example.com", "\u{415}ve"), Err(CreateError::EmailTaken), "the email comes first");
     assert!(create("another@example.com", "Another").is_ok(), "rejected accounts reserved an email or username");
 }
 
@@ -142,6 +138,35 @@ fn texts_are_stored_unchanged(storage: &dyn Storage) {
     let (email, username) = (format!("{}@b", "ΐ".repeat(252)), "ΐ".repeat(64));
     store.create(&new_account(&email, &username)).unwrap();
     assert_eq!(store.find_by_email_key(&email_key(&email)).unwrap().unwrap().account.username, username);
+}
+
+/// Two of the accounts look the same, and there are more of them than one transaction migrates.
+#[test]
+fn accounts_of_an_earlier_version_get_skeletons_in_postgres() {
+    let Some(database) = database() else { return };
+    database.execute(include_str!("../sql/postgres/0001_accounts.sql"));
+    database.execute(
+        "CREATE TABLE ich_schema_migrations (version integer PRIMARY KEY, applied_at timestamptz NOT NULL DEFAULT now());
+         INSERT INTO ich_schema_migrations (version) VALUES (1);
+         INSERT INTO accounts (email, email_key, username, username_key, password_hash)
+             SELECT name, name, name, name, 'x' FROM (SELECT 'user' || n AS name FROM generate_series(1, 2500) AS n) AS names
+             UNION ALL SELECT name, name, name, name, 'x' FROM (VALUES ('Bob'), ('\u{412}ob')) AS names (name)",
+    );
+    let store = open_postgres(&database.url);
+    for email in ["user7", "Bob", "\u{412}ob"] {
+        assert!(store.find_by_email_key(email).unwrap().is_some(), "{email}");
+    }
+    assert_eq!(database.number("SELECT count(*) FROM accounts WHERE username_skeleton IS NULL"), 0);
+    for taken in ["B\u{43E}b", "\u{412}\u{43E}b", "us\u{435}r2500"] {
+        assert_eq!(store.create(&new_account("new@example.com", taken)), Err(CreateError::UsernameTaken), "{taken}");
+    }
+    // An instance of the earlier version runs beside this one.
+    database.execute(
+        "INSERT INTO accounts (email, email_key, username, username_key, password_hash) VALUES ('c', 'c', 'Cid', 'cid', 'x')",
+    );
+    let restarted = open_postgres(&database.url);
+    let looks_like_cid = restarted.create(&new_account("new@example.com", "C\u{456}d"));
+    assert_eq!(looks_like_cid, Err(CreateError::UsernameTaken));
 }
 
 /// The address of every client here.
@@ -254,7 +279,7 @@ fn ten_instances_start_on_an_empty_database_at_once() {
         }
     });
     assert_eq!(database.number("SELECT count(*) FROM accounts"), 10);
-    assert_eq!(database.number("SELECT count(*) FROM ich_schema_migrations"), 1);
+    assert_eq!(database.number("SELECT count(*) FROM ich_schema_migrations"), 2);
     // The migrations were serialized: no transaction failed.
     let failed = "SELECT xact_rollback FROM pg_stat_database WHERE datname = current_database()";
     assert_eq!(database.number(failed), 0);

@@ -123,6 +123,14 @@ fn the_answers_of_the_server_are_documented() {
         let long = format!("GET {path} HTTP/1.1\r\nHost: test\r\nx: {}\r\n\r\n", "y".repeat(20_000));
         check("GET", path, raw(server.address, long.as_bytes()));
     }
+    check("GET", "/metrics", raw(server.address, b"GET /metrics HTTP/1.1\r\nHost: test\r\nAccept: text/plain\r\n\r\n"));
+    for path in ["/createUser", "/login", "/join"] {
+        for origin in ["http://test", "https://a.example"] {
+            let asks = format!("Origin: {origin}\r\nAccess-Control-Request-Method: GET\r\n");
+            let head = format!("OPTIONS {path} HTTP/1.1\r\nHost: test\r\n{asks}\r\n");
+            check("OPTIONS", path, raw(server.address, head.as_bytes()));
+        }
+    }
     let with = |fields: &str| format!("GET /join HTTP/1.1\r\nHost: test\r\n{fields}\r\n");
     let authorized = format!("Authorization: Bearer {}\r\n", token("Cid"));
     check("GET", "/join", get(server.address, "/join"));
@@ -151,6 +159,8 @@ fn the_answers_of_the_server_are_documented() {
         ("/health", 505),
         ("/ready", 200),
         ("/metrics", 200),
+        ("/login", 204),
+        ("/login", 403),
     ] {
         assert!(seen.contains_key(&(path.to_owned(), status)), "{path} {status} was not seen: {seen:?}");
     }
@@ -216,7 +226,6 @@ fn the_frames_of_the_server_are_documented() {
     for bad in ["{", "{}", r#"{"type":"x"}"#, r#"{"type":"chat_message","id":"e1","msg":{"text":""}}"#] {
         ann.send(bad);
     }
-    let mut bob = Client::join_query(server.address, &token("Bob"), "last=10");
     let mut look = |client: &mut Client, until: &str| {
         loop {
             let frame = client.next();
@@ -228,6 +237,9 @@ fn the_frames_of_the_server_are_documented() {
             }
         }
     };
+    // The session answers in order: with this error, the answers before it were seen.
+    look(&mut ann, "error");
+    let mut bob = Client::join_query(server.address, &token("Bob"), "last=10");
     look(&mut bob, "caught_up");
     bob.leave();
     look(&mut ann, "user_left");

@@ -74,6 +74,9 @@ fn each_invalid_message_has_a_code_and_the_session_continues() {
         ("bad_msg", r#"{"type":"chat_message","msg":{"text":"\ud800"}}"#),
         ("bad_msg", &nested_msg),
         ("empty_text", r#"{"type":"chat_message","msg":{"text":""}}"#),
+        ("empty_text", r#"{"type":"chat_message","msg":{"text":"  \n\t"}}"#),
+        ("empty_text", r#"{"type":"chat_message","msg":{"text":"\u200b"}}"#),
+        ("empty_text", r#"{"type":"chat_message","msg":{"text":"\u3000\u2800\u3164\ufe0f\u200d\ufeff"}}"#),
     ] {
         bob.send(frame);
         assert_error(&mut bob, code, &frame[..frame.len().min(80)]);
@@ -136,19 +139,19 @@ fn texts_are_delivered_unchanged() {
     let server = Server::start(&[("ICH_MAX_MESSAGES_PER_SECOND", "0")]);
     let (mut ann, mut bob) = lobby_of_two(&server);
     for text in [
-        "\0",
+        "x\0",
         "\u{1b}[2J\u{7}",
         "\r\n{\"type\":\"user_left\"}\r\n",
-        "\u{7f}\u{85}\u{9b}",
+        "x\u{7f}\u{85}\u{9b}",
         "\u{202e}txet desrever\u{202c}",
         "\u{2066}isolated\u{2069}\u{200f}\u{200b}\u{feff}",
-        "\u{2028}\u{2029}",
+        "\u{2028}x\u{2029}",
         "<script>alert(1)</script>&amp;",
         "\"},\"type\":\"user_left\",\"msg\":{\"username\":\"Ann\"",
         "\\\\\\\"\\u0041",
         "👩‍👩‍👧‍👦 e\u{301} 日本語 नमस्ते",
         "\u{fffe}\u{ffff}\u{10ffff}",
-        " ",
+        " x ",
     ] {
         assert_both_receive(&mut ann, &mut bob, text);
     }

@@ -2,6 +2,8 @@
 
 mod harness;
 
+use harness::client::Client;
+use harness::raw_websocket::{CLOSE, FIN, Frame, RawClient, TEXT, close_codes, close_payload, frame};
 use harness::server::{Server, token_for};
 use serde_json::{Value, json};
 use std::time::Duration;
@@ -71,6 +73,28 @@ fn two_tabs_are_one_user() {
     assert_eq!(ann.event(), left("Bob"));
 }
 
+/// Clients that join at the same time keep the fan-out busy: then a leave and a close frame are in one round.
+#[test]
+fn a_client_never_gets_its_own_leave() {
+    let server = Server::start(&[("ICH_EVENT_LOG", "memory")]);
+    let closes = [frame(FIN | CLOSE, &close_payload(1000, b"")), frame(FIN | 0x3, b"a reserved opcode")];
+    for round in 0..20 {
+        let mut clients: Vec<_> =
+            (0..10).map(|number| RawClient::join(server.address, &format!("user {round}.{number}"))).collect();
+        clients.iter_mut().for_each(|client| drop(client.wait_for("user_joined")));
+        clients.iter_mut().zip(closes.iter().cycle()).for_each(|(client, close)| client.send(close));
+        for (number, client) in clients.iter_mut().enumerate() {
+            let own = json!({"username": format!("user {round}.{number}")});
+            let frames = client.rest();
+            assert_eq!(close_codes(&frames).len(), 1, "{frames:?}");
+            let is_own_leave = |frame: &&Frame| {
+                frame.opcode == TEXT && frame.json()["type"] == "user_left" && frame.json()["msg"] == own
+            };
+            assert_eq!(frames.iter().find(is_own_leave), None, "in round {round}");
+        }
+    }
+}
+
 #[test]
 fn all_clients_receive_concurrent_messages_in_the_same_order() {
     const CLIENTS: usize = 8;
@@ -102,13 +126,23 @@ fn all_clients_receive_concurrent_messages_in_the_same_order() {
     }
 }
 
+/// An outside issuer may give one name to several accounts.
 #[test]
-fn two_accounts_with_the_same_username_are_two_users() {
+fn accounts_with_one_name_are_shown_once_from_the_first_join_to_the_last_leave() {
     let server = Server::start(&[]);
     let hour = Duration::from_secs(3600);
-    let mut one = harness::client::Client::join(server.address, &token_for("1", "Sam", hour));
-    one.wait_for("user_joined", &json!({"username": "Sam"}));
-    let mut two = harness::client::Client::join(server.address, &token_for("2", "Sam", hour));
-    assert_eq!(two.event(), ("users_online".into(), json!({"list": ["Sam"]})));
-    assert_eq!(two.event(), joined("Sam"));
+    let join = |id| Client::join(server.address, &token_for(id, "Sam", hour));
+    let mut ann = server.join("Ann");
+    ann.wait_for("user_joined", &json!({"username": "Ann"}));
+    let one = join("1");
+    assert_eq!(ann.event(), joined("Sam"));
+    let mut two = join("2");
+    assert_eq!(two.event(), ("users_online".into(), json!({"list": ["Ann", "Sam"]})));
+    two.say("from the second");
+    assert_eq!(ann.event(), chat("Sam", "from the second"));
+    one.leave();
+    two.say("still here");
+    assert_eq!(ann.event(), chat("Sam", "still here"));
+    two.leave();
+    assert_eq!(ann.event(), left("Sam"));
 }

@@ -50,19 +50,80 @@ fn ambiguous_framing_is_rejected_and_the_following_bytes_are_ignored() {
             assert_one_response(&raw(server.address, create(fields, &body).as_bytes()), 400, fields);
         }
     }
-    for fields in ["Transfer-Encoding: chunked\r\n", "Transfer-Encoding: gzip, chunked\r\n", "Transfer-Encoding: x\r\n"]
-    {
-        assert_one_response(
-            &raw(server.address, create(fields, &format!("0\r\n\r\n{hidden}")).as_bytes()),
-            411,
-            fields,
-        );
+    let behind_empty_body = format!("0\r\n\r\n{hidden}");
+    let chunked = "Transfer-Encoding: chunked\r\n";
+    assert_one_response(&raw(server.address, create(chunked, &behind_empty_body).as_bytes()), 400, chunked);
+    for fields in [
+        "Transfer-Encoding: gzip, chunked\r\n",
+        "Transfer-Encoding: x\r\n",
+        "Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n",
+        "Transfer-Encoding: chunked, identity\r\n",
+    ] {
+        assert_one_response(&raw(server.address, create(fields, &behind_empty_body).as_bytes()), 411, fields);
     }
     for bad in
         ["Transfer-Encoding : chunked\r\n", "Content-Length : 0\r\n", "Content-Length\r\n", ": x\r\n", "a b: c\r\n"]
     {
         assert_one_response(&raw(server.address, create(bad, &hidden).as_bytes()), 400, bad);
     }
+    assert_no_account(&server);
+}
+
+/// The body in chunks of this length.
+fn chunks(body: &str, length: usize) -> String {
+    let chunk = |bytes: &[u8]| format!("{:x};x=y\r\n{}\r\n", bytes.len(), str::from_utf8(bytes).expect("ASCII"));
+    body.as_bytes().chunks(length).map(chunk).collect::<String>() + "0\r\nX-Trailer: x\r\n\r\n"
+}
+
+/// Proxies and clients that do not know the length of a body in advance send chunks.
+#[test]
+fn a_body_may_come_in_chunks() {
+    let server = Server::start(&[]);
+    let request = create("Transfer-Encoding: Chunked\r\n", &chunks(BOB, 7));
+    assert_one_response(&raw(server.address, request.as_bytes()), 200, "chunks");
+    // Byte by byte, after the head.
+    let request = create("Expect: 100-continue\r\nTransfer-Encoding: chunked\r\n", "");
+    let mut stream = TcpStream::connect(server.address).expect("connecting");
+    stream.set_nodelay(true).expect("an option");
+    assert_eq!(first_line(&mut stream, &request), "HTTP/1.1 100 Continue\r\n");
+    for byte in chunks(&BOB.replace("bob", "eve").replace("Bob", "Eve"), 50).as_bytes() {
+        stream.write_all(&[*byte]).expect("sending");
+    }
+    let answer = read_answer(&mut stream);
+    assert!(answer.head.starts_with("\r\nHTTP/1.1 200 "), "{answer:?}");
+    // A body of a `GET` is ignored.
+    for path in ["/health", "/", "/ready"] {
+        let get = format!("GET {path} HTTP/1.1\r\nHost: test\r\nTransfer-Encoding: chunked\r\n\r\n{}", chunks("x", 1));
+        assert_one_response(&raw(server.address, get.as_bytes()), 200, path);
+    }
+}
+
+#[test]
+fn invalid_chunks_are_rejected_and_large_bodies_too() {
+    let server = Server::start(&[]);
+    let post = |body: &str| raw(server.address, create("Transfer-Encoding: chunked\r\n", body).as_bytes());
+    let length = BOB.len();
+    for bad in [
+        format!("{length:x}\n{BOB}\r\n0\r\n\r\n"),
+        format!("0x{length:x}\r\n{BOB}\r\n0\r\n\r\n"),
+        format!("{length:x} \r\n{BOB}\r\n0\r\n\r\n"),
+        format!("-{length:x}\r\n{BOB}\r\n0\r\n\r\n"),
+        format!("{:x}\r\n{BOB}\r\n0\r\n\r\n", length - 1),
+        format!("{length:x}\r\n{BOB}\n0\r\n\r\n"),
+        format!("{length:x}\r\n{BOB}\r\n0\r\n folded: x\r\n\r\n"),
+        format!("{length:x}\r\n{BOB}\r\n0\r\nno field\r\n\r\n"),
+    ] {
+        assert_one_response(&post(&bad), 400, &bad);
+    }
+    assert_one_response(&post(&chunks(&"x".repeat(16 * 1024 + 1), 1000)), 413, "too large");
+    assert_one_response(&post("ffffffffffffffff\r\n"), 413, "too large");
+    assert_one_response(&post(&format!("5;{}", "x".repeat(200 * 1024))), 413, "a long extension");
+    let old = format!("POST /createUser HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n{}", chunks(BOB, 9));
+    assert_one_response(&raw(server.address, old.as_bytes()), 400, "HTTP/1.0");
+    let mut stream = TcpStream::connect(server.address).expect("connecting");
+    stream.write_all(create("Transfer-Encoding: chunked\r\n", "5\r\nab").as_bytes()).expect("sending");
+    stream.shutdown(Shutdown::Write).expect("shutting down");
+    assert_eq!(read_answer(&mut stream).status, 0, "an incomplete body is dropped");
     assert_no_account(&server);
 }
 

@@ -238,6 +238,8 @@ fn an_invalid_upgrade_is_rejected() {
         let answer = modified_handshake(&server, from, to);
         assert_eq!(answer.status, status, "{to:?}: {answer:?}");
     }
+    let twice = "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
+    assert_eq!(modified_handshake(&server, "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n", twice).status, 400);
     assert_eq!(modified_handshake(&server, &token("Bob"), "no token").status, 401);
     assert_eq!(server.join("Bob").event(), ("users_online".into(), json!({"list": []})));
 }

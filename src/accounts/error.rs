@@ -16,8 +16,8 @@ pub enum AccountError {
     /// Another account has this email.
     #[error("this email has an account already: log in, or use another email")]
     EmailTaken,
-    /// Another account has this username.
-    #[error("this username is taken: choose another one")]
+    /// Another account has this username, or one that looks the same.
+    #[error("this username, or one that looks like it, is taken: choose another one")]
     UsernameTaken,
     /// No account has this email, or the password is wrong. Both look the same, so that nobody can find out which
     /// emails have an account.

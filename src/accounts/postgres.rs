@@ -7,6 +7,7 @@
 mod connection;
 mod diagnosis;
 mod schema;
+mod skeletons;
 mod target;
 mod tls_mode;
 mod url;

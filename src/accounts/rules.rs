@@ -1,8 +1,9 @@
 //! The rules for emails, usernames and passwords, and when two emails or usernames count as equal. Pure.
 
-use unicode_properties::{GeneralCategory, UnicodeGeneralCategory};
+use std::borrow::Cow;
 
 use super::error::AccountError;
+use crate::text;
 
 /// Characters (Unicode scalar values) of an email.
 const EMAIL_CHARS: std::ops::RangeInclusive<usize> = 3..=254;
@@ -20,7 +21,7 @@ pub(crate) fn check_email(email: &str) -> Result<(), AccountError> {
     if !EMAIL_CHARS.contains(&email.chars().count()) {
         return Err(invalid("email", "email must have 3 to 254 characters"));
     }
-    if email.chars().any(|c| c.is_whitespace() || c.is_control() || is_invisible(c)) {
+    if email.chars().any(|c| c.is_whitespace() || c.is_control() || text::is_invisible(c)) {
         return Err(invalid("email", "email must not contain spaces, control or invisible characters"));
     }
     match email.split_once('@') {
@@ -29,8 +30,14 @@ pub(crate) fn check_email(email: &str) -> Result<(), AccountError> {
     }
 }
 
-/// Checks a username: 1 to 64 characters, no control characters, no characters that are invisible or change the
-/// direction of text, no whitespace at either end.
+/// A username as it is stored and shown: in normal form C.
+#[must_use]
+pub(crate) fn shown_username(username: &str) -> Cow<'_, str> {
+    text::nfc(username)
+}
+
+/// Checks a username: 1 to 64 characters, no control characters, no whitespace at either end, no characters that are
+/// invisible or change the direction of text, except where a script or an emoji needs them.
 ///
 /// # Errors
 /// [`AccountError::InvalidField`] with the broken rule.
@@ -41,13 +48,21 @@ pub(crate) fn check_username(username: &str) -> Result<(), AccountError> {
     if username.chars().any(char::is_control) {
         return Err(invalid("username", "username must not contain control characters"));
     }
-    if username.chars().any(is_invisible) {
+    if text::has_hidden_character(username) {
         return Err(invalid("username", "username must not contain invisible or direction-changing characters"));
     }
     if username.trim() != username {
         return Err(invalid("username", "username must not begin or end with a space"));
     }
     Ok(())
+}
+
+/// The texts that a password may have been hashed from, in the order in which they are tried. The first is the form that
+/// new accounts use, so that a password does not depend on the keyboard. Earlier versions hashed what the user typed.
+#[must_use]
+pub(crate) fn password_forms(password: &str) -> Vec<Cow<'_, str>> {
+    let prepared = text::opaque_string(password);
+    if prepared == password { vec![prepared] } else { vec![prepared, Cow::Borrowed(password)] }
 }
 
 /// Checks a password: 8 to 128 characters, no NUL.
@@ -65,41 +80,33 @@ pub(crate) fn check_password(password: &str) -> Result<(), AccountError> {
     Ok(())
 }
 
-/// Two emails that differ only in case have the same key.
+/// Two emails that differ only in case, or in the form of their accents, have the same key.
 #[must_use]
 pub fn email_key(email: &str) -> String {
-    fold_case(email)
+    text::fold_case(&text::nfc(email))
+}
+
+/// The key that earlier versions stored for this email, if it differs from [`email_key`].
+#[must_use]
+pub(crate) fn earlier_email_key(email: &str) -> Option<String> {
+    let key = text::fold_case(email);
+    (key != email_key(email)).then_some(key)
 }
 
 /// Two usernames that differ only in case, or in the kind and number of spaces, have the same key.
 #[must_use]
 pub fn username_key(username: &str) -> String {
-    fold_case(&username.split_whitespace().collect::<Vec<_>>().join(" "))
+    text::fold_case(&username.split_whitespace().collect::<Vec<_>>().join(" "))
 }
 
-/// First to upper case, then to lower case. Lower case alone would keep letters apart that read the same: a final and
-/// an inner sigma, `ß` and `ss`, a dotless and a dotted `i`.
-fn fold_case(text: &str) -> String {
-    text.chars().flat_map(char::to_uppercase).flat_map(char::to_lowercase).collect()
+/// Two usernames that look the same have the same skeleton.
+#[must_use]
+pub fn username_skeleton(username: &str) -> String {
+    text::skeleton(username)
 }
 
 fn invalid(field: &'static str, message: &str) -> AccountError {
     AccountError::InvalidField { field, message: message.to_owned() }
-}
-
-/// Whether a character is invisible, or changes how its neighbours are shown: the categories of format characters (with
-/// the bidirectional controls), line separators and paragraph separators, and the characters of [`is_blank`].
-fn is_invisible(c: char) -> bool {
-    use GeneralCategory::{Format, LineSeparator, ParagraphSeparator};
-    matches!(c.general_category(), Format | LineSeparator | ParagraphSeparator) || is_blank(c)
-}
-
-/// The characters with Unicode's property `Default_Ignorable_Code_Point` that are not format characters (joiners,
-/// fillers, variation selectors, unassigned ones), and the blank braille pattern.
-fn is_blank(c: char) -> bool {
-    matches!(c,
-        '\u{034F}' | '\u{115F}'..='\u{1160}' | '\u{17B4}'..='\u{17B5}' | '\u{180B}'..='\u{180D}' | '\u{180F}' | '\u{2065}'
-        | '\u{2800}' | '\u{3164}' | '\u{FE00}'..='\u{FE0F}' | '\u{FFA0}' | '\u{FFF0}'..='\u{FFF8}' | '\u{E0000}'..='\u{E0FFF}')
 }
 
 #[cfg(test)]
@@ -128,8 +135,19 @@ mod tests {
 
     #[test]
     fn usernames() {
-        for good in ["B", "User Name", "Łukasz", "日本語", "<b>x</b>", "🦀", "नमस्ते", &"x".repeat(64), &"🦀".repeat(64)]
-        {
+        for good in [
+            "B",
+            "User Name",
+            "Łukasz",
+            "日本語",
+            "<b>x</b>",
+            "🦀",
+            "नमस्ते",
+            "علی\u{200C}رضا",
+            "Bob ❤\u{FE0F}",
+            &"x".repeat(64),
+            &"🦀".repeat(64),
+        ] {
             assert_eq!(check_username(good), Ok(()), "{good:?}");
         }
         let long = "x".repeat(65);
@@ -171,6 +189,19 @@ mod tests {
             assert!(!format!("{error} {error:?}").contains(bad));
             assert_eq!(field(Err(error)), Some("password"));
         }
+    }
+
+    #[test]
+    fn a_password_is_tried_in_its_prepared_form_and_then_as_it_was_typed() {
+        assert_eq!(password_forms("qwerty123456"), ["qwerty123456"]);
+        assert_eq!(password_forms("Jose\u{301} 12345"), ["José 12345", "Jose\u{301} 12345"]);
+    }
+
+    #[test]
+    fn the_form_of_an_accent_does_not_distinguish_emails() {
+        assert_eq!(email_key("Jose\u{301}@example.com"), email_key("JOSÉ@example.com"));
+        assert_eq!(earlier_email_key("Jose\u{301}@example.com").as_deref(), Some("jose\u{301}@example.com"));
+        assert_eq!(earlier_email_key("José@example.com"), None);
     }
 
     #[test]

@@ -5,6 +5,7 @@
 //! so hashing takes 19 MiB per thread and no more. If the queue is full, the request is refused at once
 //! ([`AccountError::Busy`]).
 
+use std::borrow::Cow;
 use std::net::IpAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -19,7 +20,7 @@ use super::jobs::{Jobs, Kind};
 use super::limits::AccountLimits;
 use super::password::{self, Hasher, PasswordError};
 use super::rules;
-use super::store::{Account, AccountStore, CreateError, NewAccount, StoreError};
+use super::store::{Account, AccountStore, CreateError, NewAccount, StoreError, StoredAccount};
 use crate::log_throttle::LogThrottle;
 use crate::supervisor::Supervisor;
 use crate::threads::Stack;
@@ -111,9 +112,14 @@ impl Accounts {
     ///
     /// # Errors
     /// Any [`AccountError`] except `WrongCredentials` and `TooManyLogins`.
-    pub fn create_user(&self, address: IpAddr, user: NewUser) -> Result<Account, AccountError> {
+    pub fn create_user(&self, address: IpAddr, mut user: NewUser) -> Result<Account, AccountError> {
         rules::check_email(&user.email)?;
+        // The bound comes first, because the texts may be as long as a request.
         rules::check_username(&user.username)?;
+        if let Cow::Owned(shown) = rules::shown_username(&user.username) {
+            rules::check_username(&shown)?;
+            user.username = shown;
+        }
         rules::check_password(&user.password)?;
         self.limits.begin_registration(address, Instant::now())?;
         self.submit(Kind::Registration, address, Request::Create(user))
@@ -203,14 +209,10 @@ impl Worker {
 
     fn create(&mut self, user: NewUser) -> Result<Account, AccountError> {
         self.require_ready_store()?;
-        let password_hash = self.hasher.hash(&user.password).map_err(internal)?;
-        let account = NewAccount {
-            email_key: rules::email_key(&user.email),
-            username_key: rules::username_key(&user.username),
-            email: user.email,
-            username: user.username,
-            password_hash,
-        };
+        let forms = rules::password_forms(&user.password);
+        let prepared = forms.first().map_or(user.password.as_str(), |form| form.as_ref());
+        let password_hash = self.hasher.hash(prepared).map_err(internal)?;
+        let account = NewAccount::new(user.email, user.username, password_hash);
         match self.store.create(&account) {
             Ok(id) => Ok(Account { id: id.to_string(), email: account.email, username: account.username }),
             Err(CreateError::EmailTaken) => Err(AccountError::EmailTaken),
@@ -224,17 +226,23 @@ impl Worker {
     fn log_in(&mut self, email: &str, password: &str) -> Result<Account, AccountError> {
         self.require_ready_store()?;
         let is_valid = rules::check_email(email).is_ok() && rules::check_password(password).is_ok();
-        let found = if is_valid {
-            self.store.find_by_email_key(&rules::email_key(email)).map_err(|error| self.store_failed(&error))?
-        } else {
-            None
-        };
+        let found = if is_valid { self.find(email).map_err(|error| self.store_failed(&error))? } else { None };
         let stored = found.as_ref().map_or(&*self.unmatchable, |found| found.password_hash.as_str());
-        let matches = self.hasher.verify(password, stored).map_err(internal)?;
+        let mut matches = false;
+        for form in rules::password_forms(password) {
+            matches = matches || self.hasher.verify(&form, stored).map_err(internal)?;
+        }
         match found {
             Some(found) if matches => Ok(found.account),
             _ => Err(AccountError::WrongCredentials),
         }
+    }
+
+    fn find(&self, email: &str) -> Result<Option<StoredAccount>, StoreError> {
+        if let Some(found) = self.store.find_by_email_key(&rules::email_key(email))? {
+            return Ok(Some(found));
+        }
+        rules::earlier_email_key(email).map_or(Ok(None), |key| self.store.find_by_email_key(&key))
     }
 
     /// While the store is known to be down, no request is hashed.

@@ -11,7 +11,8 @@ use std::time::Duration;
 use crossbeam_channel::{Receiver, Sender, bounded};
 use rusqlite::{Connection, ErrorCode, OptionalExtension, TransactionBehavior, params};
 
-use super::store::{Account, AccountStore, CreateError, NewAccount, StoreError, StoredAccount};
+use super::rules;
+use super::store::{self, Account, AccountStore, CreateError, NewAccount, StoreError, StoredAccount};
 use crate::sqlite::{self, OpenError, Schema};
 use crate::threads::lock;
 
@@ -24,7 +25,10 @@ const CONNECTION_TIMEOUT: Duration = Duration::from_millis(900);
 
 const SCHEMA: Schema = Schema {
     content: "accounts",
-    migrations: &[include_str!("../../sql/sqlite/0001_accounts.sql")],
+    migrations: &[
+        include_str!("../../sql/sqlite/0001_accounts.sql"),
+        include_str!("../../sql/sqlite/0002_username_skeletons.sql"),
+    ],
     synchronous: "full",
     lock_timeout: Duration::from_millis(900),
     open_timeout: Duration::from_secs(10),
@@ -50,7 +54,8 @@ pub fn open(data_dir: &Path) -> Result<SqliteStore, StoreError> {
         let reader = sqlite::open(&path, &SCHEMA)?;
         Ok((writer, reader))
     };
-    let (writer, reader) = open().map_err(open_error)?;
+    let (mut writer, reader) = open().map_err(open_error)?;
+    fill_skeletons(&mut writer).map_err(store_error)?;
     reader.pragma_update(None, "query_only", true).map_err(store_error)?;
     Ok(SqliteStore { writer: ExclusiveConnection::new(writer), reader: ExclusiveConnection::new(reader) })
 }
@@ -84,15 +89,42 @@ impl AccountStore for SqliteStore {
     }
 }
 
+/// Computes the skeletons of accounts that an earlier version created. If two of them look the same, the older one
+/// reserves the name, and both go on working.
+fn fill_skeletons(connection: &mut Connection) -> rusqlite::Result<()> {
+    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    let mut select =
+        transaction.prepare("SELECT id, username FROM accounts WHERE username_skeleton IS NULL ORDER BY id")?;
+    let accounts: Vec<(i64, String)> =
+        select.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?.collect::<rusqlite::Result<_>>()?;
+    drop(select);
+    for (id, username) in accounts {
+        let skeleton = rules::username_skeleton(&username);
+        let set = "UPDATE OR IGNORE accounts SET username_skeleton = ?2 WHERE id = ?1";
+        if transaction.prepare_cached(set)?.execute(params![id, skeleton])? == 0 {
+            transaction.prepare_cached(set)?.execute(params![id, store::colliding_skeleton(&skeleton, id)])?;
+        }
+    }
+    transaction.commit()
+}
+
 /// Inserts an account. If it violates a constraint, finds out which one within the same transaction, so that no other
 /// write comes between.
 fn insert(connection: &mut Connection, account: &NewAccount) -> rusqlite::Result<Result<i64, CreateError>> {
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
     let inserted = transaction
         .prepare_cached(
-            "INSERT INTO accounts (email, email_key, username, username_key, password_hash) VALUES (?1, ?2, ?3, ?4, ?5)",
+            "INSERT INTO accounts (email, email_key, username, username_key, username_skeleton, password_hash) \
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
         )?
-        .insert(params![account.email, account.email_key, account.username, account.username_key, account.password_hash]);
+        .insert(params![
+            account.email,
+            account.email_key,
+            account.username,
+            account.username_key,
+            account.username_skeleton,
+            account.password_hash
+        ]);
     match inserted {
         Ok(id) => {
             transaction.commit()?;
@@ -103,7 +135,9 @@ fn insert(connection: &mut Connection, account: &NewAccount) -> rusqlite::Result
             if exists("SELECT 1 FROM accounts WHERE email_key = ?1", &account.email_key)? {
                 return Ok(Err(CreateError::EmailTaken));
             }
-            if exists("SELECT 1 FROM accounts WHERE username_key = ?1", &account.username_key)? {
+            if exists("SELECT 1 FROM accounts WHERE username_key = ?1", &account.username_key)?
+                || exists("SELECT 1 FROM accounts WHERE username_skeleton = ?1", &account.username_skeleton)?
+            {
                 return Ok(Err(CreateError::UsernameTaken));
             }
             Err(error)

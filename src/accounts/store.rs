@@ -6,6 +6,8 @@
 use std::fmt;
 use std::time::Duration;
 
+use super::rules;
+
 /// The most time of a call to a store.
 pub(crate) const CALL_TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -36,7 +38,7 @@ pub struct Account {
     pub id: String,
     /// As given at registration.
     pub email: String,
-    /// As given at registration.
+    /// As given at registration, in normal form C.
     pub username: String,
 }
 
@@ -47,12 +49,35 @@ pub struct NewAccount {
     pub email: String,
     /// See [`rules::email_key`](super::rules::email_key). Unique.
     pub email_key: String,
-    /// As given at registration.
+    /// As it is shown.
     pub username: String,
     /// See [`rules::username_key`](super::rules::username_key). Unique.
     pub username_key: String,
+    /// See [`rules::username_skeleton`](super::rules::username_skeleton). Unique.
+    pub username_skeleton: String,
     /// A PHC string.
     pub password_hash: String,
+}
+
+impl NewAccount {
+    /// Computes the keys.
+    #[must_use]
+    pub fn new(email: String, username: String, password_hash: String) -> Self {
+        NewAccount {
+            email_key: rules::email_key(&email),
+            username_key: rules::username_key(&username),
+            username_skeleton: rules::username_skeleton(&username),
+            email,
+            username,
+            password_hash,
+        }
+    }
+}
+
+/// The skeleton of an account whose name looks like the name of an older account: the registrations of earlier versions did
+/// not exclude that. No name has a line end, so it reserves nothing.
+pub(super) fn colliding_skeleton(skeleton: &str, id: i64) -> String {
+    format!("{skeleton}\n{id}")
 }
 
 /// An account with the hash of its password.
@@ -94,7 +119,7 @@ pub enum CreateError {
     /// Another account has this email.
     #[error("the email is taken")]
     EmailTaken,
-    /// Another account has this username.
+    /// Another account has this username, or one that looks the same.
     #[error("the username is taken")]
     UsernameTaken,
     /// The store failed. It is unknown whether the account was created.

@@ -1,7 +1,7 @@
 //! [`Reader`]: parses the settings and collects all errors. Pure but for the files that [`super::files`] reads.
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv6Addr};
 use std::num::NonZeroU32;
 use std::time::Duration;
 
@@ -10,6 +10,7 @@ use super::table::{SETTINGS, default_of};
 use super::{Config, EventLogSettings, LogFilter, LogFormat, Secret, kubernetes};
 use crate::accounts::{ClaimNames, postgres, token};
 use crate::event_log::sqlite::Retention;
+use crate::origin::Origin;
 
 /// Parses the values and collects the errors in them. After an error, a method returns any value: it is never used.
 pub(super) struct Reader<'a> {
@@ -98,8 +99,12 @@ impl Reader<'_> {
     pub(super) fn host(&mut self) -> IpAddr {
         let text = self.text("ICH_HOST");
         text.parse().unwrap_or_else(|_| {
-            self.error("ICH_HOST", &text, "is not an IP address, such as 0.0.0.0 or ::1");
-            Ipv4Addr::UNSPECIFIED.into()
+            self.error(
+                "ICH_HOST",
+                &text,
+                "is not an IP address, such as 127.0.0.1, or :: for all addresses of IPv4 and IPv6",
+            );
+            Ipv6Addr::UNSPECIFIED.into()
         })
     }
 
@@ -261,14 +266,18 @@ impl Reader<'_> {
         })
     }
 
-    pub(super) fn origins(&mut self) -> Vec<String> {
+    pub(super) fn origins(&mut self) -> Vec<Origin> {
         let text = self.text("ICH_ALLOWED_ORIGINS");
-        let origins: Vec<String> =
-            text.split(',').map(|origin| origin.trim().to_owned()).filter(|origin| !origin.is_empty()).collect();
-        for origin in &origins {
-            let host = origin.strip_prefix("https://").or_else(|| origin.strip_prefix("http://"));
-            if host.is_none_or(|host| host.is_empty() || host.contains('/')) {
-                self.error("ICH_ALLOWED_ORIGINS", origin, "is not an origin, such as https://chat.example");
+        let mut origins = Vec::new();
+        for entry in text.split(',').map(str::trim).filter(|entry| !entry.is_empty()) {
+            match Origin::parse(entry) {
+                Some(origin) => origins.push(origin),
+                None => self.error(
+                    "ICH_ALLOWED_ORIGINS",
+                    entry,
+                    "is not an origin, such as https://chat.example, tauri://localhost or null (without a path or a \
+                     pattern; write an international name as xn--...)",
+                ),
             }
         }
         origins

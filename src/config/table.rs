@@ -18,7 +18,7 @@ const fn setting(name: &'static str, default: &'static str, meaning: &'static st
 
 /// All settings. Another name that begins with `ICH_` is an error.
 pub const SETTINGS: &[Setting] = &[
-    setting("ICH_HOST", "0.0.0.0", "address to listen on"),
+    setting("ICH_HOST", "::", "address to listen on; the default is all addresses, of IPv4 and IPv6"),
     setting("ICH_PORT", "8080", "port to listen on; 0: any free port"),
     setting("ICH_DATA_DIR", "./data", "folder of the SQLite files and the generated secret"),
     setting("ICH_DATABASE_URL", "", "PostgreSQL for the accounts, postgres://user:password@host/name; not set: SQLite"),
@@ -67,7 +67,11 @@ pub const SETTINGS: &[Setting] = &[
     setting("ICH_JWT_ID_CLAIM", "id", "claim of the tokens with the id of the user"),
     setting("ICH_JWT_USERNAME_CLAIM", "username", "claim of the tokens with the name of the user"),
     setting("ICH_TOKEN_TTL_HOURS", "24", "lifetime of a token in hours"),
-    setting("ICH_ALLOWED_ORIGINS", "", "other origins whose pages may join, https://a.example,https://b.example"),
+    setting(
+        "ICH_ALLOWED_ORIGINS",
+        "",
+        "other origins whose pages may log in and join, https://a.example,tauri://localhost",
+    ),
     setting("ICH_MAX_CONNECTIONS", "10000", "concurrent connections; 0: as many as the machine allows"),
     setting("ICH_MAX_CONNECTIONS_PER_ADDRESS", "1000", "concurrent connections from one address; 0: unlimited"),
     setting("ICH_MAX_CONNECTIONS_PER_USER", "50", "concurrent sessions of one user; 0: unlimited"),

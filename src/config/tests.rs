@@ -10,7 +10,7 @@ fn config(values: &[(&str, &str)]) -> Result<Config, InvalidSettings> {
 #[test]
 fn the_defaults_are_valid() {
     let config = config(&[]).unwrap();
-    assert_eq!((config.host.to_string().as_str(), config.port), ("0.0.0.0", 8080));
+    assert_eq!((config.host.to_string().as_str(), config.port), ("::", 8080));
     assert_eq!(config.token_ttl, Duration::from_secs(24 * 3600));
     assert_eq!(config.limits.outbox_bytes, 1 << 20);
     assert!(config.database_url.is_none() && config.jwt_secret.is_none());

@@ -35,7 +35,8 @@ pub(crate) fn run(
         match listener.accept() {
             Ok((stream, peer)) => {
                 pause = PAUSE_FIRST;
-                admit(stream, peer.ip(), context, permits, &warnings);
+                // A listener on `::` gets the addresses of IPv4 clients mapped into IPv6.
+                admit(stream, peer.ip().to_canonical(), context, permits, &warnings);
             }
             Err(_) if is_stopping() => return,
             Err(error) if concerns_one_connection(&error) => {
@@ -74,8 +75,8 @@ fn admit(
 ) {
     let permit = match permits.take(address_key(address)) {
         Ok(permit) => permit,
-        Err(NoPermit::Full) => return refuse(&stream, context, ApiError::Full),
-        Err(NoPermit::KeyFull) => return refuse(&stream, context, ApiError::TooManyConnections),
+        Err(NoPermit::Full) => return refuse(&stream, address, context, ApiError::Full),
+        Err(NoPermit::KeyFull) => return refuse(&stream, address, context, ApiError::TooManyConnections),
     };
     // If the thread cannot be started, its closure is dropped. The stream must outlive it, for the 503.
     let shared = Arc::new(Mutex::new(Some((stream, permit))));
@@ -90,7 +91,7 @@ fn admit(
     if let Err(error) = spawned {
         warn_throttled(warnings, &format!("cannot start a thread for a connection, refusing it: {error}"));
         if let Some((stream, _permit)) = lock(&shared).take() {
-            refuse(&stream, context, ApiError::Full);
+            refuse(&stream, address, context, ApiError::Full);
         }
     }
 }
@@ -103,9 +104,10 @@ fn warn_throttled(warnings: &LogThrottle, text: &str) {
 
 /// Answers with this error, without a thread and without waiting: the answer fits into the empty send buffer of the
 /// socket, or is lost.
-fn refuse(mut stream: &TcpStream, context: &ConnectionContext, error: ApiError) {
+fn refuse(mut stream: &TcpStream, address: IpAddr, context: &ConnectionContext, error: ApiError) {
     let response = error.response();
     context.app.count(&response);
+    context.refusals.log(error, address, None);
     let _ = stream.set_nonblocking(true).and_then(|()| stream.write_all(&response.to_bytes()));
     let _ = stream.shutdown(Shutdown::Write);
 }

@@ -34,7 +34,7 @@ pub enum ApiError {
     EmailTaken,
     /// An account with this username exists.
     UsernameTaken,
-    /// The body has no `Content-Length`.
+    /// The body has neither a `Content-Length` nor chunks.
     LengthRequired,
     /// The body is too large.
     BodyTooLarge,
@@ -133,9 +133,12 @@ impl ApiError {
             }
             E::WrongCredentials => (401, "wrong_credentials", None, "the email or the password is wrong"),
             E::Unauthorized => (401, "unauthorized", None, "log in, and send the token: Authorization: Bearer <token>"),
-            E::OriginNotAllowed => {
-                (403, "origin_not_allowed", None, "pages of this origin may not join: see ICH_ALLOWED_ORIGINS")
-            }
+            E::OriginNotAllowed => (
+                403,
+                "origin_not_allowed",
+                None,
+                "pages of this origin may not use this server: see ICH_ALLOWED_ORIGINS",
+            ),
             E::OutsideIssuer => (403, "outside_issuer", None, "tokens are issued elsewhere: log in there"),
             E::NotFound => (404, "not_found", None, "this path does not exist: see doc/api.md"),
             E::MethodNotAllowed => {
@@ -143,8 +146,10 @@ impl ApiError {
             }
             E::TooLate => (408, "too_late", None, "sending the request took longer than 10 seconds"),
             E::EmailTaken => (409, "email_taken", None, "an account with this email exists: log in"),
-            E::UsernameTaken => (409, "username_taken", None, "this username is taken: choose another"),
-            E::LengthRequired => (411, "length_required", None, "send the body with a Content-Length"),
+            E::UsernameTaken => {
+                (409, "username_taken", None, "this username, or one that looks like it, is taken: choose another")
+            }
+            E::LengthRequired => (411, "length_required", None, "send the body with a Content-Length, or chunked"),
             E::BodyTooLarge => (413, "body_too_large", None, "the body may have at most 16 KiB"),
             E::TargetTooLong => (414, "target_too_long", None, "the request line may have at most 8 KiB"),
             E::UpgradeRequired => (426, "upgrade_required", None, "join with a websocket (RFC 6455, version 13)"),
@@ -171,6 +176,12 @@ impl ApiError {
             E::HttpVersion => (505, "http_version", None, "this server supports HTTP/1.0 and HTTP/1.1"),
         };
         Row { status, code, text, retry_after_seconds }
+    }
+
+    /// Whether the server refuses a client by a limit or a setting. These errors are logged, because nothing else shows
+    /// an operator why users cannot get in.
+    pub(crate) const fn is_refusal(self) -> bool {
+        matches!(self.row().status, 403 | 429) || matches!(self, ApiError::Busy | ApiError::Full)
     }
 
     /// The answer with the text of the table.

@@ -13,6 +13,7 @@ use crate::clock;
 use crate::lobby::User;
 use crate::log_throttle::LogThrottle;
 use crate::metrics::{Metrics, Sample};
+use crate::origin::Origin;
 use crate::publisher::Publisher;
 use crate::session::renewal::TokenGrant;
 use crate::supervisor::Supervisor;
@@ -30,8 +31,8 @@ pub(crate) struct AppState {
     /// Tells whether a supervised thread has failed.
     pub(crate) supervisor: Supervisor,
     pub(crate) metrics: Arc<Metrics>,
-    /// Origins besides the server's own whose pages may join.
-    pub(crate) allowed_origins: Vec<String>,
+    /// Origins besides the server's own whose pages may use this server.
+    pub(crate) allowed_origins: Vec<Origin>,
 }
 
 impl AppState {

@@ -8,13 +8,15 @@ use std::time::{Duration, Instant};
 
 use super::api_error::ApiError;
 use super::app_state::AppState;
+use super::cross_origin::Page;
 use super::endpoints::join::Joined;
 use super::pending::{Pending, PendingConnection};
 use super::permits::Permit;
 use super::receive::{self, NoRequest, ReceivedHead};
+use super::refusal_log::RefusalLog;
 use super::response::Response;
-use super::routes::{self, NextStep};
-use crate::net;
+use super::routes::{self, BODY_BYTES_MAX, BodyToRead, NextStep, Routed};
+use crate::net::{self, LingerLimits};
 use crate::session::link::Link;
 use crate::session::reader::{self, NewSession, Sessions};
 use crate::workers::Workers;
@@ -23,10 +25,10 @@ use crate::workers::Workers;
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long the socket may take to accept an answer.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
-/// How long a client may continue to send after its answer; see [`net::linger`].
-const LINGER: Duration = Duration::from_secs(1);
-/// How many bytes a client may still send after its answer.
-const LINGER_BYTES_MAX: usize = 256 * 1024;
+/// What a client may continue to send after its answer. Enough for a proxy that sends the whole body before it looks at the
+/// answer: it would report a reset connection to its client, and not the answer.
+const LINGER: LingerLimits =
+    LingerLimits { idle: Duration::from_secs(1), total: Duration::from_secs(10), bytes: 16 * 1024 * 1024 };
 /// The interim answer to `Expect: 100-continue` (RFC 9110, section 10.1.1).
 const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 
@@ -38,6 +40,7 @@ pub(crate) struct ConnectionContext {
     pub(crate) workers: Workers,
     /// The connections that are not sessions.
     pub(crate) pending: Arc<Pending>,
+    pub(crate) refusals: RefusalLog,
 }
 
 /// The result of a request.
@@ -53,10 +56,14 @@ enum Outcome {
 /// Serves one connection to its end. `permit` counts the connection and is released at the end.
 pub(crate) fn serve(context: &ConnectionContext, stream: TcpStream, address: IpAddr, permit: Permit<IpAddr>) {
     let connection = context.pending.add(stream);
-    let outcome = handle(context, &connection, address);
+    let mut page = Page::default();
+    let outcome = handle(context, &connection, address, &mut page);
     match outcome {
         Ok(Outcome::Answer(response)) | Err(NoRequest::Refused(response)) => {
             context.app.count(&response);
+            if let Some(error) = response.error.filter(|error| error.is_refusal()) {
+                context.refusals.log(error, address, page.shown().as_deref());
+            }
             send_answer(connection.stream(), &response);
         }
         Ok(Outcome::Joined { joined, after_head }) => {
@@ -70,27 +77,54 @@ pub(crate) fn serve(context: &ConnectionContext, stream: TcpStream, address: IpA
     drop(permit);
 }
 
-/// Reads the request and runs it.
-fn handle(context: &ConnectionContext, connection: &PendingConnection, address: IpAddr) -> Result<Outcome, NoRequest> {
-    let mut stream = connection.stream();
+/// Reads the request and runs it. Sets `page` to the page that sent the request.
+fn handle(
+    context: &ConnectionContext,
+    connection: &PendingConnection,
+    address: IpAddr,
+    page: &mut Page,
+) -> Result<Outcome, NoRequest> {
+    let stream = connection.stream();
     let no_request = |none| answer_if_stopping(context, none);
     let deadline = Instant::now() + REQUEST_TIMEOUT;
     let ReceivedHead { head, after_head } = receive::head(stream, deadline).map_err(no_request)?;
     connection.set_has_request();
     let app = context.app.clone();
-    let step = context.workers.run(move || routes::next_step(&app, &head));
-    let (handler, body_bytes, expects_continue) = match step {
-        Err(_) => return Ok(Outcome::Answer(ApiError::Internal.response())),
-        Ok(NextStep::Respond(response)) => return Ok(Outcome::Answer(response)),
-        Ok(NextStep::Join(joined)) => return Ok(Outcome::Joined { joined, after_head }),
-        Ok(NextStep::ReadBody { handler, body_bytes, expects_continue }) => (handler, body_bytes, expects_continue),
+    let Ok(routed) = context.workers.run(move || routes::next_step(&app, &head)) else {
+        return Ok(Outcome::Answer(ApiError::Internal.response()));
     };
+    let Routed { step, page: sent_by, is_shared } = routed;
+    *page = sent_by;
+    let share = |response| if is_shared { page.share(response) } else { response };
+    let (handler, body, expects_continue) = match step {
+        NextStep::Respond(response) => return Ok(Outcome::Answer(share(response))),
+        NextStep::Join(joined) => return Ok(Outcome::Joined { joined, after_head }),
+        NextStep::ReadBody { handler, body, expects_continue } => (handler, body, expects_continue),
+    };
+    match read_body(stream, after_head, body, expects_continue) {
+        Ok(body) => Ok(Outcome::Answer(share(handler(&context.app, &context.workers, body, address)))),
+        Err(none) => Err(match no_request(none) {
+            NoRequest::Refused(response) => NoRequest::Refused(share(response)),
+            other => other,
+        }),
+    }
+}
+
+/// Reads the body of a request. `after_head` has the bytes that were read with the head.
+fn read_body(
+    mut stream: &TcpStream,
+    after_head: Vec<u8>,
+    body: BodyToRead,
+    expects_continue: bool,
+) -> Result<Vec<u8>, NoRequest> {
     let deadline = Instant::now() + REQUEST_TIMEOUT;
     if expects_continue && after_head.is_empty() && stream.write_all(CONTINUE).is_err() {
         return Err(NoRequest::Closed);
     }
-    let body = receive::body(stream, after_head, body_bytes, deadline).map_err(no_request)?;
-    Ok(Outcome::Answer(handler(&context.app, &context.workers, body, address)))
+    match body {
+        BodyToRead::Length(length) => receive::body(stream, after_head, length, deadline),
+        BodyToRead::Chunked => receive::chunked_body(stream, after_head, BODY_BYTES_MAX, deadline),
+    }
 }
 
 /// A stop closes the reading side within a request. The client can still get an answer, so it gets 503.
@@ -106,7 +140,7 @@ fn send_answer(mut stream: &TcpStream, response: &Response) {
     if sent.is_err() || stream.shutdown(Shutdown::Write).is_err() {
         return;
     }
-    net::linger(LINGER, LINGER_BYTES_MAX, |timeout, buffer| {
+    net::linger(&LINGER, |timeout, buffer| {
         stream.set_read_timeout(Some(timeout))?;
         stream.read(buffer)
     });

@@ -3,6 +3,7 @@
 pub(crate) mod create_user;
 pub(crate) mod join;
 pub(crate) mod log_in;
+pub(crate) mod metrics;
 pub(crate) mod page;
 pub(crate) mod status;
 

@@ -6,6 +6,7 @@ use std::net::TcpStream;
 use std::time::Instant;
 
 use super::api_error::ApiError;
+use super::chunked::ChunkedBody;
 use super::request::{self, BadHead, HEAD_BYTES_MAX, REQUEST_LINE_BYTES_MAX};
 use super::response::Response;
 
@@ -66,6 +67,26 @@ pub(super) fn body(
     }
     body.truncate(length);
     Ok(body)
+}
+
+/// Reads a body in chunks, with at most `bytes_max` bytes of data. `after_head` has the bytes that were read with the
+/// head; bytes after the body are dropped.
+pub(super) fn chunked_body(
+    stream: &TcpStream,
+    after_head: Vec<u8>,
+    bytes_max: usize,
+    deadline: Instant,
+) -> Result<Vec<u8>, NoRequest> {
+    let mut body = ChunkedBody::new(bytes_max);
+    let mut part = after_head;
+    while !body.push(&part).map_err(|bad| NoRequest::Refused(bad.into()))? {
+        part.clear();
+        match read_part(stream, &mut part, deadline) {
+            Err(NoRequest::Closed) => return Err(NoRequest::Incomplete),
+            other => other?,
+        }
+    }
+    Ok(body.into_data())
 }
 
 /// Appends the next bytes to `bytes`, at most 1 KiB. Waits for them until the deadline.

@@ -18,10 +18,20 @@ pub(crate) struct Request {
     pub(crate) head: http::Request<()>,
     /// The path of the target, without the query. Not percent-decoded.
     pub(crate) path: String,
-    /// `Content-Length`.
-    pub(crate) content_length: Option<u64>,
+    pub(crate) body: BodyFraming,
     /// The client waits for `100 Continue` before it sends the body (RFC 9110, section 10.1.1).
     pub(crate) expects_continue: bool,
+}
+
+/// How the end of the body is found (RFC 9112, section 6).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum BodyFraming {
+    /// There is no body.
+    None,
+    /// `Content-Length`.
+    Length(u64),
+    /// `Transfer-Encoding: chunked`.
+    Chunked,
 }
 
 /// Why a head is refused.
@@ -31,7 +41,7 @@ pub(crate) enum BadHead {
     Malformed(&'static str),
     /// An HTTP version other than 1.0 and 1.1.
     Version,
-    /// A body with `Transfer-Encoding`, without `Content-Length`.
+    /// A `Transfer-Encoding` other than `chunked`.
     LengthRequired,
     /// A `Content-Length` that does not fit 64 bits.
     BodyTooLarge,
@@ -69,10 +79,9 @@ impl Request {
         }
         let head = builder.body(()).map_err(|_| BadHead::Malformed("a header field or the target is not valid"))?;
         check_host(&head)?;
-        let content_length = content_length(&head)?;
         Ok(Request {
             path: head.uri().path().to_owned(),
-            content_length,
+            body: body_framing(&head)?,
             expects_continue: expects_continue(&head)?,
             head,
         })
@@ -86,6 +95,19 @@ impl Request {
             (Some(value), None) => value.to_str().ok(),
             _ => None,
         }
+    }
+
+    /// The members of a field that is a list, from all its lines (RFC 9110, sections 5.3 and 5.6.1). Lines that are not
+    /// ASCII are left out.
+    pub(crate) fn list(&self, name: http::header::HeaderName) -> impl Iterator<Item = &str> {
+        let lines = self.head.headers().get_all(name).iter().filter_map(|line| line.to_str().ok());
+        lines.flat_map(|line| line.split(',')).map(str::trim).filter(|member| !member.is_empty())
+    }
+
+    /// Whether the head announces a body, which may be empty.
+    #[must_use]
+    pub(crate) fn has_body(&self) -> bool {
+        !matches!(self.body, BodyFraming::None | BodyFraming::Length(0))
     }
 
     /// Whether the method is `GET`, or `HEAD`, whose answer is that of `GET` without the body.
@@ -140,25 +162,32 @@ fn check_host(head: &http::Request<()>) -> Result<(), BadHead> {
     }
 }
 
-/// One length, in digits, and no other framing of the body (RFC 9112, section 6).
-fn content_length(head: &http::Request<()>) -> Result<Option<u64>, BadHead> {
+/// Either one length, in digits, or chunks: a message with both may be an attempt at request smuggling (RFC 9112, section
+/// 6.3).
+fn body_framing(head: &http::Request<()>) -> Result<BodyFraming, BadHead> {
     let mut lengths = head.headers().get_all(http::header::CONTENT_LENGTH).iter();
     let length = match (lengths.next(), lengths.next()) {
         (None, _) => None,
         (Some(one), None) => Some(one.as_bytes()),
         (Some(_), Some(_)) => return Err(BadHead::Malformed("Content-Length occurs twice")),
     };
-    let has_encoding = head.headers().contains_key(http::header::TRANSFER_ENCODING);
-    match (length, has_encoding) {
-        (None, false) => Ok(None),
-        (None, true) => Err(BadHead::LengthRequired),
-        (Some(_), true) => Err(BadHead::Malformed("Content-Length and Transfer-Encoding must not occur together")),
-        (Some(digits), false) => {
+    let mut encodings = head.headers().get_all(http::header::TRANSFER_ENCODING).iter();
+    match (length, encodings.next()) {
+        (None, None) => Ok(BodyFraming::None),
+        (None, Some(_)) if head.version() == http::Version::HTTP_10 => {
+            Err(BadHead::Malformed("HTTP/1.0 has no Transfer-Encoding"))
+        }
+        (None, Some(encoding)) => {
+            let is_chunked = encoding.as_bytes().eq_ignore_ascii_case(b"chunked") && encodings.next().is_none();
+            if is_chunked { Ok(BodyFraming::Chunked) } else { Err(BadHead::LengthRequired) }
+        }
+        (Some(_), Some(_)) => Err(BadHead::Malformed("Content-Length and Transfer-Encoding must not occur together")),
+        (Some(digits), None) => {
             if digits.is_empty() || !digits.iter().all(u8::is_ascii_digit) {
                 return Err(BadHead::Malformed("Content-Length is not a number"));
             }
             let number = std::str::from_utf8(digits).ok().and_then(|digits| digits.parse().ok());
-            number.map(Some).ok_or(BadHead::BodyTooLarge)
+            number.map(BodyFraming::Length).ok_or(BadHead::BodyTooLarge)
         }
     }
 }
@@ -191,21 +220,33 @@ mod tests {
     #[test]
     fn a_plain_request() {
         let request = parse("POST /login?x=1 HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\n").unwrap();
-        assert_eq!((request.path.as_str(), request.content_length), ("/login", Some(5)));
+        assert_eq!((request.path.as_str(), request.body), ("/login", BodyFraming::Length(5)));
         assert!(!request.is_get() && !request.expects_continue);
         assert!(parse("GET / HTTP/1.0\r\n\r\n").unwrap().is_get());
     }
 
     #[test]
-    fn a_body_has_one_length_and_no_encoding() {
+    fn a_body_has_one_length_or_chunks() {
         let with = |fields: &str| parse(&format!("POST / HTTP/1.1\r\nHost: a\r\n{fields}\r\n\r\n"));
         for bad in ["5x", "+5", "-1", "5, 5", "", "0x5", "5\r\nContent-Length: 5", "5\r\nTransfer-Encoding: chunked"] {
             let result = with(&format!("Content-Length: {bad}"));
             assert!(matches!(result, Err(BadHead::Malformed(_))), "{bad}: {result:?}");
         }
-        assert_eq!(with("Transfer-Encoding: chunked").unwrap_err(), BadHead::LengthRequired);
+        assert_eq!(with("Transfer-Encoding: Chunked").unwrap().body, BodyFraming::Chunked);
+        for bad in ["gzip, chunked", "chunked, chunked", "chunked\r\nTransfer-Encoding: chunked", "identity", ""] {
+            assert_eq!(with(&format!("Transfer-Encoding: {bad}")).unwrap_err(), BadHead::LengthRequired, "{bad}");
+        }
+        assert!(is_malformed("POST / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n"));
         assert_eq!(with("Content-Length: 99999999999999999999999").unwrap_err(), BadHead::BodyTooLarge);
-        assert_eq!(with("Content-Length: 18446744073709551615").unwrap().content_length, Some(u64::MAX));
+        let largest = with("Content-Length: 18446744073709551615").unwrap();
+        assert_eq!(largest.body, BodyFraming::Length(u64::MAX));
+    }
+
+    #[test]
+    fn the_lines_of_a_list_are_joined() {
+        let lines = "Connection: keep-alive ,\r\nUpgrade: h2c\r\nconnection: Upgrade, x\r\nConnection: \r\n";
+        let request = parse(&format!("GET / HTTP/1.1\r\nHost: a\r\n{lines}\r\n")).unwrap();
+        assert_eq!(request.list(http::header::CONNECTION).collect::<Vec<_>>(), ["keep-alive", "Upgrade", "x"]);
     }
 
     #[test]

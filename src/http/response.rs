@@ -3,6 +3,7 @@
 use serde::Serialize;
 
 use super::api_error::ApiError;
+use super::chunked::BadChunk;
 use super::request::BadHead;
 use crate::clock;
 
@@ -33,10 +34,18 @@ impl Response {
         Response { status: 200, headers: Vec::new(), content_type, body: body.into(), error: None, head_only: false }
     }
 
-    /// 200 with `value` as JSON.
+    /// 204: there is nothing to say beside the header fields.
+    #[must_use]
+    pub(crate) fn no_content() -> Self {
+        Response { status: 204, ..Response::ok("", "") }
+    }
+
+    /// 200 with `value` as JSON. The newline at the end keeps the prompt of a shell off the last line.
     #[must_use]
     pub(crate) fn json(value: &impl Serialize) -> Self {
-        Response::ok("application/json", serde_json::to_vec(value).unwrap_or_default())
+        let mut body = serde_json::to_vec(value).unwrap_or_default();
+        body.push(b'\n');
+        Response::ok("application/json", body)
     }
 
     /// An error answer. Only [`ApiError`] calls this.
@@ -71,14 +80,16 @@ impl Response {
     #[must_use]
     pub(crate) fn to_bytes(&self) -> Vec<u8> {
         let mut head = format!(
-            "HTTP/1.1 {} {}\r\nDate: {}\r\nContent-Type: {}\r\nContent-Length: {}\r\nCache-Control: no-store\r\n\
-             X-Content-Type-Options: nosniff\r\nConnection: close\r\n",
+            "HTTP/1.1 {} {}\r\nDate: {}\r\nCache-Control: no-store\r\nX-Content-Type-Options: nosniff\r\n\
+             Connection: close\r\n",
             self.status,
             http::StatusCode::from_u16(self.status).ok().and_then(|status| status.canonical_reason()).unwrap_or(""),
             clock::http_date(),
-            self.content_type,
-            self.body.len(),
         );
+        // RFC 9110, section 8.6: a 204 has no Content-Length.
+        if self.status != 204 {
+            head.push_str(&format!("Content-Type: {}\r\nContent-Length: {}\r\n", self.content_type, self.body.len()));
+        }
         for (name, value) in &self.headers {
             head.push_str(name);
             head.push_str(": ");
@@ -91,6 +102,15 @@ impl Response {
             bytes.extend_from_slice(&self.body);
         }
         bytes
+    }
+}
+
+impl From<BadChunk> for Response {
+    fn from(bad: BadChunk) -> Response {
+        match bad {
+            BadChunk::Malformed(text) => ApiError::BadRequest.with_text(text),
+            BadChunk::TooLarge => ApiError::BodyTooLarge.response(),
+        }
     }
 }
 

@@ -2,26 +2,39 @@
 
 use super::api_error::ApiError;
 use super::app_state::AppState;
+use super::cross_origin::Page;
 use super::endpoint::{self, PostHandler};
 use super::endpoints::create_user::CreateUser;
 use super::endpoints::join::{self, Joined};
 use super::endpoints::log_in::LogIn;
+use super::endpoints::metrics::metrics;
 use super::endpoints::{page, status};
-use super::request::Request;
+use super::request::{BodyFraming, Request};
 use super::response::Response;
 
 /// The largest body, in bytes.
-const BODY_BYTES_MAX: u64 = 16 * 1024;
+pub(crate) const BODY_BYTES_MAX: usize = 16 * 1024;
 
 /// The kind of a path.
 #[derive(Clone, Copy)]
 enum Route {
     /// `GET` and `HEAD`, without a body.
-    Get(fn(&AppState) -> Response),
-    /// `POST` with a JSON body.
+    Get(fn(&AppState, &Request) -> Response),
+    /// `POST` with a JSON body. Pages of allowed origins may read the answer.
     Post(PostHandler),
-    /// `GET` that becomes a websocket.
+    /// `GET` that becomes a websocket. Pages of allowed origins may read the answer if it is refused.
     Join,
+}
+
+impl Route {
+    /// The method of a path whose answers pages of allowed origins may read.
+    fn shared_method(self) -> Option<&'static str> {
+        match self {
+            Route::Get(_) => None,
+            Route::Post(_) => Some("POST"),
+            Route::Join => Some("GET"),
+        }
+    }
 }
 
 const ROUTES: [(&str, Route); 9] = [
@@ -30,7 +43,7 @@ const ROUTES: [(&str, Route); 9] = [
     ("/style.css", Route::Get(page::style)),
     ("/health", Route::Get(status::health)),
     ("/ready", Route::Get(status::ready)),
-    ("/metrics", Route::Get(status::metrics)),
+    ("/metrics", Route::Get(metrics)),
     ("/createUser", Route::Post(endpoint::run::<CreateUser>)),
     ("/login", Route::Post(endpoint::run::<LogIn>)),
     ("/join", Route::Join),
@@ -48,8 +61,7 @@ pub(crate) enum NextStep {
     /// Read the body and run the handler.
     ReadBody {
         handler: PostHandler,
-        /// At most [`BODY_BYTES_MAX`].
-        body_bytes: usize,
+        body: BodyToRead,
         /// The client waits for `100 Continue` before it sends the body.
         expects_continue: bool,
     },
@@ -57,26 +69,48 @@ pub(crate) enum NextStep {
     Join(Box<Joined>),
 }
 
-/// Parses a head and finds the next step. Called on a worker thread.
-pub(crate) fn next_step(app: &AppState, head: &[u8]) -> NextStep {
-    let request = match Request::parse(head) {
-        Ok(request) => request,
-        Err(bad) => return NextStep::Respond(bad.into()),
-    };
-    let step = route(app, &request).unwrap_or_else(NextStep::Respond);
-    match step {
-        NextStep::Respond(response) => NextStep::Respond(Response { head_only: request.is_head(), ..response }),
-        other => other,
-    }
+/// A body within the limit.
+#[derive(Clone, Copy)]
+pub(crate) enum BodyToRead {
+    /// At most [`BODY_BYTES_MAX`].
+    Length(usize),
+    Chunked,
 }
 
-fn route(app: &AppState, request: &Request) -> Result<NextStep, Response> {
+/// A next step, and the page that sent the request.
+pub(crate) struct Routed {
+    pub(crate) step: NextStep,
+    pub(crate) page: Page,
+    /// Whether the page may read the answer.
+    pub(crate) is_shared: bool,
+}
+
+/// Parses a head and finds the next step. Called on a worker thread.
+pub(crate) fn next_step(app: &AppState, head: &[u8]) -> Routed {
+    let request = match Request::parse(head) {
+        Ok(request) => request,
+        Err(bad) => return Routed { step: NextStep::Respond(bad.into()), page: Page::default(), is_shared: false },
+    };
+    let page = Page::of(&request, &app.allowed_origins);
     let route = ROUTES.iter().find(|(path, _)| *path == request.path).map(|(_, route)| *route);
+    let step = match step_of(app, &request, &page, route) {
+        Ok(NextStep::Respond(response)) | Err(response) => {
+            NextStep::Respond(Response { head_only: request.is_head(), ..response })
+        }
+        Ok(other) => other,
+    };
+    Routed { step, page, is_shared: route.is_some_and(|route| route.shared_method().is_some()) }
+}
+
+fn step_of(app: &AppState, request: &Request, page: &Page, route: Option<Route>) -> Result<NextStep, Response> {
+    if let Some(preflight) = route.and_then(Route::shared_method).and_then(|method| page.preflight(request, method)) {
+        return Ok(NextStep::Respond(preflight));
+    }
     match route {
-        Some(Route::Get(answer)) if request.is_get() => Ok(NextStep::Respond(answer(app))),
+        Some(Route::Get(answer)) if request.is_get() => Ok(NextStep::Respond(answer(app, request))),
         Some(Route::Get(_)) => Err(ApiError::MethodNotAllowed.response().with("Allow", "GET, HEAD")),
         Some(Route::Post(handler)) => post(request, handler),
-        Some(Route::Join) => Ok(NextStep::Join(Box::new(join::check(app, request)?))),
+        Some(Route::Join) => Ok(NextStep::Join(Box::new(join::check(app, request, page)?))),
         None => Err(ApiError::NotFound.response()),
     }
 }
@@ -85,11 +119,13 @@ fn post(request: &Request, handler: PostHandler) -> Result<NextStep, Response> {
     if request.head.method() != http::Method::POST {
         return Err(ApiError::MethodNotAllowed.response().with("Allow", "POST"));
     }
-    let length = request.content_length.ok_or_else(|| ApiError::LengthRequired.response())?;
-    match usize::try_from(length) {
-        Ok(body_bytes) if length <= BODY_BYTES_MAX => {
-            Ok(NextStep::ReadBody { handler, body_bytes, expects_continue: request.expects_continue })
-        }
-        _ => Err(ApiError::BodyTooLarge.response()),
-    }
+    let body = match request.body {
+        BodyFraming::None => return Err(ApiError::LengthRequired.response()),
+        BodyFraming::Chunked => BodyToRead::Chunked,
+        BodyFraming::Length(length) => match usize::try_from(length) {
+            Ok(length) if length <= BODY_BYTES_MAX => BodyToRead::Length(length),
+            _ => return Err(ApiError::BodyTooLarge.response()),
+        },
+    };
+    Ok(NextStep::ReadBody { handler, body, expects_continue: request.expects_continue })
 }

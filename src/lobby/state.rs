@@ -24,15 +24,15 @@ pub const LEASE_HEARTBEATS: u32 = 10;
 /// The effect of a record that clients get as a frame.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Event {
-    /// A user's first session opened.
+    /// The first session with this name opened.
     UserJoined {
-        /// The user who is online now.
-        user: User,
+        /// The name.
+        username: Arc<str>,
     },
-    /// A user's last session closed.
+    /// The last session with this name closed.
     UserLeft {
-        /// The user who is no longer online.
-        user: User,
+        /// The name.
+        username: Arc<str>,
     },
     /// A user who is online sent a message.
     Said {
@@ -169,8 +169,8 @@ impl Lobby {
         true
     }
 
-    /// Makes a roster effective. The sessions of the new roster are added before those of the old one are removed, so a
-    /// user in both rosters is not reported as left and joined.
+    /// Makes a roster effective. A name in the old and in the new roster was online all the time, so all sessions of
+    /// the new one are counted before those of the old one are removed.
     fn replace_sessions(&mut self, from: InstanceId, sessions: Sessions, events: &mut Vec<Event>) {
         let Some(sender) = self.instances.get_mut(&from) else { return };
         sender.admitted = true;
@@ -178,10 +178,11 @@ impl Lobby {
         if sender.sessions == sessions {
             return;
         }
-        let joined: BTreeSet<User> = sessions.values().filter(|user| self.presence.add(user)).cloned().collect();
+        let joined: BTreeSet<Arc<str>> =
+            sessions.values().filter(|user| self.presence.add(user)).map(|user| user.username.clone()).collect();
         let before = std::mem::replace(&mut sender.sessions, sessions);
         self.remove_all(before.values(), events);
-        events.extend(joined.into_iter().map(|user| Event::UserJoined { user }));
+        events.extend(joined.into_iter().map(|username| Event::UserJoined { username }));
     }
 
     /// Counts a heartbeat against every other instance, and removes the instances whose lease it expires. The heartbeat
@@ -207,7 +208,7 @@ impl Lobby {
         }
         sender.sessions.insert(session, user.clone());
         if self.presence.add(user) {
-            events.push(Event::UserJoined { user: user.clone() });
+            events.push(Event::UserJoined { username: user.username.clone() });
         }
     }
 
@@ -241,11 +242,11 @@ impl Lobby {
         self.remove_all(gone.iter().flat_map(|instance| instance.sessions.values()), events);
     }
 
-    /// Removes one session of each of these users; a user may occur several times. The events are in the order of
-    /// [`User`], whatever the order of the sessions.
+    /// Removes sessions of these users. The events are in the order of the names, whatever the order of the sessions.
     fn remove_all<'a>(&mut self, users: impl IntoIterator<Item = &'a User>, events: &mut Vec<Event>) {
-        let left: BTreeSet<&User> = users.into_iter().filter(|user| self.presence.remove(user)).collect();
-        events.extend(left.into_iter().map(|user| Event::UserLeft { user: user.clone() }));
+        let left: BTreeSet<&Arc<str>> =
+            users.into_iter().filter(|user| self.presence.remove(user)).map(|user| &user.username).collect();
+        events.extend(left.into_iter().map(|username| Event::UserLeft { username: username.clone() }));
     }
 
     /// Whether this instance is a member: a roster of it is effective.
@@ -289,9 +290,9 @@ impl Lobby {
         self.instances.get(&instance)?.sessions.get(&session)
     }
 
-    /// The users online, once each, ordered by account id.
-    pub fn users_online(&self) -> impl ExactSizeIterator<Item = &User> + '_ {
-        self.presence.users()
+    /// The names of the users online, once each, in order.
+    pub fn names_online(&self) -> impl ExactSizeIterator<Item = &Arc<str>> + '_ {
+        self.presence.names()
     }
 }
 

@@ -73,14 +73,14 @@ impl Story {
     }
 
     pub fn online(&self) -> Vec<&str> {
-        self.lobby.users_online().map(|user| &*user.username).collect()
+        self.lobby.names_online().map(|name| &**name).collect()
     }
 }
 
 fn show(event: &Event) -> String {
     match event {
-        Event::UserJoined { user } => format!("+{}", user.username),
-        Event::UserLeft { user } => format!("-{}", user.username),
+        Event::UserJoined { username } => format!("+{username}"),
+        Event::UserLeft { username } => format!("-{username}"),
         Event::Said { user, text, .. } => format!("{}: {text}", user.username),
     }
 }

@@ -157,7 +157,7 @@ mod tests {
             for step in steps {
                 let user = |name: &str| User { id: name.into(), username: name.into() };
                 let event = match step {
-                    Step::Put { name } => Event::UserJoined { user: user(&name) },
+                    Step::Put { name } => Event::UserJoined { username: name.as_str().into() },
                     Step::Say { name } => Event::Said { user: user(&name), text: "hi".into(), id: None },
                     Step::Admit { session } => {
                         let thread = fan_out.thread_of(SessionId(session));

@@ -64,7 +64,7 @@ impl LogThread {
             self.entries = entries;
         }
         self.online = OnlineList::default();
-        self.lobby.users_online().for_each(|user| self.online.insert(user));
+        self.lobby.names_online().for_each(|name| self.online.insert(name));
         self.metrics.set_online(self.online.len());
         self.metrics.set_history(self.history.len());
         Ok(Some((span, bootstrap)))

@@ -7,6 +7,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
+use std::time::Instant;
 
 use crossbeam_channel::{Receiver, bounded};
 use thiserror::Error;
@@ -24,6 +25,7 @@ use crate::http::app_state::AppState;
 use crate::http::connection::ConnectionContext;
 use crate::http::pending::Pending;
 use crate::http::permits::Permits;
+use crate::http::refusal_log::RefusalLog;
 use crate::lobby::InstanceId;
 use crate::log_thread::{LogThread, LogThreadEnd};
 use crate::log_throttle::LogThrottle;
@@ -167,7 +169,8 @@ impl Server {
             check_token: check_token(&app, &workers),
         };
         let pending = Arc::new(Pending::default());
-        let context = ConnectionContext { app: app.clone(), sessions, workers, pending: pending.clone() };
+        let refusals = RefusalLog::new(Instant::now());
+        let context = ConnectionContext { app: app.clone(), sessions, workers, pending: pending.clone(), refusals };
         let connections_max = machine::connections_max(config.limits.connections, limits);
         let connections = Permits::new(connections_max, config.limits.connections_per_address);
         let stopping = Arc::new(AtomicBool::new(false));

@@ -19,7 +19,7 @@ pub enum ErrorCode {
     NoText,
     /// `msg` is not an object, or a field of it has the wrong type.
     BadMsg,
-    /// The text is empty.
+    /// The text is empty, or nothing of it can be seen.
     EmptyText,
     /// The text has more characters than allowed.
     TextTooLong,
@@ -81,7 +81,7 @@ impl ErrorCode {
             ErrorCode::UnknownType => ("unknown_type", "clients can send only the types chat_message, token and ping"),
             ErrorCode::NoText => ("no_text", "msg.text is missing"),
             ErrorCode::BadMsg => ("bad_msg", "msg is not of the form {\"text\":\"...\"} or {\"token\":\"...\"}"),
-            ErrorCode::EmptyText => ("empty_text", "msg.text is empty"),
+            ErrorCode::EmptyText => ("empty_text", "msg.text is empty or blank"),
             ErrorCode::TextTooLong => ("text_too_long", "msg.text is too long"),
             ErrorCode::BadId => ("bad_id", "id is too long"),
             ErrorCode::Binary => ("binary", "the server does not accept binary messages: send JSON as text"),

@@ -49,7 +49,7 @@ pub enum Command<S = TcpStream> {
         /// One encoded frame, with its header.
         frame: Vec<u8>,
     },
-    /// The last frame for one client.
+    /// The last frame for one client, which gets no events after this command.
     Close {
         /// The session of the client.
         session: SessionId,

@@ -8,69 +8,67 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::protocol;
-use crate::lobby::User;
 
 /// The number of names in one block. Encoding a block takes microseconds, and the list of 10,000 users has about 80
 /// blocks, few enough for one write.
 const BLOCK_NAMES: usize = 128;
 
-/// The users online, and their names in encoded blocks.
+/// The names of the users online, also in encoded blocks.
 #[derive(Debug, Default)]
 pub struct OnlineList {
-    users: Vec<User>,
-    indices: HashMap<User, usize>,
-    /// Block `b` has the names of `BLOCK_NAMES` users from `users[b * BLOCK_NAMES]` on. `None`: the block has changed
-    /// since it was last encoded.
+    names: Vec<Arc<str>>,
+    indices: HashMap<Arc<str>, usize>,
+    /// Block `b` has `names[b * BLOCK_NAMES..]`. `None`: changed since it was encoded.
     blocks: Vec<Option<Arc<[u8]>>>,
 }
 
 impl OnlineList {
-    /// Adds a user. Does nothing if the list has the user already.
-    pub fn insert(&mut self, user: &User) {
-        if self.indices.contains_key(user) {
+    /// Adds a name. Does nothing if the list has the name already.
+    pub fn insert(&mut self, name: &Arc<str>) {
+        if self.indices.contains_key(name) {
             return;
         }
-        let index = self.users.len();
-        self.indices.insert(user.clone(), index);
-        self.users.push(user.clone());
+        let index = self.names.len();
+        self.indices.insert(name.clone(), index);
+        self.names.push(name.clone());
         self.touch(index);
     }
 
-    /// Removes a user. The last user moves to the free index, so that all blocks but the last stay full.
-    pub fn remove(&mut self, user: &User) {
-        let Some(index) = self.indices.remove(user) else { return };
-        self.users.swap_remove(index);
-        if let Some(moved) = self.users.get(index) {
+    /// Removes a name. The last name moves to the free index, so that all blocks but the last stay full.
+    pub fn remove(&mut self, name: &str) {
+        let Some(index) = self.indices.remove(name) else { return };
+        self.names.swap_remove(index);
+        if let Some(moved) = self.names.get(index) {
             self.indices.insert(moved.clone(), index);
             self.touch(index);
         }
-        let last = self.users.len();
+        let last = self.names.len();
         self.blocks.truncate(last.div_ceil(BLOCK_NAMES));
-        // If the moved user was alone in the last block, removing the block removed the user too.
+        // If the moved name was alone in the last block, removing the block removed the name too.
         if !last.is_multiple_of(BLOCK_NAMES) {
             self.touch(last);
         }
     }
 
-    /// The number of users in the list.
+    /// The number of names.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.users.len()
+        self.names.len()
     }
 
-    /// Whether the list has no user.
+    /// Whether there is no name.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.users.is_empty()
+        self.names.is_empty()
     }
 
     /// The current list: JSON strings with commas between them, in parts that snapshots share.
     pub fn snapshot(&mut self) -> Vec<Arc<[u8]>> {
-        let users = &self.users;
+        let names = &self.names;
         self.blocks
             .iter_mut()
             .enumerate()
-            .map(|(number, block)| block.get_or_insert_with(|| encode(users, number)).clone())
+            .map(|(number, block)| block.get_or_insert_with(|| encode(names, number)).clone())
             .collect()
     }
 
@@ -84,13 +82,13 @@ impl OnlineList {
     }
 }
 
-fn encode(users: &[User], block: usize) -> Arc<[u8]> {
+fn encode(names: &[Arc<str>], block: usize) -> Arc<[u8]> {
     let mut bytes = Vec::with_capacity(BLOCK_NAMES * 16);
-    for (index, user) in users.iter().enumerate().skip(block * BLOCK_NAMES).take(BLOCK_NAMES) {
+    for (index, name) in names.iter().enumerate().skip(block * BLOCK_NAMES).take(BLOCK_NAMES) {
         if index > 0 {
             bytes.push(b',');
         }
-        protocol::put_name(&user.username, &mut bytes);
+        protocol::put_name(name, &mut bytes);
     }
     bytes.into()
 }
@@ -111,8 +109,8 @@ mod tests {
         set
     }
 
-    fn user(number: u16) -> User {
-        User { id: number.to_string().into(), username: format!("n\"{number}").into() }
+    fn name(number: u16) -> Arc<str> {
+        format!("n\"{number}").into()
     }
 
     proptest! {
@@ -124,11 +122,11 @@ mod tests {
             let mut expected = BTreeSet::new();
             for (joins, number, look) in changes {
                 if joins {
-                    list.insert(&user(number));
-                    expected.insert(user(number).username.to_string());
+                    list.insert(&name(number));
+                    expected.insert(name(number).to_string());
                 } else {
-                    list.remove(&user(number));
-                    expected.remove(&*user(number).username);
+                    list.remove(&name(number));
+                    expected.remove(&*name(number));
                 }
                 if look {
                     prop_assert_eq!(&names(&mut list), &expected);
@@ -142,9 +140,9 @@ mod tests {
     #[test]
     fn a_snapshot_shares_what_did_not_change() {
         let mut list = OnlineList::default();
-        (0..1000).for_each(|number| list.insert(&user(number)));
+        (0..1000).for_each(|number| list.insert(&name(number)));
         let before = list.snapshot();
-        list.insert(&user(1000));
+        list.insert(&name(1000));
         let after = list.snapshot();
         let shared = before.iter().zip(&after).filter(|(a, b)| Arc::ptr_eq(a, b)).count();
         assert_eq!(shared, before.len() - 1);

@@ -89,6 +89,8 @@ pub struct Outbox<S = TcpStream> {
     direct: Vec<u8>,
     /// The offset in the frames of this round at which the events of this session begin.
     origin: usize,
+    /// The offset in the frames of this round at which the events of this session end, if its close frame follows them.
+    events_end: Option<usize>,
     retry_pause: Duration,
     retry_at: Instant,
     /// When the socket last accepted bytes, or the queue was last empty.
@@ -121,6 +123,7 @@ impl<S: Socket> Outbox<S> {
             first_deadline: now,
             direct: Vec::new(),
             origin: 0,
+            events_end: None,
             retry_pause: RETRY_PAUSE_FIRST,
             retry_at: now,
             progress_at: now,
@@ -187,6 +190,11 @@ impl<S: Socket> Outbox<S> {
         self.queued_bytes + self.direct.len()
     }
 
+    /// The session gets no events of this round from the offset `end` on: its close frame comes after the round.
+    pub fn end_events(&mut self, end: usize) {
+        self.events_end.get_or_insert(end);
+    }
+
     /// The bytes of direct frames in this round.
     #[must_use]
     pub fn direct_bytes(&self) -> usize {
@@ -199,9 +207,12 @@ impl<S: Socket> Outbox<S> {
     /// Why the session ends.
     pub fn send_round(&mut self, round: &Arc<[u8]>, outbox_bytes_max: usize, now: Instant) -> Result<(), End> {
         let origin = std::mem::take(&mut self.origin);
+        let end = self.events_end.take().filter(|end| *end < round.len());
         if self.stage != Stage::Live {
             return Ok(());
         }
+        let shortened: Option<Arc<[u8]>> = end.and_then(|end| round.get(..end)).map(Arc::from);
+        let round = shortened.as_ref().unwrap_or(round);
         let nothing_waits = self.queue.is_empty();
         if nothing_waits && self.direct.is_empty() {
             return self.send_directly(round, origin, now);

@@ -13,6 +13,7 @@ use super::wire;
 use crate::config::Secret;
 use crate::limits::MESSAGE_ID_CHARS_MAX;
 use crate::lobby::{Event, EventId, Record};
+use crate::text;
 
 /// A message of a client.
 #[derive(Debug, PartialEq, Eq)]
@@ -91,7 +92,7 @@ fn text_of(incoming: &Incoming<'_>, text_chars_max: usize) -> Result<Arc<str>, C
     let IncomingText { text } = serde_json::from_str(msg.get())
         .map_err(|error| ErrorCode::BadMsg.with_text(format!("{}: {error}", ErrorCode::BadMsg.row().text)))?;
     let text = text.ok_or(ErrorCode::NoText)?;
-    if text.is_empty() {
+    if text::is_blank(&text) {
         return Err(ErrorCode::EmptyText.into());
     }
     if text.chars().count() > text_chars_max {
@@ -152,12 +153,8 @@ struct ErrorMsg<'a> {
 /// Appends the frame of an event of `record` to `out`: a complete websocket frame, the same for all clients.
 pub(crate) fn put_event(event: &Event, record: &Record, out: &mut Vec<u8>) {
     match event {
-        Event::UserJoined { user } => {
-            put(&Outgoing::new("user_joined", &record.at, UserMsg { username: &user.username }), out);
-        }
-        Event::UserLeft { user } => {
-            put(&Outgoing::new("user_left", &record.at, UserMsg { username: &user.username }), out);
-        }
+        Event::UserJoined { username } => put(&Outgoing::new("user_joined", &record.at, UserMsg { username }), out),
+        Event::UserLeft { username } => put(&Outgoing::new("user_left", &record.at, UserMsg { username }), out),
         Event::Said { user, text, id } => {
             let message = Outgoing::new("chat_message", &record.at, ChatMsg { from_user: &user.username, text });
             put(&Outgoing { event_id: Some(record.event_id()), id: id.as_deref(), ..message }, out);
@@ -245,11 +242,11 @@ mod tests {
             payload(&frame).to_owned()
         };
         assert_eq!(
-            frame(Event::UserJoined { user: user.clone() }),
+            frame(Event::UserJoined { username: user.username.clone() }),
             format!(r#"{{"type":"user_joined","sent_at":"{AT}","msg":{{"username":"Bob"}}}}"#)
         );
         assert_eq!(
-            frame(Event::UserLeft { user: user.clone() }),
+            frame(Event::UserLeft { username: user.username.clone() }),
             format!(r#"{{"type":"user_left","sent_at":"{AT}","msg":{{"username":"Bob"}}}}"#)
         );
         assert_eq!(
@@ -330,6 +327,7 @@ mod tests {
         assert_eq!(code(r#"{"type":"chat_message","msg":{}}"#), "no_text");
         assert_eq!(code(r#"{"type":"chat_message","msg":{"text":5}}"#), "bad_msg");
         assert_eq!(code(r#"{"type":"chat_message","msg":{"text":""}}"#), "empty_text");
+        assert_eq!(code(r#"{"type":"chat_message","msg":{"text":" \u200b\n"}}"#), "empty_text");
         assert_eq!(code(r#"{"type":"token"}"#), "no_token");
         assert_eq!(code(r#"{"type":"token","msg":{"text":"a"}}"#), "no_token");
         assert_eq!(code(r#"{"type":"token","msg":"a"}"#), "bad_msg");

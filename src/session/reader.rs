@@ -21,7 +21,7 @@ use crate::clock;
 use crate::config::{Limits, Secret};
 use crate::lobby::User;
 use crate::metrics::Metrics;
-use crate::net;
+use crate::net::{self, LingerLimits};
 use crate::publisher::{Publisher, SayError};
 use crate::rate::{Rate, TokenBucket};
 
@@ -29,10 +29,9 @@ use crate::rate::{Rate, TokenBucket};
 /// websocket library pings about twice a minute.
 const CONTROL_FRAMES: Rate = Rate::per_second(NonZeroU32::new(10).unwrap(), CONTROL_FRAMES_BURST);
 const CONTROL_FRAMES_BURST: u32 = 100;
-/// How long a client may continue to send after the close frame; see [`net::linger`].
-const LINGER: Duration = Duration::from_secs(2);
-/// How many bytes a client may still send after the close frame.
-const LINGER_BYTES_MAX: usize = 1 << 20;
+/// What a client may continue to send after the close frame.
+const LINGER: LingerLimits =
+    LingerLimits { idle: Duration::from_secs(2), total: Duration::from_secs(2), bytes: 1 << 20 };
 
 /// What all sessions share.
 pub struct Sessions<S = TcpStream> {
@@ -77,8 +76,10 @@ pub fn run<S: Socket>(shared: &Sessions<S>, new: NewSession<S>) {
         Err(_) => End::LogUnavailable,
     };
     let end = link.end(end);
+    // The close frame comes first, so that no client gets its own `user_left`.
+    send_close(shared, &link, end);
     shared.publisher.close_session(link.session);
-    finish(shared, &link, end);
+    linger(&link, end);
     drop(open);
     log!(end.row().level, "session {} of {username:?} ended: {}", link.session.0, end.row().label);
 }
@@ -105,8 +106,8 @@ impl<S: Socket> Drop for OpenSession<'_, S> {
     }
 }
 
-/// Sends the close frame if the client may still read it, and waits until the client has closed the connection.
-fn finish<S: Socket>(shared: &Sessions<S>, link: &Link<S>, end: End) {
+/// Sends the close frame if the client may still read it.
+fn send_close<S: Socket>(shared: &Sessions<S>, link: &Link<S>, end: End) {
     match end {
         // The close frame was sent already, or the connection is gone.
         End::Disconnected | End::PingTimeout | End::TokenExpired | End::TooSlow | End::Restarting => {}
@@ -115,8 +116,12 @@ fn finish<S: Socket>(shared: &Sessions<S>, link: &Link<S>, end: End) {
             shared.fan_out.send(link.session, close(link, end));
         }
     }
+}
+
+/// Waits until the client has closed the connection.
+fn linger<S: Socket>(link: &Link<S>, end: End) {
     if end != End::Disconnected {
-        net::linger(LINGER, LINGER_BYTES_MAX, |timeout, buffer| {
+        net::linger(&LINGER, |timeout, buffer| {
             link.socket.set_read_timeout(timeout)?;
             link.socket.read(buffer)
         });

@@ -6,6 +6,7 @@
 
 use std::io::{self, Cursor, Read, Write};
 
+use http::header::{CONNECTION, HeaderName, SEC_WEBSOCKET_KEY, UPGRADE};
 use tungstenite::error::{CapacityError, Error as LibraryError};
 use tungstenite::handshake::server as handshake;
 use tungstenite::protocol::frame::coding::{Data, OpCode};
@@ -24,7 +25,13 @@ const READ_BUFFER_BYTES: usize = 1024;
 /// # Errors
 /// The request is not a valid handshake (RFC 6455, section 4.2.1).
 pub(crate) fn accept(request: &http::Request<()>, subprotocol: Option<&str>) -> Result<Vec<u8>, HandshakeError> {
-    let mut response = handshake::create_response(request).map_err(|error| match error {
+    if request.headers().get_all(SEC_WEBSOCKET_KEY).iter().count() > 1 {
+        return Err(HandshakeError::Malformed);
+    }
+    let mut request = request.clone();
+    keep_member(request.headers_mut(), CONNECTION, "upgrade");
+    keep_member(request.headers_mut(), UPGRADE, "websocket");
+    let mut response = handshake::create_response(&request).map_err(|error| match error {
         LibraryError::Protocol(ProtocolError::MissingSecWebSocketVersionHeader) => HandshakeError::Version,
         LibraryError::Protocol(
             ProtocolError::MissingConnectionUpgradeHeader | ProtocolError::MissingUpgradeWebSocketHeader,
@@ -37,6 +44,16 @@ pub(crate) fn accept(request: &http::Request<()>, subprotocol: Option<&str>) -> 
     let mut bytes = Vec::with_capacity(256);
     handshake::write_response(&mut bytes, &response).map_err(|_| HandshakeError::Malformed)?;
     Ok(bytes)
+}
+
+/// Replaces a field that is a list by one of its members, if it has the member. `tungstenite` reads only the first line of
+/// a list, and knows no list in `Upgrade`.
+fn keep_member(fields: &mut http::HeaderMap, name: HeaderName, member: &'static str) {
+    let lines = fields.get_all(&name).iter().filter_map(|line| line.to_str().ok());
+    let is_member = |text: &str| text.trim().eq_ignore_ascii_case(member);
+    if lines.flat_map(|line| line.split(',')).any(is_member) {
+        fields.insert(name, http::HeaderValue::from_static(member));
+    }
 }
 
 /// Why a request cannot open a websocket.

@@ -97,7 +97,11 @@ impl RawClient {
         Self::upgrade(stream, request.as_bytes())
     }
 
-    fn upgrade(stream: TcpStream, request: &[u8]) -> RawClient {
+    /// Sends this handshake.
+    ///
+    /// # Panics
+    /// The server rejects it.
+    pub fn upgrade(stream: TcpStream, request: &[u8]) -> RawClient {
         stream.set_read_timeout(Some(PATIENCE)).expect("setting a socket option");
         let mut client = RawClient { stream, unread: Vec::new() };
         client.send(request);

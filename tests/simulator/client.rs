@@ -83,7 +83,7 @@ pub struct Client {
     pub last_said: Option<Message>,
     request: Option<Request>,
     is_admitted: bool,
-    view: BTreeSet<User>,
+    view: BTreeSet<Arc<str>>,
 }
 
 impl Client {
@@ -108,7 +108,7 @@ impl Client {
     pub fn admit(
         &mut self,
         offset: usize,
-        before: BTreeSet<User>,
+        before: BTreeSet<Arc<str>>,
         history: &mut History,
         horizon: Horizon,
         oracle: &Oracle,
@@ -184,18 +184,18 @@ impl Client {
     ) -> Result<(), Violation> {
         for event in events {
             match event {
-                Event::UserJoined { user } => {
-                    ensure(self.view.insert(user.clone()), "user_joined and user_left alternate", || {
-                        format!("{user:?} joined twice, as a client received it at offset {offset}")
+                Event::UserJoined { username } => {
+                    ensure(self.view.insert(username.clone()), "user_joined and user_left alternate", || {
+                        format!("{username:?} joined twice, as a client received it at offset {offset}")
                     })?;
                 }
-                Event::UserLeft { user } => {
-                    ensure(self.view.remove(user), "user_joined and user_left alternate", || {
-                        format!("{user:?} left without having joined, as a client received it at offset {offset}")
+                Event::UserLeft { username } => {
+                    ensure(self.view.remove(username), "user_joined and user_left alternate", || {
+                        format!("{username:?} left without having joined, as a client received it at offset {offset}")
                     })?;
                 }
                 Event::Said { user, text, id } => {
-                    ensure(self.view.contains(user), "the sender of a message is online", || {
+                    ensure(self.view.contains(&user.username), "the sender of a message is online", || {
                         format!("{user:?} sent {text:?} and is not in a client's list at offset {offset}")
                     })?;
                     self.memory.received.push(event_id);

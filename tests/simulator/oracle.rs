@@ -84,11 +84,11 @@ impl Oracle {
         &self.states[offset]
     }
 
-    pub fn online(&self, offset: usize) -> &BTreeSet<User> {
+    pub fn online(&self, offset: usize) -> &BTreeSet<Arc<str>> {
         &self.reference.online[offset]
     }
 
-    pub fn online_now(&self) -> BTreeSet<User> {
+    pub fn online_now(&self) -> BTreeSet<Arc<str>> {
         self.reference.online.last().cloned().unwrap_or_default()
     }
 
@@ -131,7 +131,7 @@ impl Oracle {
             self.states.push(self.replica.clone());
 
             ensure(
-                self.replica.users_online().eq(self.online(offset)),
+                self.replica.names_online().eq(self.online(offset)),
                 "the state equals that of the reference",
                 || format!("offset {offset}: {:?}, not {:?}", self.replica, self.online(offset)),
             )?;
@@ -171,8 +171,8 @@ impl Oracle {
     /// Checks that `events` are those of the reference at `offset`, in the same order.
     pub fn check_events(&self, offset: usize, events: &[Event]) -> Result<(), Violation> {
         let Change { left, joined, said, .. } = &self.reference.changes[offset];
-        let left = left.iter().map(|user| Event::UserLeft { user: user.clone() });
-        let joined = joined.iter().map(|user| Event::UserJoined { user: user.clone() });
+        let left = left.iter().map(|name| Event::UserLeft { username: name.clone() });
+        let joined = joined.iter().map(|name| Event::UserJoined { username: name.clone() });
         let said = said.iter().map(|Said { user, text, id, .. }| Event::Said {
             user: user.clone(),
             text: text.clone(),

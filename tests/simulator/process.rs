@@ -257,7 +257,7 @@ impl Process {
     fn check_equal(&self, oracle: &Oracle) -> Result<(), Violation> {
         let (id, lobby, expected) = (self.instance.id(), &self.lobby, oracle.state(self.position - 1));
         let is_equal = lobby == expected;
-        let are_sessions_equal = || lobby.users_online().eq(expected.users_online());
+        let are_sessions_equal = || lobby.names_online().eq(expected.names_online());
         ensure(
             is_equal || (!self.knows_repetitions() && are_sessions_equal()),
             "exact replicas have the same state",
@@ -286,8 +286,8 @@ impl Process {
     fn apply(&mut self, record: &Record, oracle: &Oracle, now: Millis) -> Result<(), Violation> {
         let offset = self.position;
         let is_own = record.from == self.instance.id();
-        let before: BTreeSet<User> =
-            if is_own { self.lobby.users_online().cloned().collect() } else { BTreeSet::new() };
+        let before: BTreeSet<Arc<str>> =
+            if is_own { self.lobby.names_online().cloned().collect() } else { BTreeSet::new() };
         let mut events = Vec::new();
         let mut outcome = self.lobby.apply(record, offset as u64, &mut events);
         if !self.knows_repetitions() && oracle.is_repeated(offset) && outcome == Outcome::Applied {
@@ -315,7 +315,12 @@ impl Process {
             .try_for_each(|client| client.on_events(offset, record.event_id(), &events, oracle))
     }
 
-    fn admit_clients(&mut self, record: &Record, before: &BTreeSet<User>, oracle: &Oracle) -> Result<(), Violation> {
+    fn admit_clients(
+        &mut self,
+        record: &Record,
+        before: &BTreeSet<Arc<str>>,
+        oracle: &Oracle,
+    ) -> Result<(), Violation> {
         let horizon = Horizon(if self.start == 0 { 0 } else { self.ready_at.unwrap_or(usize::MAX) });
         for (session, client) in self.clients.iter_mut().filter(|(_, client)| !client.is_admitted()) {
             if self.lobby.user_of(record.from, *session).is_none() {

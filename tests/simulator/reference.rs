@@ -31,8 +31,8 @@ struct History {
 /// The events of one record.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Change {
-    pub left: BTreeSet<User>,
-    pub joined: BTreeSet<User>,
+    pub left: BTreeSet<Arc<str>>,
+    pub joined: BTreeSet<Arc<str>>,
     pub said: Option<Said>,
     /// A message was not published because its author used its id shortly before.
     pub is_repeated: bool,
@@ -52,8 +52,8 @@ pub struct Reference {
     lines: Vec<Line>,
     /// The instances with a record since they were last forgotten.
     histories: BTreeMap<InstanceId, History>,
-    /// The users after each offset.
-    pub online: Vec<BTreeSet<User>>,
+    /// The names of the users after each offset.
+    pub online: Vec<BTreeSet<Arc<str>>>,
     pub changes: Vec<Change>,
 }
 
@@ -81,10 +81,10 @@ impl Reference {
     fn note_change(&mut self, record: &Record, is_fresh: bool, is_any_forgotten: bool) {
         let before = self.online.last().cloned().unwrap_or_default();
         let keeps_presence = matches!(record.body, Body::Heartbeat { .. } | Body::Said { .. });
-        let online: BTreeSet<User> = if keeps_presence && !is_any_forgotten {
+        let online: BTreeSet<Arc<str>> = if keeps_presence && !is_any_forgotten {
             before.clone()
         } else {
-            self.histories.keys().flat_map(|id| self.sessions(*id).into_values()).collect()
+            self.histories.keys().flat_map(|id| self.sessions(*id).into_values()).map(|user| user.username).collect()
         };
         let said = if is_fresh { self.said(record) } else { None };
         let is_repeated = said.as_ref().is_some_and(|said| self.is_repeated(said));

@@ -290,7 +290,8 @@ impl World {
     pub fn check_final_state(&mut self) -> Result<(), Violation> {
         let processes = || self.slots.iter().filter_map(|slot| slot.process.as_ref());
         processes().try_for_each(|process| process.check_final_state(&self.oracle))?;
-        let connected = processes().flat_map(|process| process.clients.values().map(|client| client.user.clone()));
+        let connected =
+            processes().flat_map(|process| process.clients.values().map(|client| client.user.username.clone()));
         let (connected, online) = (connected.collect(), self.oracle.online_now());
         ensure(online == connected, "a user without a session is not in the list", || {
             format!("online {online:?}, connected {connected:?}")
@@ -316,6 +317,7 @@ fn new_message(number: u64, rng: &mut Rng) -> Message {
     Message { id, text: format!("message {number}").into() }
 }
 
+/// Two accounts have the same name.
 pub fn user(number: u64) -> User {
-    User { id: number.to_string().into(), username: format!("User {number}").into() }
+    User { id: number.to_string().into(), username: format!("User {}", number.max(1)).into() }
 }

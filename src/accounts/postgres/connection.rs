@@ -10,21 +10,22 @@ use postgres::types::{ToSql, Type};
 use postgres::{Client, Row};
 
 use super::diagnosis::{describe, describe_connect};
-use super::schema;
 use super::target::Target;
+use super::{schema, skeletons};
 use crate::accounts::pool::{Backend, Failed};
 use crate::accounts::store::{Account, CreateError, NewAccount, StoredAccount};
 
-/// The names of the constraints in `0001_accounts.sql`.
+/// The names of the constraints in the migrations.
 const EMAIL_CONSTRAINT: &str = "accounts_email_key_unique";
 const USERNAME_CONSTRAINT: &str = "accounts_username_key_unique";
+const SKELETON_CONSTRAINT: &str = "accounts_username_skeleton_unique";
 /// How long a check of an idle connection may take.
 const VALIDATION_TIMEOUT: Duration = Duration::from_millis(700);
 /// The database stops a statement before the caller stops waiting, so that no statement runs without a caller.
 const BEGIN: &str = "BEGIN; SET LOCAL statement_timeout = '1500ms'; SET LOCAL lock_timeout = '1000ms'";
 
-const INSERT: &str = "INSERT INTO accounts (email, email_key, username, username_key, password_hash) \
-                      VALUES ($1, $2, $3, $4, $5) RETURNING id";
+const INSERT: &str = "INSERT INTO accounts (email, email_key, username, username_key, username_skeleton, password_hash) \
+                      VALUES ($1, $2, $3, $4, $5, $6) RETURNING id";
 const FIND: &str = "SELECT id, email, username, password_hash FROM accounts WHERE email_key = $1";
 
 pub(super) enum Request {
@@ -63,7 +64,8 @@ impl Backend for Database {
     }
 
     fn prepare(&self, client: &mut Client) -> Result<(), String> {
-        schema::migrate(client)
+        schema::migrate(client)?;
+        skeletons::fill(client).map_err(|error| describe(&error))
     }
 
     fn probe(&self, client: &mut Client) -> Result<(), String> {
@@ -107,9 +109,9 @@ fn in_transaction<R>(
 }
 
 fn create(client: &mut Client, account: &NewAccount) -> Result<Result<i64, CreateError>, postgres::Error> {
-    let NewAccount { email, email_key, username, username_key, password_hash } = account;
+    let NewAccount { email, email_key, username, username_key, username_skeleton, password_hash } = account;
     let error = match in_transaction(client, |client| {
-        let columns = [email, email_key, username, username_key, password_hash];
+        let columns = [email, email_key, username, username_key, username_skeleton, password_hash];
         client.query_typed_one(INSERT, &columns.map(|column| (column as &(dyn ToSql + Sync), Type::TEXT)))?.try_get(0)
     }) {
         Ok(id) => return Ok(Ok(id)),
@@ -117,11 +119,13 @@ fn create(client: &mut Client, account: &NewAccount) -> Result<Result<i64, Creat
     };
     match error.as_db_error().filter(|db| *db.code() == SqlState::UNIQUE_VIOLATION).and_then(|db| db.constraint()) {
         Some(EMAIL_CONSTRAINT) => Ok(Err(CreateError::EmailTaken)),
-        // The database may check either constraint first; if both are violated, the email is reported.
-        Some(USERNAME_CONSTRAINT) => Ok(Err(match in_transaction(client, |client| find(client, email_key))? {
-            Some(_) => CreateError::EmailTaken,
-            None => CreateError::UsernameTaken,
-        })),
+        // The database may check any constraint first; if several are violated, the email is reported.
+        Some(USERNAME_CONSTRAINT | SKELETON_CONSTRAINT) => {
+            Ok(Err(match in_transaction(client, |client| find(client, email_key))? {
+                Some(_) => CreateError::EmailTaken,
+                None => CreateError::UsernameTaken,
+            }))
+        }
         _ => Err(error),
     }
 }

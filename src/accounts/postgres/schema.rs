@@ -8,11 +8,14 @@ use super::diagnosis::describe;
 
 /// The SQL of all migrations. The first N of them lead to version N of the schema. The table `ich_schema_migrations`
 /// records which were run.
-const MIGRATIONS: &[&str] = &[include_str!("../../../sql/postgres/0001_accounts.sql")];
+const MIGRATIONS: &[&str] = &[
+    include_str!("../../../sql/postgres/0001_accounts.sql"),
+    include_str!("../../../sql/postgres/0002_username_skeletons.sql"),
+];
 /// The key of an advisory lock, which must differ from the keys of other programs: "ich" and a version, as bytes.
-const MIGRATION_LOCK: i64 = 0x69_63_68_00_01;
+pub(super) const MIGRATION_LOCK: i64 = 0x69_63_68_00_01;
 /// A migration waits longer than other statements, because another instance may be migrating.
-const MIGRATION_LIMITS: &str = "SET LOCAL statement_timeout = '25s'; SET LOCAL lock_timeout = '25s'";
+pub(super) const MIGRATION_LIMITS: &str = "SET LOCAL statement_timeout = '25s'; SET LOCAL lock_timeout = '25s'";
 
 #[derive(Debug, thiserror::Error)]
 enum SchemaError {

@@ -5,7 +5,6 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 
-use super::super::store::StoredAccount;
 use super::*;
 use crate::accounts::testing::until;
 
@@ -26,7 +25,10 @@ impl AccountStore for FakeStore {
         if accounts.iter().any(|known| known.email_key == account.email_key) {
             return Err(CreateError::EmailTaken);
         }
-        if accounts.iter().any(|known| known.username_key == account.username_key) {
+        let is_same_name = |known: &NewAccount| {
+            known.username_key == account.username_key || known.username_skeleton == account.username_skeleton
+        };
+        if accounts.iter().any(is_same_name) {
             return Err(CreateError::UsernameTaken);
         }
         accounts.push(account.clone());
@@ -121,6 +123,34 @@ fn a_registered_user_can_log_in() {
         accounts.create_user(ADDRESS, user("eve@example.com", "bOB", "12345678")),
         Err(AccountError::UsernameTaken)
     );
+}
+
+#[test]
+fn accents_and_spaces_can_be_typed_in_different_ways() {
+    let (store, accounts) = accounts(1);
+    let jose =
+        accounts.create_user(ADDRESS, user("Jose\u{301}@example.com", "Jose\u{301}", "ma\u{F1}ana\u{A0}5")).unwrap();
+    assert_eq!(jose.username, "José");
+    for (email, password) in [
+        ("José@example.com", "mañana 5"),
+        ("jose\u{301}@example.com", "man\u{303}ana 5"),
+        ("JOSÉ@example.com", "mañana\u{2003}5"),
+    ] {
+        assert_eq!(accounts.log_in(ADDRESS, email, password), Ok(jose.clone()), "{email} {password}");
+    }
+    for name in ["José", "JOSE\u{301}", "Jоsé"] {
+        let created = accounts.create_user(ADDRESS, user("other@example.com", name, "12345678"));
+        assert_eq!(created, Err(AccountError::UsernameTaken), "{name}");
+    }
+    // An account as an earlier version made it.
+    let typed = "man\u{303}ana 12";
+    let mut earlier =
+        NewAccount::new("Zoe\u{308}@example.com".into(), "Zoe\u{308}".into(), Hasher::default().hash(typed).unwrap());
+    earlier.email_key = "zoe\u{308}@example.com".into();
+    store.create(&earlier).unwrap();
+    assert!(accounts.log_in(ADDRESS, "Zoe\u{308}@example.com", typed).is_ok());
+    let wrong = accounts.log_in(ADDRESS, "Zoe\u{308}@example.com", "man\u{303}ana 13");
+    assert_eq!(wrong, Err(AccountError::WrongCredentials));
 }
 
 #[test]

@@ -25,6 +25,7 @@ fn new_account(name: &str) -> NewAccount {
         email_key: format!("{name}@example.com"),
         username: name.to_owned(),
         username_key: name.to_owned(),
+        username_skeleton: name.to_owned(),
         password_hash: "x".to_owned(),
     }
 }
@@ -69,6 +70,35 @@ fn a_database_of_a_later_version_is_refused() {
         let Err(StoreError::Unusable(message)) = open(&folder.0) else { panic!("it was opened") };
         assert!(message.contains("run a later version"), "{message}");
     }
+}
+
+#[test]
+fn accounts_of_an_earlier_version_get_skeletons_and_the_oldest_of_equal_names_reserves_it() {
+    let folder = folder("skeletons");
+    let connection = Connection::open(folder.file()).unwrap();
+    connection.execute_batch(include_str!("../../../sql/sqlite/0001_accounts.sql")).unwrap();
+    connection.pragma_update(None, "user_version", 1).unwrap();
+    for (email, name) in [("a@b", "Bob"), ("c@d", "\u{412}ob"), ("e@f", "Ann")] {
+        let insert = "INSERT INTO accounts (email, email_key, username, username_key, password_hash) VALUES (?1, ?1, ?2, ?2, 'x')";
+        connection.execute(insert, [email, name]).unwrap();
+    }
+    drop(connection);
+    let store = open(&folder.0).unwrap();
+    for email in ["a@b", "c@d", "e@f"] {
+        assert!(store.find_by_email_key(email).unwrap().is_some(), "{email}");
+    }
+    let create = |name: &str| store.create(&NewAccount::new(format!("{name}@new"), name.to_owned(), "x".to_owned()));
+    for taken in ["B\u{43E}b", "\u{412}\u{43E}b", "\u{410}nn"] {
+        assert_eq!(create(taken), Err(CreateError::UsernameTaken), "{taken}");
+    }
+    assert!(create("Rob").is_ok());
+    // An instance of an earlier version runs beside this one.
+    let insert = "INSERT INTO accounts (email, email_key, username, username_key, password_hash) VALUES ('g@h', 'g@h', 'Cid', 'cid', 'x')";
+    store.writer.with(|connection| connection.execute(insert, [])).unwrap().unwrap();
+    assert_eq!(
+        open(&folder.0).unwrap().create(&NewAccount::new("i@j".into(), "С\u{456}d".into(), "x".into())),
+        Err(CreateError::UsernameTaken)
+    );
 }
 
 #[test]

@@ -23,7 +23,8 @@ pub struct ClaimNames {
 pub(crate) struct Claims {
     /// 1 to 128 characters without control characters.
     pub(crate) user_id: String,
-    /// Valid by [`rules::check_username`], also in a token of an outside issuer.
+    /// Valid by [`rules::check_username`], also in a token of an outside issuer, and in the form of
+    /// [`rules::shown_username`].
     pub(crate) username: String,
     /// At most the end of the year 9999.
     pub(crate) expires_at_unix_seconds: u64,
@@ -51,7 +52,7 @@ impl Claims {
         // `as` saturates. The library has refused negative and infinite values.
         let expires_at = claims.get("exp").and_then(Value::as_f64).ok_or_else(|| missing("exp"))? as u64;
         let expires_at_unix_seconds = expires_at.min(LATEST_UNIX_SECONDS);
-        Ok(Claims { user_id, username: username.to_owned(), expires_at_unix_seconds })
+        Ok(Claims { user_id, username: rules::shown_username(username).into_owned(), expires_at_unix_seconds })
     }
 
     /// How many seconds after `now_unix_seconds` a session with this token ends: when the token expires. A token that is

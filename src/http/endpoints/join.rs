@@ -4,11 +4,12 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use http::header::{AUTHORIZATION, HOST, ORIGIN, SEC_WEBSOCKET_PROTOCOL, UPGRADE};
+use http::header::{AUTHORIZATION, SEC_WEBSOCKET_PROTOCOL, UPGRADE};
 
 use crate::accounts::TokenRefused;
 use crate::http::api_error::ApiError;
 use crate::http::app_state::AppState;
+use crate::http::cross_origin::Page;
 use crate::http::permits::{NoPermit, Permit};
 use crate::http::request::Request;
 use crate::http::response::Response;
@@ -34,11 +35,11 @@ pub(crate) struct Joined {
     pub(crate) permit: Permit<Arc<str>>,
 }
 
-/// Checks the request.
+/// Checks the request, which `page` sent.
 ///
 /// # Errors
 /// The error answer: 400, 401, 403, 405, 426, 429 or 503.
-pub(crate) fn check(app: &AppState, request: &Request) -> Result<Joined, Response> {
+pub(crate) fn check(app: &AppState, request: &Request, page: &Page) -> Result<Joined, Response> {
     let asks_for_upgrade = request.head.headers().contains_key(UPGRADE);
     if request.head.method() != http::Method::GET {
         return Err(if asks_for_upgrade {
@@ -47,18 +48,19 @@ pub(crate) fn check(app: &AppState, request: &Request) -> Result<Joined, Respons
             ApiError::MethodNotAllowed.response().with("Allow", "GET")
         });
     }
-    if request.content_length.is_some_and(|length| length > 0) {
+    if asks_for_upgrade && request.has_body() {
         return Err(ApiError::BadHandshake.with_text("a websocket handshake must have no body"));
     }
-    let (token, in_subprotocol) = token(request);
-    let handshake = wire::accept(&request.head, in_subprotocol.then_some(SUBPROTOCOL));
+    let token = token(request);
+    let offers_subprotocol = request.list(SEC_WEBSOCKET_PROTOCOL).any(|name| name == SUBPROTOCOL);
+    let handshake = wire::accept(&request.head, offers_subprotocol.then_some(SUBPROTOCOL));
     // A browser does not tell a page why its websocket was refused. The page sends its token in a plain request to find
     // out: it gets the reason, or 426 if a websocket would be accepted.
     let handshake = match handshake {
         Err(error) if asks_for_upgrade || token.is_none() => return Err(handshake_refused(error, asks_for_upgrade)),
         other => other,
     };
-    check_origin(app, request)?;
+    page.check()?;
     let token = token.ok_or_else(|| ApiError::Unauthorized.response())?;
     let refused = |refused: TokenRefused| ApiError::Unauthorized.with_text(&format!("{refused}: log in again"));
     let grant = app.check_token(token).map_err(refused)?;
@@ -111,31 +113,19 @@ fn last(value: &str) -> Result<history::Request, Response> {
     }
 }
 
-/// The token, and whether it came as a subprotocol. Each of the two header fields may occur once.
-fn token(request: &Request) -> (Option<&str>, bool) {
-    if let Some(value) = request.header(AUTHORIZATION) {
-        let token = value.split_once(' ').filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"));
-        return (token.map(|(_, token)| token.trim()), false);
+/// The token: in `Authorization`, or else in a subprotocol. Credentials of another scheme are for a proxy: a browser sends
+/// `Basic` with each request to a site behind a password. None if there are two different tokens.
+fn token(request: &Request) -> Option<&str> {
+    let credentials = request.head.headers().get_all(AUTHORIZATION).iter().filter_map(|value| value.to_str().ok());
+    let of_bearer = credentials.filter_map(|value| value.split_once(' '));
+    let of_bearer = of_bearer.filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"));
+    let mut tokens: Vec<&str> = of_bearer.map(|(_, token)| token.trim()).collect();
+    if tokens.is_empty() {
+        let offered = request.list(SEC_WEBSOCKET_PROTOCOL);
+        tokens = offered.filter_map(|name| name.strip_prefix(SUBPROTOCOL_TOKEN_PREFIX)).collect();
     }
-    let offered = request.header(SEC_WEBSOCKET_PROTOCOL).unwrap_or_default();
-    let mut offered = offered.split(',').map(str::trim);
-    let offers_ours = offered.clone().any(|name| name == SUBPROTOCOL);
-    (offered.find_map(|name| name.strip_prefix(SUBPROTOCOL_TOKEN_PREFIX)), offers_ours)
-}
-
-/// A page may join from this server's own host or from an allowed origin (RFC 6455, section 10.2). Programs other than
-/// browsers send no `Origin`.
-fn check_origin(app: &AppState, request: &Request) -> Result<(), Response> {
-    if !request.head.headers().contains_key(ORIGIN) {
-        return Ok(());
-    }
-    let origin = request.header(ORIGIN).unwrap_or_default();
-    let host = origin.strip_prefix("http://").or_else(|| origin.strip_prefix("https://"));
-    let is_own = host.is_some() && host == request.header(HOST);
-    if is_own || app.allowed_origins.iter().any(|allowed| allowed.eq_ignore_ascii_case(origin)) {
-        return Ok(());
-    }
-    Err(ApiError::OriginNotAllowed.response())
+    tokens.dedup();
+    if let [token] = tokens[..] { Some(token) } else { None }
 }
 
 fn handshake_refused(error: HandshakeError, asks_for_upgrade: bool) -> Response {

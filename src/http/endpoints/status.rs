@@ -1,9 +1,10 @@
-//! `GET /health`, `/ready` and `/metrics`: for operators and load balancers.
+//! `GET /health` and `/ready`: for service managers and load balancers.
 
 use serde::Serialize;
 
 use crate::http::api_error::ApiError;
 use crate::http::app_state::AppState;
+use crate::http::request::Request;
 use crate::http::response::Response;
 
 #[derive(Serialize)]
@@ -34,7 +35,7 @@ struct Dependencies {
 }
 
 /// 200 while no supervised thread has failed.
-pub(crate) fn health(app: &AppState) -> Response {
+pub(crate) fn health(app: &AppState, _: &Request) -> Response {
     if app.supervisor.has_failed() {
         return ApiError::Failed.response();
     }
@@ -42,7 +43,7 @@ pub(crate) fn health(app: &AppState) -> Response {
 }
 
 /// 200 if the lobby can be joined and the database of accounts answers.
-pub(crate) fn ready(app: &AppState) -> Response {
+pub(crate) fn ready(app: &AppState, _: &Request) -> Response {
     let readiness = app.readiness();
     let dependencies =
         Dependencies { event_log: state_of(readiness.has_event_log), accounts: state_of(readiness.has_accounts) };
@@ -56,9 +57,4 @@ pub(crate) fn ready(app: &AppState) -> Response {
 
 fn state_of(is_available: bool) -> &'static str {
     if is_available { "available" } else { "unavailable" }
-}
-
-/// All metrics, in the text format of OpenMetrics 1.0.
-pub(crate) fn metrics(app: &AppState) -> Response {
-    Response::ok("application/openmetrics-text; version=1.0.0; charset=utf-8", app.encode_metrics())
 }

@@ -158,7 +158,7 @@ impl<S: Socket> FanOutThread<S> {
             }
             Command::Events(batch) => self.take_batch(batch, now),
             Command::Direct { session, frame } => self.add_direct(session, &frame, now),
-            Command::Close { session, frame } => self.closing.push((session, frame)),
+            Command::Close { session, frame } => self.end_after_round(session, frame),
             Command::Forget(session) => self.forgotten.push(session),
             Command::CloseAll(end) => {
                 self.send_round();
@@ -172,6 +172,16 @@ impl<S: Socket> FanOutThread<S> {
                 self.tick_at = now;
             }
         }
+    }
+
+    /// The session ends with this close frame after the round. It gets no event that comes later in the round, above all
+    /// not the leave of its own user.
+    fn end_after_round(&mut self, session: SessionId, close_frame: Vec<u8>) {
+        let round_bytes = self.round_bytes;
+        if let Some(outbox) = self.outbox_mut(session) {
+            outbox.end_events(round_bytes);
+        }
+        self.closing.push((session, close_frame));
     }
 
     fn open(&mut self, link: Arc<Link<S>>, token_expires_at: Instant, now: Instant) {

@@ -328,20 +328,23 @@ proptest! {
 }
 
 #[test]
-fn direct_frames_follow_the_events_of_their_round_and_the_close_frame_follows_both() {
+fn the_close_frame_follows_the_events_and_direct_frames_before_it_and_nothing_else() {
     let mut bench = Bench::new();
     let link = bench.open_live(1, FakeSocket::open());
-    let (event, answer) = (text_frame(b"event"), text_frame(b"answer"));
+    let other = bench.open_live(2, FakeSocket::open());
+    let (event, answer, left) = (text_frame(b"event"), text_frame(b"answer"), text_frame(b"its user left"));
     let close = wire::close(1000, "");
     bench.send([
         direct(1, answer.clone()),
-        Command::Close { session: SessionId(1), frame: close.clone() },
         events(&event, &[]),
+        Command::Close { session: SessionId(1), frame: close.clone() },
+        events(&left, &[]),
         Command::Forget(SessionId(1)),
     ]);
     let (got, rest) = frames(&link.socket.taken());
-    assert_eq!((&got[1..], rest), (&[event, answer, close][..], 0));
-    assert!(bench.thread.outboxes.is_empty());
+    assert_eq!((&got[1..], rest), (&[event.clone(), answer, close][..], 0));
+    assert_eq!(frames(&other.socket.taken()).0[1..], [event, left]);
+    assert_eq!(bench.thread.outboxes.len(), 1);
 }
 
 #[test]
