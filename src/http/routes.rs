@@ -20,6 +20,8 @@ pub(crate) const BODY_BYTES_MAX: usize = 16 * 1024;
 enum Route {
     /// `GET` and `HEAD`, without a body.
     Get(fn(&AppState, &Request) -> Response),
+    /// A file of the web page, for `GET` and `HEAD`.
+    File(page::File),
     /// `POST` with a JSON body. Pages of allowed origins may read the answer.
     Post(PostHandler),
     /// `GET` that becomes a websocket. Pages of allowed origins may read the answer if it is refused.
@@ -30,17 +32,16 @@ impl Route {
     /// The method of a path whose answers pages of allowed origins may read.
     fn shared_method(self) -> Option<&'static str> {
         match self {
-            Route::Get(_) => None,
+            Route::Get(_) | Route::File(_) => None,
             Route::Post(_) => Some("POST"),
             Route::Join => Some("GET"),
         }
     }
 }
 
-const ROUTES: [(&str, Route); 9] = [
+/// All paths except those of the files of the web page.
+const ROUTES: [(&str, Route); 7] = [
     ("/", Route::Get(page::page)),
-    ("/app.js", Route::Get(page::script)),
-    ("/style.css", Route::Get(page::style)),
     ("/health", Route::Get(status::health)),
     ("/ready", Route::Get(status::ready)),
     ("/metrics", Route::Get(metrics)),
@@ -49,7 +50,7 @@ const ROUTES: [(&str, Route); 9] = [
     ("/join", Route::Join),
 ];
 
-/// All paths.
+/// All paths, without the files that the page loads.
 pub fn paths() -> impl Iterator<Item = &'static str> {
     ROUTES.iter().map(|(path, _)| *path)
 }
@@ -92,7 +93,7 @@ pub(crate) fn next_step(app: &AppState, head: &[u8]) -> Routed {
         Err(bad) => return Routed { step: NextStep::Respond(bad.into()), page: Page::default(), is_shared: false },
     };
     let page = Page::of(&request, &app.allowed_origins);
-    let route = ROUTES.iter().find(|(path, _)| *path == request.path).map(|(_, route)| *route);
+    let route = route_of(&request.path);
     let step = match step_of(app, &request, &page, route) {
         Ok(NextStep::Respond(response)) | Err(response) => {
             NextStep::Respond(Response { head_only: request.is_head(), ..response })
@@ -102,13 +103,19 @@ pub(crate) fn next_step(app: &AppState, head: &[u8]) -> Routed {
     Routed { step, page, is_shared: route.is_some_and(|route| route.shared_method().is_some()) }
 }
 
+fn route_of(path: &str) -> Option<Route> {
+    let route = ROUTES.iter().find(|(known, _)| *known == path).map(|(_, route)| *route);
+    route.or_else(|| page::file(path).map(Route::File))
+}
+
 fn step_of(app: &AppState, request: &Request, page: &Page, route: Option<Route>) -> Result<NextStep, Response> {
     if let Some(preflight) = route.and_then(Route::shared_method).and_then(|method| page.preflight(request, method)) {
         return Ok(NextStep::Respond(preflight));
     }
     match route {
         Some(Route::Get(answer)) if request.is_get() => Ok(NextStep::Respond(answer(app, request))),
-        Some(Route::Get(_)) => Err(ApiError::MethodNotAllowed.response().with("Allow", "GET, HEAD")),
+        Some(Route::File(file)) if request.is_get() => Ok(NextStep::Respond(file.response())),
+        Some(Route::Get(_) | Route::File(_)) => Err(ApiError::MethodNotAllowed.response().with("Allow", "GET, HEAD")),
         Some(Route::Post(handler)) => post(request, handler),
         Some(Route::Join) => Ok(NextStep::Join(Box::new(join::check(app, request, page)?))),
         None => Err(ApiError::NotFound.response()),

@@ -1,11 +1,12 @@
-//! A real browser: Debian's headless Chromium, controlled through its `chromedriver` (W3C WebDriver). Both end when
-//! [`Browser`] is dropped.
+//! A real browser: Debian's headless Chromium, controlled through its `chromedriver` (W3C WebDriver, and the commands of
+//! Chromium's own protocol for what WebDriver lacks). Both end when [`Browser`] is dropped.
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
@@ -24,7 +25,17 @@ const ARGUMENTS: [&str; 8] = [
     "--disable-sync",
 ];
 
-/// One browser with one window.
+/// Keys of WebDriver, section 17.4.2.
+pub mod keys {
+    pub const BACKSPACE: char = '\u{E003}';
+    pub const TAB: char = '\u{E004}';
+    pub const ENTER: char = '\u{E007}';
+    pub const SHIFT: char = '\u{E008}';
+    pub const ESCAPE: char = '\u{E00C}';
+    pub const HOME: char = '\u{E011}';
+}
+
+/// One browser. A new one has one window.
 pub struct Browser {
     driver: Child,
     address: SocketAddr,
@@ -32,9 +43,23 @@ pub struct Browser {
     dir: PathBuf,
 }
 
+/// A window of a browser; each has its own `sessionStorage`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Window(String);
+
 impl Browser {
     /// Starts a browser. `None` if none is installed: the test is reported as skipped and must return.
     pub fn start() -> Option<Browser> {
+        Self::start_with(&json!({ "browser": "ALL" }), &json!({}))
+    }
+
+    /// As [`Browser::start`], for [`Browser::longest_task`].
+    pub fn start_traced() -> Option<Browser> {
+        let trace = json!({ "traceCategories": "toplevel,blink.user_timing", "enableNetwork": false });
+        Self::start_with(&json!({ "browser": "ALL", "performance": "ALL" }), &trace)
+    }
+
+    fn start_with(logs: &Value, trace: &Value) -> Option<Browser> {
         let driver = Command::new("chromedriver").arg("--port=0").stdin(Stdio::null()).stdout(Stdio::piped()).spawn();
         let Ok(mut driver) = driver else {
             skip("a browser: apt-get install -y chromium chromium-driver");
@@ -50,9 +75,12 @@ impl Browser {
         let mut browser = Browser { driver, address, session: String::new(), dir };
         let mut arguments: Vec<String> = ARGUMENTS.map(str::to_owned).into();
         arguments.push(format!("--user-data-dir={}", browser.dir.display()));
-        let options = json!({ "args": arguments });
-        let capabilities = json!({ "alwaysMatch": { "browserName": "chrome", "goog:chromeOptions": options } });
-        let created = browser.command("POST", "/session", &json!({ "capabilities": capabilities }));
+        let mut options = json!({ "args": arguments });
+        if logs["performance"].is_string() {
+            options["perfLoggingPrefs"] = trace.clone();
+        }
+        let always = json!({ "browserName": "chrome", "goog:chromeOptions": options, "goog:loggingPrefs": logs });
+        let created = browser.command("POST", "/session", &json!({ "capabilities": { "alwaysMatch": always } }));
         browser.session = created["sessionId"].as_str().expect("a session of the browser").to_owned();
         Some(browser)
     }
@@ -62,14 +90,114 @@ impl Browser {
         self.in_session("/url", &json!({ "url": url }));
     }
 
+    /// Loads the page again, as a user does with the button of the browser.
+    pub fn reload(&self) {
+        self.in_session("/refresh", &json!({}));
+    }
+
     /// Runs this script in the page, and returns its result.
     pub fn run(&self, script: &str) -> Value {
         self.in_session("/execute/sync", &json!({ "script": script, "args": [] }))
     }
 
+    /// As [`Browser::run`], for a script that calls its last argument with the result.
+    pub fn run_async(&self, script: &str) -> Value {
+        self.in_session("/execute/async", &json!({ "script": script, "args": [] }))
+    }
+
+    /// The value of this expression in the page.
+    pub fn value(&self, expression: &str) -> Value {
+        self.run(&format!("return ({expression})"))
+    }
+
     /// Waits until this expression is true in the page.
     pub fn wait_until(&self, expression: &str) {
-        wait_for(expression, || (self.run(&format!("return Boolean({expression})")) == true).then_some(()));
+        wait_for(expression, || (self.value(&format!("Boolean({expression})")) == true).then_some(()));
+    }
+
+    /// Presses and releases these keys one after the other, as on a keyboard. `SHIFT` is held for the next key.
+    pub fn press(&self, keys: &str) {
+        let mut actions = Vec::new();
+        let mut is_shift_down = false;
+        for key in keys.chars() {
+            actions.push(json!({ "type": "keyDown", "value": key.to_string() }));
+            if key == self::keys::SHIFT {
+                is_shift_down = true;
+                continue;
+            }
+            actions.push(json!({ "type": "keyUp", "value": key.to_string() }));
+            if std::mem::take(&mut is_shift_down) {
+                actions.push(json!({ "type": "keyUp", "value": self::keys::SHIFT.to_string() }));
+            }
+        }
+        let keyboard = json!({ "type": "key", "id": "keyboard", "actions": actions });
+        self.in_session("/actions", &json!({ "actions": [keyboard] }));
+    }
+
+    /// Opens a new window. The following commands go to it.
+    pub fn new_window(&self) -> Window {
+        let created = self.in_session("/window/new", &json!({ "type": "window" }));
+        let window = Window(created["handle"].as_str().expect("a window").to_owned());
+        self.switch_to(&window);
+        window
+    }
+
+    /// The window that commands go to.
+    pub fn window(&self) -> Window {
+        let handle = self.command("GET", &format!("/session/{}/window", self.session), &Value::Null);
+        Window(handle.as_str().expect("a window").to_owned())
+    }
+
+    pub fn switch_to(&self, window: &Window) {
+        self.in_session("/window", &json!({ "handle": window.0 }));
+    }
+
+    /// Sets the size of the page in CSS pixels, and dark or light colours. `is_phone`: a touch screen.
+    pub fn set_screen(&self, width: u32, height: u32, is_dark: bool, is_phone: bool) {
+        let size = json!({ "width": width, "height": height, "deviceScaleFactor": 1, "mobile": is_phone });
+        self.cdp("Emulation.setDeviceMetricsOverride", &size);
+        let scheme = if is_dark { "dark" } else { "light" };
+        let feature = json!({ "name": "prefers-color-scheme", "value": scheme });
+        self.cdp("Emulation.setEmulatedMedia", &json!({ "features": [feature] }));
+    }
+
+    /// A command of Chromium's own protocol.
+    pub fn cdp(&self, command: &str, parameters: &Value) -> Value {
+        self.in_session("/goog/cdp/execute", &json!({ "cmd": command, "params": parameters }))
+    }
+
+    /// The visible part of the page, as PNG.
+    pub fn screenshot(&self) -> Vec<u8> {
+        let picture = self.command("GET", &format!("/session/{}/screenshot", self.session), &Value::Null);
+        openssl::base64::decode_block(picture.as_str().expect("a picture")).expect("base64")
+    }
+
+    /// The errors in the console since the last call, such as violations of the policy of the page.
+    pub fn console_errors(&self) -> Vec<String> {
+        let log = self.in_session("/se/log", &json!({ "type": "browser" }));
+        let entries = log.as_array().expect("entries").iter();
+        entries.filter(|entry| entry["level"] == "SEVERE").map(|entry| entry["message"].to_string()).collect()
+    }
+
+    /// The task of the page that took the longest since `performance.mark("begin")`. The CPU time of a task is measured:
+    /// its duration would include the time that other processes take from the browser. Can be called once.
+    pub fn longest_task(&self) -> Duration {
+        let log = self.in_session("/se/log", &json!({ "type": "performance" }));
+        let entries = log.as_array().expect("entries").iter();
+        let messages = entries.map(|entry| entry["message"].as_str().expect("a message"));
+        let events: Vec<Value> = messages
+            .map(|message| serde_json::from_str::<Value>(message).expect("JSON")["message"]["params"].take())
+            .collect();
+        let begin = events.iter().rfind(|event| event["cat"] == "blink.user_timing" && event["name"] == "begin");
+        let begin = begin.expect("performance.mark(\"begin\")");
+        let began_at = begin["ts"].as_f64().expect("a time");
+        let tasks = events.iter().filter(|event| {
+            event["name"] == "ThreadControllerImpl::RunTask"
+                && (&event["pid"], &event["tid"]) == (&begin["pid"], &begin["tid"])
+                && event["ts"].as_f64().expect("a time") >= began_at
+        });
+        let micros: Vec<u64> = tasks.map(|task| task["tdur"].as_u64().expect("a duration")).collect();
+        Duration::from_micros(micros.into_iter().max().expect("a task of the page"))
     }
 
     fn in_session(&self, path: &str, body: &Value) -> Value {
@@ -77,9 +205,10 @@ impl Browser {
     }
 
     fn command(&self, method: &str, path: &str, body: &Value) -> Value {
-        let body = body.to_string();
+        let body = if body.is_null() { String::new() } else { body.to_string() };
         let mut stream = TcpStream::connect(self.address).expect("connecting to chromedriver");
-        stream.set_read_timeout(Some(PATIENCE)).expect("an option");
+        // The trace of a burst is long.
+        stream.set_read_timeout(Some(3 * PATIENCE)).expect("an option");
         let length = body.len();
         write!(
             stream,

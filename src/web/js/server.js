@@ -1,0 +1,71 @@
+// The requests to the server. Paths are relative, so that a proxy can serve the page below another path.
+
+import { lifetime } from "./renewal.js";
+
+const TIMEOUT_MS = 15_000;
+/** `/join` accepts the token, and would accept a websocket. */
+const UPGRADE_REQUIRED = 426;
+/** The token is refused, or the user or the page is not allowed to join. */
+const FINAL = [401, 403];
+
+/** An error answer, with a text for the user. */
+export class Refused extends Error {}
+
+export async function createUser(account) {
+  await post("createUser", account);
+}
+
+/** Returns the session: `{ token, username, email, lifetime }`. */
+export async function logIn({ email, password }) {
+  const { token, username } = await post("login", { email, password });
+  return { token, username, email, lifetime: lifetime(token, Date.now()) };
+}
+
+async function post(path, body) {
+  let response;
+  let answer;
+  try {
+    const signal = AbortSignal.timeout(TIMEOUT_MS);
+    response = await fetch(path, { method: "POST", body: JSON.stringify(body), signal });
+    answer = await response.json();
+  } catch {
+    throw new Refused("The server does not answer. Try again in a moment.");
+  }
+  if (!response.ok) throw new Refused(answer.message);
+  return answer;
+}
+
+/** Opens the websocket. A page cannot set a header here, so it sends the token as a subprotocol. */
+export function openLobby(token, lastId, lastCount) {
+  const url = new URL("join", location.href);
+  url.protocol = url.protocol === "https:" ? "wss:" : "ws:";
+  if (lastId === null) url.searchParams.set("last", lastCount);
+  else url.searchParams.set("after", lastId);
+  return new WebSocket(url, ["ich", "bearer." + token]);
+}
+
+/** Why the server refused a websocket. A plain request for the same path gets the reason. */
+export async function findRefusal(token) {
+  try {
+    const response = await getWithToken("join", token);
+    const retryAfterMs = 1000 * (Number(response.headers.get("Retry-After")) || 0);
+    if (response.status === UPGRADE_REQUIRED) {
+      return { isFinal: false, message: "No websocket can be opened.", retryAfterMs };
+    }
+    const { message } = await response.json();
+    return { isFinal: FINAL.includes(response.status), message, retryAfterMs };
+  } catch {
+    return { isFinal: false, message: "The server does not answer.", retryAfterMs: 0 };
+  }
+}
+
+/** A page of earlier messages: `{ status, body }`. */
+export async function fetchHistory(token, before, limit) {
+  const response = await getWithToken(`history?${new URLSearchParams({ before, limit })}`, token);
+  return { status: response.status, body: response.ok ? await response.json() : null };
+}
+
+function getWithToken(path, token) {
+  const signal = AbortSignal.timeout(TIMEOUT_MS);
+  return fetch(path, { headers: { Authorization: `Bearer ${token}` }, signal });
+}
