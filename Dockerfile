@@ -1,4 +1,4 @@
-# Builds from the sources only (.dockerignore) and runs as its own user. See "In containers" in doc/operations.md.
+# Builds from the sources only (.dockerignore) and runs as a user that is not root. See "In containers" in doc/operations.md.
 FROM rust:1-slim-bookworm AS build
 RUN apt-get update \
  && apt-get install -y --no-install-recommends build-essential clang \
@@ -12,10 +12,10 @@ FROM debian:bookworm-slim
 RUN apt-get update \
  && apt-get install -y --no-install-recommends ca-certificates tzdata \
  && rm -rf /var/lib/apt/lists/* \
- && useradd --system --uid 10001 --no-create-home --shell /usr/sbin/nologin ich \
- && install -d -o ich -g ich -m 0700 /data
+ && install -d -o 10001 -g 10001 -m 0700 /data
 COPY --from=build /build/target/release/ich /usr/local/bin/ich
-USER ich
+# A number, so that Kubernetes can check that it is not root (runAsNonRoot).
+USER 10001:10001
 ENV ICH_DATA_DIR=/data
 VOLUME /data
 WORKDIR /data

@@ -84,6 +84,11 @@ pub trait Appender: Send + Sync {
     /// The log did not accept the record: see [`AppendError`].
     fn append(&self, record: Record) -> Result<(), AppendError>;
 
+    /// The number of records that `append` has accepted and that the log has not written yet. For the metrics.
+    fn queued_records(&self) -> usize {
+        0
+    }
+
     /// The size in bytes of the largest record that the log accepts, encoded by [`codec`]. May change while the log is
     /// open.
     fn record_bytes_max(&self) -> usize {

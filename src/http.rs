@@ -34,3 +34,4 @@ pub(crate) mod routes;
 
 pub use api_error::{ApiError, Row};
 pub use readiness::Readiness;
+pub use routes::paths;

@@ -32,6 +32,7 @@ pub mod session;
 mod shutdown;
 mod sqlite;
 pub mod supervisor;
+pub mod systemd;
 mod text;
 mod threads;
 mod tls;

@@ -178,7 +178,10 @@ impl LogThread {
         }
         self.send_events(record);
         if own {
-            self.driver.on_own_record(record, &self.lobby);
+            let appended_at = self.driver.on_own_record(record, &self.lobby);
+            if outcome == Outcome::Applied && matches!(record.body, Body::Said { .. }) {
+                appended_at.into_iter().for_each(|at| self.batch.set_append(at));
+            }
         }
         if self.batch.len_bytes() >= BATCH_BYTES {
             self.flush();
@@ -262,6 +265,7 @@ impl LogThread {
 
     /// Adds an error frame for one client to the batch.
     fn answer(&mut self, session: SessionId, code: ErrorCode, id: Option<Arc<str>>) {
+        self.metrics.error_frame_sent(code.row().code);
         let error = ClientError::from(code).about(id);
         self.batch.put_direct(session, protocol::error_frame(&error, &clock::rfc3339()));
     }

@@ -1,22 +1,38 @@
-//! The metrics of the server, in the text format of OpenMetrics 1.0, for `GET /metrics`. `doc/operations.md` has the
+//! The metrics of the server, in the text format of OpenMetrics 1.0, for `GET /metrics`. `doc/monitoring.md` has the
 //! same list; a test compares both.
+//!
+//! What changes with each event is counted when it happens, once per poll or round and not once per client. What can be
+//! read at any time is sampled when the metrics are requested ([`Sample`], and the figures of the process).
+
+mod process;
+mod register;
 
 pub(crate) mod classic;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::Registry;
 
-use crate::clock;
 use crate::threads::lock;
 
 type Labels = [(&'static str, String); 1];
+
+/// The upper bounds of the buckets for the time from append to delivery, in seconds.
+const DELIVERY_SECONDS: [f64; 14] =
+    [0.000_5, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0];
+/// The same for the duration of a login. A password hash takes some 30 ms, and a login waits 5 seconds at most.
+const LOGIN_SECONDS: [f64; 8] = [0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0];
+/// The first bucket of the bytes of a round; each further bucket is twice as large. The last is 64 KiB, and a round has
+/// [`crate::limits::ROUND_BYTES_MAX`] and one batch at most.
+const ROUND_BYTES_FIRST: f64 = 128.0;
+const ROUND_BYTES_BUCKETS: u16 = 10;
 
 /// All metrics of one server. Any thread may call any method; a call costs one or two atomic additions.
 #[derive(Debug)]
@@ -43,6 +59,31 @@ pub struct Metrics {
     archive_lag_seconds: Gauge,
     /// Since when the archive is behind the event log. Becomes `archive_lag_seconds` when the metrics are encoded.
     archive_behind_since: Mutex<Option<Instant>>,
+    http_errors: Family<Labels, Counter>,
+    error_frames: Family<Labels, Counter>,
+    delivery_seconds: Histogram,
+    round_bytes: Histogram,
+    login_seconds: Histogram,
+    outbox_bytes: Gauge,
+    ready: Gauge,
+    dependency_available: Family<Labels, Gauge>,
+    event_log_queue: Gauge,
+    records_in_flight: Gauge,
+    lag_seconds: Gauge<f64, AtomicU64>,
+}
+
+/// What is sampled when the metrics are requested.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Sample {
+    /// `/ready` answers 200.
+    pub(crate) is_ready: bool,
+    pub(crate) has_event_log: bool,
+    pub(crate) has_accounts: bool,
+    /// Records that wait for the event log.
+    pub(crate) queued_records: usize,
+    pub(crate) records_in_flight: usize,
+    /// The age of the oldest record in flight.
+    pub(crate) lag: Duration,
 }
 
 impl Metrics {
@@ -52,7 +93,7 @@ impl Metrics {
     #[must_use]
     pub fn new(records_skipped: Arc<AtomicU64>, end_reasons: &[&'static str]) -> Self {
         let mut metrics = Metrics {
-            registry: Registry::with_prefix("ich"),
+            registry: Registry::default(),
             http_responses: Family::default(),
             sessions: Gauge::default(),
             sessions_ended: Family::default(),
@@ -65,6 +106,17 @@ impl Metrics {
             records_skipped: Counter::default(),
             skipped_by_reader: records_skipped,
             account_requests_refused: Family::default(),
+            http_errors: Family::default(),
+            error_frames: Family::default(),
+            delivery_seconds: Histogram::new(DELIVERY_SECONDS),
+            round_bytes: Histogram::new(exponential_buckets(ROUND_BYTES_FIRST, 2.0, ROUND_BYTES_BUCKETS)),
+            login_seconds: Histogram::new(LOGIN_SECONDS),
+            outbox_bytes: Gauge::default(),
+            ready: Gauge::default(),
+            dependency_available: Family::default(),
+            event_log_queue: Gauge::default(),
+            records_in_flight: Gauge::default(),
+            lag_seconds: Gauge::default(),
             tokens_refused: Family::default(),
             tokens_renewed: Counter::default(),
             archived_messages: Counter::default(),
@@ -80,74 +132,12 @@ impl Metrics {
         metrics
     }
 
-    /// Names each metric. The library adds the prefix `ich_`, and `_total` to counters.
-    fn register(&mut self) {
-        let started_at: Gauge = Gauge::default();
-        started_at.set(i64::try_from(clock::unix_seconds()).unwrap_or(i64::MAX));
-        let registry = &mut self.registry;
-        registry.register("http_responses", "HTTP responses, by status", self.http_responses.clone());
-        registry.register("sessions", "Open sessions of this instance", self.sessions.clone());
-        registry.register("sessions_ended", "Sessions that ended, by reason", self.sessions_ended.clone());
-        registry.register("users_online", "Users in the lobby, on all instances", self.users_online.clone());
-        registry.register(
-            "records_applied",
-            "Records of the event log that were applied to the state",
-            self.records_applied.clone(),
-        );
-        registry.register(
-            "messages_accepted",
-            "Chat messages of this instance's clients that the event log accepted",
-            self.messages_accepted.clone(),
-        );
-        registry.register(
-            "deliveries",
-            "Events passed to the outboxes of clients, once per client",
-            self.deliveries.clone(),
-        );
-        registry.register("history_messages", "Messages kept for clients that return", self.history_messages.clone());
-        registry.register(
-            "duplicates_refused",
-            "Messages of this instance's clients that repeat an earlier one",
-            self.duplicates_refused.clone(),
-        );
-        registry.register(
-            "account_requests_refused",
-            "Registrations and logins that a limit refused, by reason",
-            self.account_requests_refused.clone(),
-        );
-        registry.register(
-            "tokens_refused",
-            "Tokens of joins and open sessions that were refused, by reason",
-            self.tokens_refused.clone(),
-        );
-        registry.register("tokens_renewed", "Tokens that continued an open session", self.tokens_renewed.clone());
-        registry.register("start_time_seconds", "Start of the process, in seconds since 1970 UTC", started_at);
-        registry.register(
-            "records_skipped",
-            "Records of the event log that could not be read",
-            self.records_skipped.clone(),
-        );
-        self.register_archive();
-    }
-
-    fn register_archive(&mut self) {
-        let registry = &mut self.registry;
-        registry.register(
-            "archived_messages",
-            "Messages that this instance has stored in the archive",
-            self.archived_messages.clone(),
-        );
-        registry.register(
-            "archive_gaps",
-            "Gaps in the archive that this instance has recorded",
-            self.archive_gaps.clone(),
-        );
-        registry.register("archiver", "1 while this instance archives", self.is_archiver.clone());
-        registry.register(
-            "archive_lag_seconds",
-            "How long the archive has been behind the event log; 0 while another instance archives",
-            self.archive_lag_seconds.clone(),
-        );
+    /// Exports these codes of HTTP errors and of error frames before their first error.
+    #[must_use]
+    pub(crate) fn with_codes(self, http: &[&'static str], frames: &[&'static str]) -> Self {
+        http.iter().for_each(|code| drop(self.http_errors.get_or_create(&label("code", code))));
+        frames.iter().for_each(|code| drop(self.error_frames.get_or_create(&label("code", code))));
+        self
     }
 
     /// Counts an HTTP response; status 101 is a join.
@@ -180,9 +170,49 @@ impl Metrics {
         self.users_online.set(i64::try_from(users).unwrap_or(i64::MAX));
     }
 
-    /// Counts events that were passed to outboxes: the number of events times the number of clients.
-    pub(crate) fn delivered(&self, deliveries: u64) {
+    /// Counts a round whose events were passed to outboxes. `deliveries` is the number of events times the number of
+    /// clients.
+    pub(crate) fn delivered(&self, deliveries: u64, round_bytes: usize) {
         self.deliveries.inc_by(deliveries);
+        self.round_bytes.observe(round_bytes as f64);
+    }
+
+    /// Observes the time from the append of the oldest own message of a round to the end of the round.
+    pub(crate) fn delivered_after(&self, time: Duration) {
+        self.delivery_seconds.observe(time.as_secs_f64());
+    }
+
+    /// The outboxes of a fan-out thread have `now` bytes queued, and had `before` when the thread last called this.
+    pub(crate) fn queued_bytes_changed(&self, before: usize, now: usize) {
+        let signed = |bytes| i64::try_from(bytes).unwrap_or(i64::MAX);
+        self.outbox_bytes.inc_by(signed(now) - signed(before));
+    }
+
+    /// Counts an HTTP error answer; `code` is the code of the answer.
+    pub(crate) fn error_sent(&self, code: &'static str) {
+        self.http_errors.get_or_create(&label("code", code)).inc();
+    }
+
+    /// Counts an error frame.
+    pub(crate) fn error_frame_sent(&self, code: &'static str) {
+        self.error_frames.get_or_create(&label("code", code)).inc();
+    }
+
+    /// Observes a login whose password was checked.
+    pub(crate) fn login_checked(&self, time: Duration) {
+        self.login_seconds.observe(time.as_secs_f64());
+    }
+
+    /// Sets what is sampled.
+    pub(crate) fn set_sample(&self, sample: &Sample) {
+        let signed = |count| i64::try_from(count).unwrap_or(i64::MAX);
+        self.ready.set(sample.is_ready.into());
+        for (dependency, is_available) in [("event_log", sample.has_event_log), ("accounts", sample.has_accounts)] {
+            self.dependency_available.get_or_create(&label("dependency", dependency)).set(is_available.into());
+        }
+        self.event_log_queue.set(signed(sample.queued_records));
+        self.records_in_flight.set(signed(sample.records_in_flight));
+        self.lag_seconds.set(sample.lag.as_secs_f64());
     }
 
     /// Sets how many messages are kept for clients that return.

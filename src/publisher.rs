@@ -7,6 +7,7 @@
 //! The lock is never held across I/O: appending only puts a record into a queue.
 
 mod driver;
+mod in_flight;
 mod window;
 
 use std::collections::HashMap;
@@ -17,6 +18,7 @@ use std::time::{Duration, Instant};
 use thiserror::Error;
 
 pub use self::driver::PublisherDriver;
+use self::in_flight::InFlight;
 use self::window::PresenceWindow;
 use crate::clock;
 use crate::event_log::{AppendError, Appender};
@@ -56,6 +58,7 @@ pub struct Publisher {
 struct State {
     instance: Instance,
     window: PresenceWindow,
+    in_flight: InFlight,
     /// The earlier messages that new sessions ask for, until the log thread admits the sessions.
     requests: HashMap<SessionId, history::Request>,
 }
@@ -65,7 +68,12 @@ struct State {
 pub fn open(id: InstanceId, appender: Arc<dyn Appender>) -> (Arc<Publisher>, PublisherDriver) {
     let instance = Instance::new(id, ROSTER_BYTES_MAX, Duration::ZERO);
     let publisher = Arc::new(Publisher {
-        state: Mutex::new(State { instance, window: PresenceWindow::default(), requests: HashMap::new() }),
+        state: Mutex::new(State {
+            instance,
+            window: PresenceWindow::default(),
+            in_flight: InFlight::default(),
+            requests: HashMap::new(),
+        }),
         window_opened: Condvar::new(),
         appender,
         started_at: Instant::now(),
@@ -212,11 +220,32 @@ impl Publisher {
         lock(&self.state).instance.session_count()
     }
 
+    /// How far the records of this instance are from being read back, for the metrics.
+    #[must_use]
+    pub(crate) fn backlog(&self) -> Backlog {
+        let state = lock(&self.state);
+        let (in_flight, lag) = (state.in_flight.len(), state.in_flight.lag(Instant::now()));
+        drop(state);
+        Backlog { queued: self.appender.queued_records(), in_flight, lag }
+    }
+
     /// Appends under the lock, so that the log has the records in the order of their `seq`.
     fn append(&self, state: &mut State, record: Record) -> Result<(), AppendError> {
+        state.in_flight.appended(record.seq, Instant::now());
         // A copy: the log takes the record, and `on_undelivered` needs it if the log refuses it.
         self.appender.append(record.clone()).inspect_err(|_| state.on_undelivered(&record))
     }
+}
+
+/// The records of this instance between `append` and the log thread.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Backlog {
+    /// The records that the event log has accepted into its queue and not written yet.
+    pub(crate) queued: usize,
+    /// The records in flight.
+    pub(crate) in_flight: usize,
+    /// How long the oldest of them has been in flight.
+    pub(crate) lag: Duration,
 }
 
 impl State {
@@ -226,6 +255,7 @@ impl State {
         if record.from == self.instance.id() {
             self.instance.on_undelivered(record);
             self.window.undelivered(record.seq);
+            self.in_flight.undelivered(record.seq);
         }
     }
 }

@@ -13,7 +13,7 @@ use crate::supervisor::Supervisor;
 use crate::threads::Stack;
 
 /// The exit code after a second signal: 128 + SIGINT, as shells report it.
-const SECOND_SIGNAL_EXIT_CODE: i32 = 130;
+pub(crate) const SECOND_SIGNAL_EXIT_CODE: u8 = 130;
 
 /// Installs the signal handlers. The receiver gets the name of the first signal.
 ///
@@ -23,7 +23,7 @@ pub(crate) fn signals(supervisor: &Supervisor) -> io::Result<Receiver<&'static s
     let stopping = Arc::new(AtomicBool::new(false));
     for signal in [SIGTERM, SIGINT] {
         // The order matters: the handler that ends the process must not see the flag of the same signal.
-        flag::register_conditional_shutdown(signal, SECOND_SIGNAL_EXIT_CODE, stopping.clone())?;
+        flag::register_conditional_shutdown(signal, SECOND_SIGNAL_EXIT_CODE.into(), stopping.clone())?;
         flag::register(signal, stopping.clone())?;
     }
     let mut signals = Signals::new([SIGTERM, SIGINT])?;

@@ -115,7 +115,7 @@ fn the_table_of_close_codes_lists_the_reasons_of_the_program() {
 
 #[test]
 fn each_metric_is_documented() {
-    let page = text_of("doc/operations.md");
+    let page = text_of("doc/monitoring.md");
     let end_reasons = End::ALL.map(|end| end.row().label);
     for line in Metrics::new(Arc::default(), &end_reasons).encode().lines() {
         let Some((name, kind)) = line.strip_prefix("# TYPE ").and_then(|rest| rest.split_once(' ')) else { continue };

@@ -22,6 +22,7 @@ use ich::event_log::{Entry, EventLog, ReadError, Reader, Span, memory};
 use ich::lobby::Body;
 use ich::server::{Backends, Server};
 use ich::supervisor::Failure;
+use ich::systemd::Notifier;
 use ich::{accounts, cli};
 use serde_json::json;
 use tungstenite::protocol::frame::coding::CloseCode;
@@ -203,7 +204,7 @@ fn a_program_with_a_defect() {
     let running = Running::start(panicking_log(), None, |_| ());
     let mut ann = running.join("Ann");
     ann.say(FATAL_TEXT);
-    let code = cli::run(running.server, &crossbeam_channel::never());
+    let code = cli::run(running.server, &crossbeam_channel::never(), &Notifier::default());
     let _ = fs::remove_dir_all(running.dir);
     std::process::exit(code.into());
 }

@@ -36,6 +36,10 @@ impl Appender for MemoryAppender {
             TrySendError::Disconnected(_) => AppendError::Unavailable,
         })
     }
+
+    fn queued_records(&self) -> usize {
+        self.queue.len()
+    }
 }
 
 struct MemoryReader {

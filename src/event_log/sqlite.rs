@@ -142,6 +142,10 @@ impl Appender for SqliteAppender {
         self.queue.push(record, json)
     }
 
+    fn queued_records(&self) -> usize {
+        self.queue.unsettled()
+    }
+
     fn record_bytes_max(&self) -> usize {
         RECORD_BYTES_MAX
     }

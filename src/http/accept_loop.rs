@@ -106,7 +106,7 @@ fn warn_throttled(warnings: &LogThrottle, text: &str) {
 /// socket, or is lost.
 fn refuse(mut stream: &TcpStream, address: IpAddr, context: &ConnectionContext, error: ApiError) {
     let response = error.response();
-    context.app.metrics.response_sent(response.status);
+    context.app.count(&response);
     context.refusals.log(error, address, None);
     let _ = stream.set_nonblocking(true).and_then(|()| stream.write_all(&response.to_bytes()));
     let _ = stream.shutdown(Shutdown::Write);

@@ -8,12 +8,13 @@ use log::log;
 use super::address_limit::AddressLimit;
 use super::permits::Permits;
 use super::readiness::Readiness;
+use super::response::Response;
 use crate::accounts::{Accounts, TokenRefused, Tokens};
 use crate::archive::reader::ArchiveReader;
 use crate::clock;
 use crate::lobby::User;
 use crate::log_throttle::LogThrottle;
-use crate::metrics::Metrics;
+use crate::metrics::{Metrics, Sample};
 use crate::origin::Origin;
 use crate::publisher::Publisher;
 use crate::session::history::SharedHistory;
@@ -44,6 +45,28 @@ pub(crate) struct AppState {
 }
 
 impl AppState {
+    /// Counts an answer, and the error that it reports.
+    pub(crate) fn count(&self, response: &Response) {
+        self.metrics.response_sent(response.status);
+        if let Some(error) = response.error {
+            self.metrics.error_sent(error.row().code);
+        }
+    }
+
+    /// All metrics, in the text format of OpenMetrics 1.0.
+    pub(crate) fn encode_metrics(&self) -> String {
+        let (readiness, backlog) = (self.readiness(), self.publisher.backlog());
+        self.metrics.set_sample(&Sample {
+            is_ready: readiness.is_ready(),
+            has_event_log: readiness.has_event_log,
+            has_accounts: readiness.has_accounts,
+            queued_records: backlog.queued,
+            records_in_flight: backlog.in_flight,
+            lag: backlog.lag,
+        });
+        self.metrics.encode()
+    }
+
     /// Checks the token of a request or of an open session. A refused token is counted and logged, without its content.
     ///
     /// # Errors

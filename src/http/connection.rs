@@ -61,7 +61,7 @@ pub(crate) fn serve(context: &ConnectionContext, stream: TcpStream, address: IpA
     let outcome = handle(context, &connection, address, &mut page);
     match outcome {
         Ok(Outcome::Answer(response)) | Err(NoRequest::Refused(response)) => {
-            context.app.metrics.response_sent(response.status);
+            context.app.count(&response);
             if let Some(error) = response.error.filter(|error| error.is_refusal()) {
                 context.refusals.log(error, address, page.shown().as_deref());
             }

@@ -56,6 +56,12 @@ impl Response {
         Response { status: row.status, error: Some(error), ..Response::json(&body) }
     }
 
+    /// Replaces the body by `value` as JSON.
+    #[must_use]
+    pub(crate) fn with_json(self, value: &impl Serialize) -> Self {
+        Response { body: Response::json(value).body, ..self }
+    }
+
     /// Sets a header field; replaces a field of the same name.
     #[must_use]
     pub(crate) fn with(mut self, name: &'static str, value: impl Into<String>) -> Self {

@@ -53,6 +53,11 @@ const ROUTES: [(&str, Route); 8] = [
     ("/join", Route::Join),
 ];
 
+/// All paths, without the files that the page loads.
+pub fn paths() -> impl Iterator<Item = &'static str> {
+    ROUTES.iter().map(|(path, _)| *path)
+}
+
 /// What the connection does after it has read the head of its request.
 pub(crate) enum NextStep {
     /// Send this answer.

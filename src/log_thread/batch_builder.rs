@@ -2,6 +2,7 @@
 //! fan-out.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use crate::lobby::{Event, EventId, Record, SessionId};
 use crate::session::fan_out::{Admission, Batch, Command, FanOut};
@@ -15,6 +16,7 @@ pub(super) struct BatchBuilder {
     frames: Vec<u8>,
     events: u64,
     has_presence: bool,
+    oldest_append: Option<Instant>,
     /// The sessions that become live; the index is the number of their fan-out thread.
     admissions: Vec<Vec<Admission>>,
     /// Direct frames, which are sent after the events.
@@ -27,6 +29,7 @@ impl BatchBuilder {
             frames: Vec::new(),
             events: 0,
             has_presence: false,
+            oldest_append: None,
             admissions: (0..threads).map(|_| Vec::new()).collect(),
             direct: Vec::new(),
         }
@@ -44,6 +47,12 @@ impl BatchBuilder {
         self.events += 1;
         self.has_presence |= !matches!(event, Event::Said { .. });
         self.frames.get(start..).unwrap_or_default()
+    }
+
+    /// Records when this instance appended a message that was added.
+    pub(super) fn set_append(&mut self, appended_at: Instant) {
+        // Messages are read back in the order in which they were appended.
+        self.oldest_append.get_or_insert(appended_at);
     }
 
     /// Makes a session live: it gets `first_frames`, and then the events that are added from now on.
@@ -73,8 +82,10 @@ impl BatchBuilder {
         let frames: Arc<[u8]> = self.frames.as_slice().into();
         self.frames.clear();
         let (events, has_presence) = (std::mem::take(&mut self.events), std::mem::take(&mut self.has_presence));
+        let oldest_append = self.oldest_append.take();
         for (thread, admissions) in self.admissions.iter_mut().enumerate() {
-            let batch = Batch { frames: frames.clone(), events, has_presence, admissions: std::mem::take(admissions) };
+            let admissions = std::mem::take(admissions);
+            let batch = Batch { frames: frames.clone(), events, has_presence, oldest_append, admissions };
             fan_out.send_to_thread(thread, Command::Events(batch));
         }
     }

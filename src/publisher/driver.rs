@@ -4,9 +4,10 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::Publisher;
+use super::in_flight::InFlight;
 use super::window::PresenceWindow;
 use crate::clock;
 use crate::lobby::instance::ROSTER_BYTES_MAX;
@@ -38,18 +39,22 @@ impl PublisherDriver {
         let mut state = lock(&self.publisher.state);
         state.instance = Instance::new(id, ROSTER_BYTES_MAX, self.publisher.started_at.elapsed());
         state.window = PresenceWindow::default();
+        state.in_flight = InFlight::default();
         state.requests.clear();
         if self.publisher.is_draining() {
             state.instance.stop();
         }
     }
 
-    /// A record of the current incarnation was read and applied to `lobby`.
-    pub(crate) fn on_own_record(&mut self, record: &Record, lobby: &Lobby) {
+    /// A record of the current incarnation was read and applied to `lobby`. Returns when this process appended it, if
+    /// that is known.
+    pub(crate) fn on_own_record(&mut self, record: &Record, lobby: &Lobby) -> Option<Instant> {
         let mut state = lock(&self.publisher.state);
         state.instance.on_own_record(record, lobby, self.publisher.started_at.elapsed());
         state.window.on_read(record.seq);
+        let appended_at = state.in_flight.on_read(record.seq);
         self.publisher.advance_window(&mut state);
+        appended_at
     }
 
     /// Removes and returns the earlier messages that this session asked for; `None` if it asked for none. Called when

@@ -25,6 +25,7 @@ use crate::config::{Config, EventLogSettings, KafkaSettings, Secret};
 use crate::event_log::{self, EventLog, OpenReader};
 use crate::http::accept_loop;
 use crate::http::address_limit::AddressLimit;
+use crate::http::api_error::ApiError;
 use crate::http::app_state::AppState;
 use crate::http::connection::ConnectionContext;
 use crate::http::pending::Pending;
@@ -38,6 +39,7 @@ use crate::metrics::Metrics;
 use crate::net;
 use crate::publisher;
 use crate::random;
+use crate::session::client_error::ErrorCode;
 use crate::session::end::End;
 use crate::session::fan_out::{FanOut, Settings};
 use crate::session::history::History;
@@ -140,7 +142,9 @@ impl Server {
         let Backends { store, mut log, description } = backends;
         let open_reader = log.open_reader.take();
         let end_reasons = End::ALL.map(|end| end.row().label);
-        let metrics = Arc::new(Metrics::new(log.skipped.clone(), &end_reasons));
+        let metrics = Metrics::new(log.skipped.clone(), &end_reasons)
+            .with_codes(&ApiError::ALL.map(|error| error.row().code), &ErrorCode::ALL.map(|error| error.row().code));
+        let metrics = Arc::new(metrics);
         let cores = machine::cores();
         let health = HealthTimes { ping_interval: config.ping_interval, pong_timeout: config.pong_timeout };
         let settings = Settings { outbox_bytes_max: config.limits.outbox_bytes, health, metrics: metrics.clone() };

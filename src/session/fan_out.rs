@@ -75,6 +75,8 @@ pub struct Batch {
     pub events: u64,
     /// Whether the events contain a join or a leave.
     pub has_presence: bool,
+    /// When this instance appended the oldest of its own messages in the batch, if it has any.
+    pub oldest_append: Option<Instant>,
     /// Those sessions of the receiving thread that become live.
     pub admissions: Vec<Admission>,
 }

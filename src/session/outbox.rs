@@ -184,6 +184,12 @@ impl<S: Socket> Outbox<S> {
         Ok(())
     }
 
+    /// The bytes that wait for the socket. Bytes that several outboxes share count in each of them.
+    #[must_use]
+    pub fn queued_bytes(&self) -> usize {
+        self.queued_bytes + self.direct.len()
+    }
+
     /// The session gets no events of this round from the offset `end` on: its close frame comes after the round.
     pub fn end_events(&mut self, end: usize) {
         self.events_end.get_or_insert(end);

@@ -240,6 +240,7 @@ impl<'a, S: Socket> Conversation<'a, S> {
     }
 
     fn answer(&mut self, error: &ClientError) {
+        self.shared.metrics.error_frame_sent(error.code.row().code);
         self.send_direct(protocol::error_frame(error, &clock::rfc3339()));
     }
 

@@ -19,6 +19,7 @@ pub mod raw_websocket;
 pub mod relay;
 pub mod returning;
 pub mod rng;
+pub mod schema;
 pub mod secure_kafka;
 pub mod server;
 pub mod sqlite;

@@ -191,6 +191,11 @@ impl Appender for KafkaAppender {
         }
     }
 
+    /// 0 while the producer is being replaced.
+    fn queued_records(&self) -> usize {
+        self.0.producer.try_read().map_or(0, |producer| usize::try_from(producer.in_flight_count()).unwrap_or(0))
+    }
+
     fn record_bytes_max(&self) -> usize {
         record_bytes_max(self.0.batch_bytes_max.load(Ordering::Acquire))
     }

@@ -97,6 +97,11 @@ impl Queue {
         self.settled.notify_all();
     }
 
+    /// The number of records that are not settled.
+    pub fn unsettled(&self) -> usize {
+        lock(&self.state).unsettled
+    }
+
     /// Waits until all records appended so far are settled, or until the deadline.
     pub fn wait_settled(&self, deadline: Instant) {
         let state = lock(&self.state);
@@ -137,7 +142,9 @@ mod tests {
         let mut batch = VecDeque::new();
         queue.take(&mut batch, 1, 1000);
         assert_eq!((batch.len(), push(&queue, 10)), (1, Err(AppendError::Full)));
+        assert_eq!(queue.unsettled(), 3);
         queue.settle(1, 60);
+        assert_eq!(queue.unsettled(), 2);
         assert_eq!(push(&queue, 80), Ok(()));
     }
 

@@ -1,7 +1,9 @@
 //! `POST /login`: checks email and password, and issues a token.
 
 use std::net::IpAddr;
+use std::time::Instant;
 
+use log::warn;
 use serde::{Deserialize, Serialize};
 
 use super::{account_error, count_refusal};
@@ -40,8 +42,16 @@ impl PostEndpoint for LogIn {
     }
 
     fn execute(self, app: &AppState, address: IpAddr) -> Self::Output {
+        let begun_at = Instant::now();
         let found = app.accounts.log_in(address, &self.email, &self.password);
         count_refusal(app, &found);
+        if matches!(found, Ok(_) | Err(AccountError::WrongCredentials)) {
+            app.metrics.login_checked(begun_at.elapsed());
+        }
+        if found == Err(AccountError::WrongCredentials) {
+            // The form of this line is fixed: doc/monitoring.md has a filter for fail2ban that reads it.
+            warn!(target: "ich::failed_login", "failed login from {address}");
+        }
         found
     }
 

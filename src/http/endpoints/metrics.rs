@@ -12,7 +12,7 @@ const CLASSIC: &str = "text/plain";
 
 /// OpenMetrics 1.0, unless the client prefers the classic format 0.0.4.
 pub(crate) fn metrics(app: &AppState, request: &Request) -> Response {
-    let open_metrics = app.metrics.encode();
+    let open_metrics = app.encode_metrics();
     let accepted: Vec<&str> = request.list(ACCEPT).collect();
     if quality(&accepted, CLASSIC) > quality(&accepted, OPEN_METRICS) {
         return Response::ok("text/plain; version=0.0.4; charset=utf-8", classic::from_open_metrics(&open_metrics));

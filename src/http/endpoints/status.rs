@@ -12,6 +12,28 @@ struct Status {
     status: &'static str,
 }
 
+/// The body of `/ready`: 200.
+#[derive(Serialize)]
+struct Ready {
+    status: &'static str,
+    dependencies: Dependencies,
+}
+
+/// The body of `/ready`: 503. It has the fields of every error answer, and the dependencies.
+#[derive(Serialize)]
+struct NotReady<'a> {
+    error: &'a str,
+    message: &'a str,
+    dependencies: Dependencies,
+}
+
+/// `available` or `unavailable`, for each.
+#[derive(Serialize)]
+struct Dependencies {
+    event_log: &'static str,
+    accounts: &'static str,
+}
+
 /// 200 while no supervised thread has failed.
 pub(crate) fn health(app: &AppState, _: &Request) -> Response {
     if app.supervisor.has_failed() {
@@ -22,9 +44,17 @@ pub(crate) fn health(app: &AppState, _: &Request) -> Response {
 
 /// 200 if the lobby can be joined and the database of accounts answers.
 pub(crate) fn ready(app: &AppState, _: &Request) -> Response {
-    match app.readiness() {
-        ready if ready.is_ready() => Response::json(&Status { status: "ready" }),
-        draining if draining.is_draining => ApiError::Draining.with_text(&draining.to_string()),
-        waiting => ApiError::NotReady.with_text(&waiting.to_string()),
+    let readiness = app.readiness();
+    let dependencies =
+        Dependencies { event_log: state_of(readiness.has_event_log), accounts: state_of(readiness.has_accounts) };
+    if readiness.is_ready() {
+        return Response::json(&Ready { status: "ready", dependencies });
     }
+    let error = if readiness.is_draining { ApiError::Draining } else { ApiError::NotReady };
+    let body = NotReady { error: error.row().code, message: &readiness.to_string(), dependencies };
+    error.response().with_json(&body)
+}
+
+fn state_of(is_available: bool) -> &'static str {
+    if is_available { "available" } else { "unavailable" }
 }

@@ -48,6 +48,10 @@ pub(super) struct FanOutThread<S> {
     round_direct_bytes: usize,
     /// Whether the events of this round include a join or a leave.
     has_presence: bool,
+    /// When this instance appended the oldest of its own messages in this round, if it has any.
+    oldest_append: Option<Instant>,
+    /// The bytes that all outboxes had queued at the last tick, as the metrics have them.
+    queued_bytes: usize,
     /// The end of the coalescing delay: commands that arrive until then belong to the next round.
     coalesce_until: Instant,
     /// Sessions with first frames or direct frames in this round.
@@ -74,6 +78,8 @@ impl<S: Socket> FanOutThread<S> {
             round_events: 0,
             round_direct_bytes: 0,
             has_presence: false,
+            oldest_append: None,
+            queued_bytes: 0,
             coalesce_until: Instant::now(),
             touched: Vec::new(),
             closing: Vec::new(),
@@ -210,6 +216,7 @@ impl<S: Socket> FanOutThread<S> {
             }
         }
         self.has_presence |= batch.has_presence;
+        self.oldest_append = self.oldest_append.or(batch.oldest_append);
         if !batch.frames.is_empty() {
             self.round_bytes += batch.frames.len();
             self.round_events += batch.events;
@@ -228,6 +235,7 @@ impl<S: Socket> FanOutThread<S> {
         self.round_bytes = 0;
         self.round_direct_bytes = 0;
         let events = std::mem::take(&mut self.round_events);
+        let oldest_append = self.oldest_append.take();
         let touched = std::mem::take(&mut self.touched);
         let now = Instant::now();
         if round.is_empty() {
@@ -239,7 +247,10 @@ impl<S: Socket> FanOutThread<S> {
             return;
         }
         let receivers = (0..self.outboxes.len()).filter(|index| self.send_to(*index, &round, now)).count();
-        self.settings.metrics.delivered(events * receivers as u64);
+        self.settings.metrics.delivered(events * receivers as u64, round.len());
+        if let Some(appended_at) = oldest_append.filter(|_| receivers > 0) {
+            self.settings.metrics.delivered_after(appended_at.elapsed());
+        }
     }
 
     /// Sends the round to one session. True when the session is live.
@@ -275,8 +286,16 @@ impl<S: Socket> FanOutThread<S> {
                 Err(end) => self.close(index, end, now),
             }
         }
+        self.report_queued_bytes();
         self.tick_at = now + if self.drain.is_some() { DRAIN_TICK } else { TICK };
         self.drain_some(now);
+    }
+
+    /// Measured at a tick and not in a round, which would visit each outbox a second time.
+    fn report_queued_bytes(&mut self) {
+        let queued_bytes = self.outboxes.iter().map(Outbox::queued_bytes).sum();
+        self.settings.metrics.queued_bytes_changed(self.queued_bytes, queued_bytes);
+        self.queued_bytes = queued_bytes;
     }
 
     /// Closes as many sessions as are due by now.
@@ -321,6 +340,10 @@ impl<S: Socket> FanOutThread<S> {
         self.outboxes.swap_remove(index).link.disconnect();
         if let Some(moved) = self.outboxes.get(index) {
             self.indices.insert(moved.link.session, index);
+        }
+        if self.outboxes.is_empty() {
+            // There are no ticks without sessions.
+            self.report_queued_bytes();
         }
     }
 
