@@ -13,6 +13,8 @@ mod events;
 mod figures;
 mod histogram;
 mod history;
+#[path = "../../tests/harness/jwt.rs"]
+mod jwt;
 mod ledger;
 mod logins;
 mod options;

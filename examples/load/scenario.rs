@@ -60,7 +60,7 @@ impl<'a> Scenario<'a> {
             senders: options.senders,
             bytes: options.bytes,
             addresses: target.addresses.clone(),
-            tokens: tokens.collect::<Result<_, _>>()?,
+            tokens: tokens.collect(),
             run_id,
         })?;
         Ok(Self {

@@ -8,11 +8,11 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant, SystemTime};
 
-use jsonwebtoken::{EncodingKey, Header};
 use serde_json::json;
 
 use crate::baseline::{BASELINE_ARGUMENT, NO_PRESENCE_ARGUMENT};
 use crate::history;
+use crate::jwt::sign_with_secret;
 use crate::options::Options;
 use crate::process::{Folder, Server};
 use crate::wire;
@@ -108,11 +108,10 @@ impl Target {
     }
 
     /// An access token for `username`. A join needs only a valid token, no account.
-    pub fn token(&self, id: usize, username: &str) -> Result<String, String> {
+    pub fn token(&self, id: usize, username: &str) -> String {
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs());
         let claims = json!({ "id": id.to_string(), "username": username, "iss": "ich", "exp": now + TOKEN_SECONDS });
-        jsonwebtoken::encode(&Header::default(), &claims, &EncodingKey::from_secret(self.secret.as_bytes()))
-            .map_err(|error| format!("cannot sign a token: {error}"))
+        sign_with_secret("HS256", &claims, self.secret.as_bytes())
     }
 
     /// Returns an error if a server that this tool started has exited.
@@ -125,7 +124,7 @@ impl Target {
 
     /// Tries to join each server until that succeeds. A server that is not ready answers 503.
     fn wait_until_ready(&self) -> Result<(), String> {
-        let token = self.token(99_999, "load-probe")?;
+        let token = self.token(99_999, "load-probe");
         for &address in &self.addresses {
             let deadline = Instant::now() + READY_DEADLINE;
             loop {

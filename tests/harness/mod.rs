@@ -8,6 +8,7 @@ pub mod event_log;
 pub mod folder;
 pub mod http;
 pub mod issuer;
+pub mod jwt;
 pub mod kafka;
 pub mod postgres;
 pub mod raw_websocket;
