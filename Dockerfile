@@ -1,16 +1,16 @@
 # Builds from the sources only (.dockerignore) and runs as a user that is not root. See "In containers" in doc/operations.md.
 FROM rust:1-slim-bookworm AS build
 RUN apt-get update \
- && apt-get install -y --no-install-recommends build-essential clang \
+ && apt-get install -y --no-install-recommends build-essential clang libssl-dev pkg-config \
  && rm -rf /var/lib/apt/lists/*
 WORKDIR /build
 COPY . .
 RUN CARGO_PROFILE_RELEASE_STRIP=debuginfo cargo build --release --locked --bin ich
 
 FROM debian:bookworm-slim
-# ca-certificates: for TLS to Kafka and PostgreSQL. tzdata: for the variable TZ.
+# libssl3, ca-certificates: for TLS to Kafka and PostgreSQL, and for tokens. tzdata: for the variable TZ.
 RUN apt-get update \
- && apt-get install -y --no-install-recommends ca-certificates tzdata \
+ && apt-get install -y --no-install-recommends ca-certificates libssl3 tzdata \
  && rm -rf /var/lib/apt/lists/* \
  && install -d -o 10001 -g 10001 -m 0700 /data
 COPY --from=build /build/target/release/ich /usr/local/bin/ich

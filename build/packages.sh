@@ -5,15 +5,19 @@
 
 has() { command -v "$1" >/dev/null 2>&1; }
 
-# The libraries that are compiled in (OpenSSL, librdkafka, AWS-LC, SQLite) need compilers for C and C++ with headers,
-# make and perl. A bare Debian has a `perl` without the modules that OpenSSL's Configure loads.
+# The libraries that are compiled in (librdkafka, SQLite, zlib, zstd) need compilers for C and C++ with headers, and make.
+# The system's OpenSSL is linked; its build script finds it through pkg-config.
 compiles_c() { echo '#include <stdlib.h>' | cc -x c -fsyntax-only - 2>/dev/null; }
 compiles_cxx() { echo '#include <string>' | c++ -x c++ -fsyntax-only - 2>/dev/null; }
-can_build() { compiles_c && compiles_cxx && has make && perl -MIPC::Cmd -MFindBin -e 1 2>/dev/null; }
+has_compilers() { compiles_c && compiles_cxx && has make; }
+has_openssl() { has pkg-config && pkg-config --exists 'openssl >= 3.0'; }
+can_build() { has_compilers && has_openssl; }
 
 # Prints one package a line.
 missing_to_build() {
-  can_build || echo build-essential
+  has_compilers || echo build-essential
+  has pkg-config || echo pkg-config
+  has_openssl || echo libssl-dev
   # Without clang, a connection takes more memory: see build/cc.
   has clang || echo clang
 }

@@ -5,13 +5,13 @@ mod harness;
 
 use harness::http::{get, raw};
 use harness::issuer::{claims, now};
+use harness::jwt::sign_with_secret;
 use harness::raw_websocket::handshake_with;
 use harness::server::{SECRET, Server};
-use jsonwebtoken::{EncodingKey, Header, encode};
 use serde_json::{Value, json};
 
 fn token(changes: &Value) -> String {
-    encode(&Header::default(), &claims(changes), &EncodingKey::from_secret(SECRET.as_bytes())).unwrap()
+    sign_with_secret("HS256", &claims(changes), SECRET.as_bytes())
 }
 
 #[test]

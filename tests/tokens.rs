@@ -13,9 +13,9 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use harness::client::Client;
 use harness::folder::Folder;
 use harness::http::{Answer, post, raw, read_answer};
+use harness::jwt::{base64_url, sign, sign_with_secret};
 use harness::raw_websocket::handshake_with;
 use harness::server::{SECRET, Server, token, token_for};
-use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
 use openssl::ec::{EcGroup, EcKey};
 use openssl::nid::Nid;
 use openssl::pkey::PKey;
@@ -45,14 +45,6 @@ fn claims_with(name: &str, value: Value) -> Value {
     claims
 }
 
-fn signed(algorithm: Algorithm, claims: &Value, secret: &[u8]) -> String {
-    encode(&Header::new(algorithm), claims, &EncodingKey::from_secret(secret)).unwrap()
-}
-
-fn base64url(bytes: &[u8]) -> String {
-    openssl::base64::encode_block(bytes).replace('+', "-").replace('/', "_").replace('=', "")
-}
-
 /// The response to a handshake that must be rejected.
 fn rejection(address: SocketAddr, fields: &str) -> Answer {
     raw(address, handshake_with(fields).as_bytes())
@@ -71,12 +63,12 @@ fn assert_unauthorized(server: &Server, what: &str, fields: &str) {
 #[test]
 fn an_invalid_token_is_rejected() {
     let server = Server::start(&[]);
-    let hs256 = |claims: &Value| signed(Algorithm::HS256, claims, SECRET.as_bytes());
+    let hs256 = |claims: &Value| sign_with_secret("HS256", claims, SECRET.as_bytes());
     let valid = hs256(&claims());
     let parts: Vec<&str> = valid.split('.').collect();
     let none =
-        |header: &str| format!("{}.{}", base64url(header.as_bytes()), base64url(claims().to_string().as_bytes()));
-    let other_payload = base64url(claims_with("username", json!("Eve")).to_string().as_bytes());
+        |header: &str| format!("{}.{}", base64_url(header.as_bytes()), base64_url(claims().to_string().as_bytes()));
+    let other_payload = base64_url(claims_with("username", json!("Eve")).to_string().as_bytes());
     let mut other_signature = parts[2].to_owned();
     let first = if other_signature.starts_with('A') { "B" } else { "A" };
     other_signature.replace_range(..1, first);
@@ -86,10 +78,10 @@ fn an_invalid_token_is_rejected() {
         ("alg None", format!("{}.", none(r#"{"alg":"None","typ":"JWT"}"#))),
         ("alg none with the signature", format!("{}.{}", none(r#"{"alg":"none"}"#), parts[2])),
         ("no signature", format!("{}.{}.", parts[0], parts[1])),
-        ("HS384", signed(Algorithm::HS384, &claims(), SECRET.as_bytes())),
-        ("HS512", signed(Algorithm::HS512, &claims(), SECRET.as_bytes())),
-        ("another secret", signed(Algorithm::HS256, &claims(), b"another secret of more than 32 bytes")),
-        ("an empty secret", signed(Algorithm::HS256, &claims(), b"")),
+        ("HS384", sign_with_secret("HS384", &claims(), SECRET.as_bytes())),
+        ("HS512", sign_with_secret("HS512", &claims(), SECRET.as_bytes())),
+        ("another secret", sign_with_secret("HS256", &claims(), b"another secret of more than 32 bytes")),
+        ("an empty secret", sign_with_secret("HS256", &claims(), b"")),
         ("another payload", format!("{}.{other_payload}.{}", parts[0], parts[2])),
         ("another signature", format!("{}.{}.{other_signature}", parts[0], parts[1])),
         ("two parts", format!("{}.{}", parts[0], parts[1])),
@@ -246,7 +238,7 @@ fn tokens_of_an_external_issuer_are_checked_with_its_public_key() {
     let folder = Folder::new();
     let key = EcKey::generate(&EcGroup::from_curve_name(Nid::X9_62_PRIME256V1).unwrap()).unwrap();
     let key = PKey::from_ec_key(key).unwrap();
-    let (private, public) = (key.private_key_to_pem_pkcs8().unwrap(), key.public_key_to_pem().unwrap());
+    let public = key.public_key_to_pem().unwrap();
     fs::write(folder.0.join("issuer.pem"), &public).unwrap();
     let issuer = "https://issuer.example";
     let server = Server::start_in(
@@ -254,16 +246,14 @@ fn tokens_of_an_external_issuer_are_checked_with_its_public_key() {
         &[("ICH_JWT_SECRET", ""), ("ICH_JWT_PUBLIC_KEY_FILE", "issuer.pem"), ("ICH_JWT_ISSUER", issuer)],
     );
     let claims = claims_with("iss", json!(issuer));
-    let es256 = |claims: &Value| {
-        encode(&Header::new(Algorithm::ES256), claims, &EncodingKey::from_ec_pem(&private).unwrap()).unwrap()
-    };
+    let es256 = |claims: &Value| sign(&json!({"alg": "ES256"}), claims, &key);
     let mut bob = Client::join(server.address, &es256(&claims));
     bob.wait_for("user_joined", &json!({"username": "Bob"}));
     assert_unauthorized(&server, "another issuer", &bearer(&es256(&claims_with("iss", json!("ich")))));
     for (what, secret) in
         [("the secret of other tests", SECRET.as_bytes()), ("the public key as a secret", &public), ("", b"")]
     {
-        assert_unauthorized(&server, what, &bearer(&signed(Algorithm::HS256, &claims, secret)));
+        assert_unauthorized(&server, what, &bearer(&sign_with_secret("HS256", &claims, secret)));
     }
     assert!(!folder.0.join("data/jwt-secret").exists(), "an unused secret was generated");
 

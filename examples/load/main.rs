@@ -13,6 +13,8 @@ mod events;
 mod figures;
 mod histogram;
 mod history;
+#[path = "../../tests/harness/jwt.rs"]
+mod jwt;
 mod launch;
 mod ledger;
 mod logins;

@@ -54,7 +54,7 @@ impl<'a> Scenario<'a> {
             senders: options.senders,
             bytes: options.bytes,
             addresses: target.addresses.clone(),
-            tokens: tokens.collect::<Result<_, _>>()?,
+            tokens: tokens.collect(),
             run_id,
             returns: options.restart_every > 0.0,
         })?;

@@ -5,10 +5,10 @@ use std::net::SocketAddr;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime};
 
-use jsonwebtoken::{EncodingKey, Header};
 use serde_json::json;
 
 use crate::baseline::{BASELINE_ARGUMENT, NO_PRESENCE_ARGUMENT};
+use crate::jwt::sign_with_secret;
 use crate::launch::Launch;
 use crate::options::Options;
 use crate::probe;
@@ -57,7 +57,7 @@ impl Target {
             let (addresses, pids) = (options.connect.clone(), options.pids.clone());
             Self { addresses, pids, ..Self::from_children("ich", Vec::new(), secret) }
         };
-        let token = target.token(PROBE_ID, PROBE_NAME)?;
+        let token = target.token(PROBE_ID, PROBE_NAME);
         target.addresses.iter().try_for_each(|address| probe::wait_until_joinable(*address, &token))?;
         target.ready_after = target.started_at.map(|at| at.elapsed());
         Ok(target)
@@ -92,11 +92,10 @@ impl Target {
     }
 
     /// An access token for `username`. A join needs only a valid token, no account.
-    pub fn token(&self, id: usize, username: &str) -> Result<String, String> {
+    pub fn token(&self, id: usize, username: &str) -> String {
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs());
         let claims = json!({ "id": id.to_string(), "username": username, "iss": "ich", "exp": now + TOKEN_SECONDS });
-        jsonwebtoken::encode(&Header::default(), &claims, &EncodingKey::from_secret(self.secret.as_bytes()))
-            .map_err(|error| format!("cannot sign a token: {error}"))
+        sign_with_secret("HS256", &claims, self.secret.as_bytes())
     }
 
     /// Returns an error if a server that this tool started has exited.

@@ -6,6 +6,7 @@
 mod claims;
 mod key_file;
 mod keys;
+mod openssl_provider;
 mod refused;
 
 use std::path::PathBuf;
@@ -130,6 +131,7 @@ impl Tokens {
     /// # Errors
     /// [`TokenError::ShortSecret`] or [`TokenError::KeyFile`].
     pub fn new(settings: TokenSettings) -> Result<Self, TokenError> {
+        openssl_provider::install();
         let TokenSettings { key, issuer, audience, claims, ttl } = settings;
         let (encoding_key, keys) = match key {
             TokenKey::Secret { current, previous } => {

@@ -2,43 +2,45 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use jsonwebtoken::jwk::Jwk;
-use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
+use openssl::bn::{BigNum, BigNumContext};
 use openssl::ec::{EcGroup, EcKey};
 use openssl::nid::Nid;
-use openssl::pkey::PKey;
+use openssl::pkey::{PKey, Private};
 use serde_json::{Value, json};
+
+use super::jwt::{base64_url, sign};
 
 /// An issuer with a key of its own (P-256).
 pub struct Issuer {
     /// The public key, as PEM.
     pub pem: String,
-    key: EncodingKey,
+    key: PKey<Private>,
 }
 
 impl Issuer {
     pub fn new() -> Issuer {
         let group = EcGroup::from_curve_name(Nid::X9_62_PRIME256V1).expect("a curve");
         let key = PKey::from_ec_key(EcKey::generate(&group).expect("a key")).expect("a key");
-        let private = key.private_key_to_pem_pkcs8().expect("PEM");
-        Issuer {
-            pem: String::from_utf8(key.public_key_to_pem().expect("PEM")).expect("text"),
-            key: EncodingKey::from_ec_pem(&private).expect("a key"),
-        }
+        Issuer { pem: String::from_utf8(key.public_key_to_pem().expect("PEM")).expect("text"), key }
     }
 
     /// The public key as a JWK with this `kid`.
     pub fn jwk(&self, kid: &str) -> Value {
-        let jwk = Jwk::from_encoding_key(&self.key, Algorithm::ES256).expect("a JWK");
-        let mut jwk = serde_json::to_value(jwk).expect("JSON");
-        jwk["kid"] = json!(kid);
-        jwk
+        let key = self.key.ec_key().expect("a key of a curve");
+        let (mut x, mut y) = (BigNum::new().expect("a number"), BigNum::new().expect("a number"));
+        let mut context = BigNumContext::new().expect("a context");
+        key.public_key().affine_coordinates(key.group(), &mut x, &mut y, &mut context).expect("a point");
+        let coordinate = |number: &BigNum| base64_url(&number.to_vec_padded(32).expect("32 bytes"));
+        json!({"kty": "EC", "crv": "P-256", "alg": "ES256", "x": coordinate(&x), "y": coordinate(&y), "kid": kid})
     }
 
     /// A token with these claims. Its header names the key `kid`, unless that is empty.
     pub fn token(&self, kid: &str, claims: &Value) -> String {
-        let kid = (!kid.is_empty()).then(|| kid.to_owned());
-        encode(&Header { kid, ..Header::new(Algorithm::ES256) }, claims, &self.key).expect("a token")
+        let mut header = json!({"alg": "ES256", "typ": "JWT"});
+        if !kid.is_empty() {
+            header["kid"] = json!(kid);
+        }
+        sign(&header, claims, &self.key)
     }
 }
 

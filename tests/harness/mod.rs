@@ -11,6 +11,7 @@ pub mod event_log;
 pub mod folder;
 pub mod http;
 pub mod issuer;
+pub mod jwt;
 pub mod kafka;
 pub mod page;
 pub mod pgbouncer;

@@ -209,8 +209,8 @@ fn parse_jwk(key: &Value) -> Result<Option<VerifyKey>, KeyProblem> {
     Ok(Some(VerifyKey { id: jwk.common.key_id, algorithm, key }))
 }
 
-/// The key of a JWK, whose numbers are not checked yet. `None`: another type or curve.
-fn openssl_key(decoded: &DecodingKey) -> Result<Option<PKey<Public>>, ErrorStack> {
+/// The key in the form of OpenSSL. The numbers of a JWK are not checked yet. `None`: another type or curve.
+pub(super) fn openssl_key(decoded: &DecodingKey) -> Result<Option<PKey<Public>>, ErrorStack> {
     match (decoded.family(), decoded.kind()) {
         (_, DecodingKeyKind::RsaModulusExponent { n, e }) => {
             let rsa = Rsa::from_public_components(BigNum::from_slice(n)?, BigNum::from_slice(e)?)?;

@@ -1,10 +1,14 @@
 //! Tokens that are accepted, and those that are not.
 
+#[path = "../../../tests/harness/jwt.rs"]
+mod jwt;
+
 use openssl::ec::{EcGroup, EcKey};
 use openssl::nid::Nid;
-use openssl::pkey::{PKey, Private};
+use openssl::pkey::PKey;
 use openssl::rsa::Rsa;
 
+use self::jwt::{base64_url, sign, sign_with_secret};
 use super::super::testing::Folder;
 use super::*;
 
@@ -45,13 +49,13 @@ fn claims(changes: Value) -> Value {
     claims
 }
 
-fn signed(algorithm: Algorithm, claims: &Value) -> String {
-    encode(&Header::new(algorithm), claims, &EncodingKey::from_secret(SECRET)).unwrap()
+fn signed(algorithm: &str, claims: &Value) -> String {
+    sign_with_secret(algorithm, claims, SECRET)
 }
 
 /// The label of the reason for which a token with these changed claims is refused.
 fn refused(tokens: &Tokens, changes: Value) -> &'static str {
-    tokens.verify(&signed(Algorithm::HS256, &claims(changes))).unwrap_err().label()
+    tokens.verify(&signed("HS256", &claims(changes))).unwrap_err().label()
 }
 
 #[test]
@@ -85,26 +89,25 @@ fn a_short_secret_is_refused_with_advice() {
 fn only_hs256_with_the_servers_secret_is_accepted() {
     let tokens = ours();
     let label = |token: &str| tokens.verify(token).unwrap_err().label();
-    assert!(tokens.verify(&signed(Algorithm::HS256, &claims(json!({})))).is_ok());
-    for algorithm in [Algorithm::HS384, Algorithm::HS512] {
+    assert!(tokens.verify(&signed("HS256", &claims(json!({})))).is_ok());
+    for algorithm in ["HS384", "HS512"] {
         assert_eq!(label(&signed(algorithm, &claims(json!({})))), "wrong_algorithm");
     }
-    let token = signed(Algorithm::HS256, &claims(json!({})));
+    let token = signed("HS256", &claims(json!({})));
     let (head, signature) = token.rsplit_once('.').unwrap();
     // {"alg":"none"}
     let none = format!("eyJhbGciOiJub25lIn0.{}.", head.split_once('.').unwrap().1);
     for bad in ["", ".", "..", "a.b.c", &none, head] {
         assert_eq!(label(bad), "malformed", "{bad}");
     }
-    let other = encode(&Header::default(), &claims(json!({})), &EncodingKey::from_secret(&[7; 32])).unwrap();
+    let other = sign_with_secret("HS256", &claims(json!({})), &[7; 32]);
     let mut tampered = signature.to_owned();
     tampered.replace_range(..1, if signature.starts_with('A') { "B" } else { "A" });
     for bad in [&other, &format!("{head}."), &format!("{head}.{tampered}")] {
         assert_eq!(label(bad), "bad_signature", "{bad}");
     }
-    let mut critical = Header::new(Algorithm::HS256);
-    critical.crit = Some(vec!["exp".to_owned()]);
-    assert_eq!(label(&encode(&critical, &claims(json!({})), &EncodingKey::from_secret(SECRET)).unwrap()), "malformed");
+    let critical = json!({"alg": "HS256", "crit": ["exp"]});
+    assert_eq!(label(&sign(&critical, &claims(json!({})), &PKey::hmac(SECRET).unwrap())), "malformed");
 }
 
 #[test]
@@ -137,14 +140,14 @@ fn each_missing_or_invalid_claim_has_its_reason() {
     ] {
         assert_eq!(refused(&tokens, wrong.clone()), label, "{wrong}");
     }
-    let error = tokens.verify(&signed(Algorithm::HS256, &claims(json!({"id": "hunter2\n"})))).unwrap_err();
+    let error = tokens.verify(&signed("HS256", &claims(json!({"id": "hunter2\n"})))).unwrap_err();
     assert!(error.to_string().contains("`id`") && !error.to_string().contains("hunter2"), "{error}");
 }
 
 #[test]
 fn clocks_may_differ_by_a_minute_and_ids_may_be_numbers() {
     let tokens = ours();
-    let verify = |changes: Value| tokens.verify(&signed(Algorithm::HS256, &claims(changes)));
+    let verify = |changes: Value| tokens.verify(&signed("HS256", &claims(changes)));
     for right in
         [json!({"nbf": now() + 50}), json!({"exp": now() - 50}), json!({"exp": now() as f64 + 9.5}), json!({"x": 1})]
     {
@@ -172,7 +175,7 @@ fn with_an_audience_each_token_needs_it() {
     let tokens = Tokens::new(TokenSettings { audience: Some("chat".to_owned()), ..settings(secret()) }).unwrap();
     assert!(tokens.verify(&tokens.issue(&bob()).unwrap()).is_ok(), "an issued token");
     for right in [json!("chat"), json!(["chat", "other"])] {
-        assert!(tokens.verify(&signed(Algorithm::HS256, &claims(json!({"aud": right})))).is_ok(), "{right}");
+        assert!(tokens.verify(&signed("HS256", &claims(json!({"aud": right})))).is_ok(), "{right}");
     }
     assert_eq!(refused(&tokens, json!({"aud": "other"})), "wrong_audience");
     assert_eq!(refused(&tokens, json!({"aud": []})), "wrong_audience");
@@ -186,9 +189,9 @@ fn the_claims_of_the_user_can_have_other_names() {
     let tokens = Tokens::new(TokenSettings { claims: names, ..settings(secret()) }).unwrap();
     assert!(tokens.verify(&tokens.issue(&bob()).unwrap()).is_ok(), "an issued token");
     let renamed = json!({"id": "1", "username": "Eve", "sub": 7, "https://chat.example/name": "Ann"});
-    let read = tokens.verify(&signed(Algorithm::HS256, &claims(renamed))).unwrap();
+    let read = tokens.verify(&signed("HS256", &claims(renamed))).unwrap();
     assert_eq!((read.user_id.as_str(), read.username.as_str()), ("7", "Ann"));
-    let error = tokens.verify(&signed(Algorithm::HS256, &claims(json!({})))).unwrap_err();
+    let error = tokens.verify(&signed("HS256", &claims(json!({})))).unwrap_err();
     assert_eq!(error, TokenRefused::MissingClaim("sub".to_owned()));
 }
 
@@ -201,14 +204,14 @@ fn tokens_of_the_previous_secret_are_accepted_and_not_issued() {
     assert!(tokens.verify(&old.issue(&bob()).unwrap()).is_ok());
     assert!(ours().verify(&tokens.issue(&bob()).unwrap()).is_ok());
     assert_eq!(old.verify(&tokens.issue(&bob()).unwrap()).unwrap_err(), TokenRefused::BadSignature);
-    let expired = encode(&Header::default(), &claims(json!({"exp": 1})), &EncodingKey::from_secret(OLD_SECRET));
-    assert_eq!(tokens.verify(&expired.unwrap()).unwrap_err(), TokenRefused::Expired, "not a bad signature");
+    let expired = sign_with_secret("HS256", &claims(json!({"exp": 1})), OLD_SECRET);
+    assert_eq!(tokens.verify(&expired).unwrap_err(), TokenRefused::Expired, "not a bad signature");
 }
 
 #[test]
 fn a_long_token_is_accepted_and_a_longer_one_is_refused_before_it_is_decoded() {
     let tokens = ours();
-    let with = |bytes: usize| signed(Algorithm::HS256, &claims(json!({"groups": "x".repeat(bytes)})));
+    let with = |bytes: usize| signed("HS256", &claims(json!({"groups": "x".repeat(bytes)})));
     assert!(tokens.verify(&with(11_000)).is_ok());
     assert_eq!(tokens.verify(&with(TOKEN_BYTES_MAX)).unwrap_err(), TokenRefused::TooLong);
     assert_eq!(tokens.verify(&"x".repeat(1 << 20)).unwrap_err(), TokenRefused::TooLong);
@@ -221,28 +224,51 @@ fn tokens_of_an_outside_issuer_are_accepted_with_the_algorithm_of_their_key() {
     let ec = PKey::from_ec_key(EcKey::generate(&group).unwrap()).unwrap();
     let rsa = PKey::from_rsa(Rsa::generate(2048).unwrap()).unwrap();
     let ed = PKey::generate_ed25519().unwrap();
-    let private = |key: &PKey<Private>| key.private_key_to_pem_pkcs8().unwrap();
-    let public = |key: &PKey<Private>| key.public_key_to_pem();
-    let issuers = [
-        (public(&ec).unwrap(), Algorithm::ES256, EncodingKey::from_ec_pem(&private(&ec)).unwrap()),
-        (public(&rsa).unwrap(), Algorithm::RS256, EncodingKey::from_rsa_pem(&private(&rsa)).unwrap()),
-        (public(&ed).unwrap(), Algorithm::EdDSA, EncodingKey::from_ed_pem(&private(&ed)).unwrap()),
-    ];
-    for (public, algorithm, key) in &issuers {
+    let issuers = [("ES256", ec), ("RS256", rsa), ("EdDSA", ed)];
+    for (algorithm, key) in &issuers {
+        let public = key.public_key_to_pem().unwrap();
         let path = folder.0.join("issuer.pem");
-        std::fs::write(&path, public).unwrap();
+        std::fs::write(&path, &public).unwrap();
         let tokens = Tokens::new(settings(TokenKey::PublicKeyFile(path))).unwrap();
-        let token = encode(&Header::new(*algorithm), &claims(json!({"id": "auth0|7"})), key).unwrap();
+        let token = sign(&json!({"alg": algorithm}), &claims(json!({"id": "auth0|7"})), key);
         assert_eq!(tokens.verify(&token).unwrap().user_id, "auth0|7");
+        let (head, _) = token.rsplit_once('.').unwrap();
+        for signature in ["", "AAAA", &"A".repeat(86), &("_".repeat(85) + "w"), &"A".repeat(342)] {
+            assert_eq!(tokens.verify(&format!("{head}.{signature}")).unwrap_err(), TokenRefused::BadSignature);
+        }
+        let other = sign(&json!({"alg": algorithm}), &claims(json!({"id": "auth0|8"})), key);
+        let swapped = format!("{head}.{}", other.rsplit_once('.').unwrap().1);
+        assert_eq!(tokens.verify(&swapped).unwrap_err(), TokenRefused::BadSignature);
         assert!(matches!(tokens.issue(&bob()), Err(TokenError::OutsideIssuer)));
         // Everybody knows the public key, so it must not work as a secret of HS256.
-        let forged = EncodingKey::from_secret(public);
-        let forged = encode(&Header::new(Algorithm::HS256), &claims(json!({})), &forged).unwrap();
+        let forged = sign_with_secret("HS256", &claims(json!({})), &public);
         assert_eq!(tokens.verify(&forged).unwrap_err(), TokenRefused::WrongAlgorithm);
-        for (_, other_algorithm, other) in issuers.iter().filter(|(_, other, _)| other != algorithm) {
-            let token = encode(&Header::new(*other_algorithm), &claims(json!({})), other).unwrap();
+        for (other_algorithm, other) in issuers.iter().filter(|(other, _)| other != algorithm) {
+            let token = sign(&json!({"alg": other_algorithm}), &claims(json!({})), other);
             assert_eq!(tokens.verify(&token).unwrap_err(), TokenRefused::WrongAlgorithm);
         }
+    }
+}
+
+#[test]
+fn a_jwks_can_name_any_algorithm_of_rsa() {
+    let folder = Folder::new("rsa-algorithms");
+    let key = PKey::from_rsa(Rsa::generate(2048).unwrap()).unwrap();
+    let rsa = key.rsa().unwrap();
+    let (n, e) = (base64_url(&rsa.n().to_vec()), base64_url(&rsa.e().to_vec()));
+    for algorithm in ["RS256", "RS384", "RS512", "PS256", "PS384", "PS512"] {
+        let path = folder.0.join("issuer.json");
+        let jwks = json!({"keys": [{"kty": "RSA", "alg": algorithm, "n": n, "e": e}]});
+        std::fs::write(&path, jwks.to_string()).unwrap();
+        let tokens = Tokens::new(settings(TokenKey::PublicKeyFile(path))).unwrap();
+        let token = sign(&json!({"alg": algorithm}), &claims(json!({})), &key);
+        assert_eq!(tokens.verify(&token).unwrap().user_id, "4", "{algorithm}");
+        // A signature with the other padding.
+        let other = if algorithm.starts_with("PS") { "RS" } else { "PS" };
+        let other = sign(&json!({"alg": format!("{other}{}", &algorithm[2..])}), &claims(json!({})), &key);
+        let (head, _) = token.rsplit_once('.').unwrap();
+        let mixed = format!("{head}.{}", other.rsplit_once('.').unwrap().1);
+        assert_eq!(tokens.verify(&mixed).unwrap_err(), TokenRefused::BadSignature, "{algorithm}");
     }
 }
 
