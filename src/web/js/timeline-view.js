@@ -15,6 +15,8 @@ export class TimelineView {
   #first = 0;
   #last = -1;
   #isAtEnd = true;
+  /** The height of the content after the last `render`. */
+  #height = 0;
 
   /** `parts`: the elements `scroller` and `list`. `onScroll()`: the user scrolls. */
   constructor(parts, timeline, texts, onScroll) {
@@ -53,8 +55,10 @@ export class TimelineView {
     this.#renderChanged();
     this.#prepend(list);
     const isComplete = this.#append(list);
-    if (wasAtEnd) this.scrollToEnd();
+    // Without a change of the content, the user is scrolling: do not interfere.
+    if (wasAtEnd && scroller.scrollHeight !== this.#height) this.scrollToEnd();
     else if (isOlderAdded) scroller.scrollTop = scroller.scrollHeight - fromEnd;
+    this.#height = scroller.scrollHeight;
     return isComplete;
   }
 
