@@ -3,7 +3,7 @@
 //! - [`Accounts`]: called by the HTTP endpoints. It checks, hashes and stores on its own threads.
 //! - [`rules`]: the rules for emails, usernames and passwords.
 //! - [`store`]: the contract of a store. [`sqlite`] and [`postgres`] implement it; `pool` has the threads of the
-//!   latter.
+//!   latter, and those that read the archive.
 //! - `password`: argon2id. [`token`]: JWT. `secret`: the token secret that is generated at the first start.
 //! - `limits`: how often an address and an account may try. `fair_queue`: the order in which requests are hashed.
 //!
@@ -14,9 +14,9 @@ mod fair_queue;
 mod jobs;
 mod limits;
 mod password;
-mod pool;
+pub(crate) mod pool;
 pub mod postgres;
-mod rate_table;
+pub(crate) mod rate_table;
 pub mod rules;
 pub(crate) mod secret;
 mod service;

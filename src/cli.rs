@@ -3,6 +3,7 @@
 //! [`Arguments`] is the one definition of all commands: `--help`, the man page and the completions of shells are
 //! generated from it (`reference.rs`). A command that does more than a few lines has a file of its own in `cli/`.
 
+mod export;
 mod reference;
 mod serve;
 
@@ -15,6 +16,7 @@ use log::{Level, error, log_enabled};
 
 pub use self::serve::run;
 use crate::config::Config;
+use crate::lobby::EventId;
 use crate::server;
 use crate::shutdown::SECOND_SIGNAL_EXIT_CODE;
 
@@ -46,6 +48,12 @@ enum Command {
     Serve,
     /// Check the settings and report all errors
     Check,
+    /// Write the archived messages as JSON lines to standard output
+    Export {
+        /// Only messages after the one with this event_id
+        #[arg(long, value_name = "EVENT_ID")]
+        after: Option<EventId>,
+    },
     /// Print the man page
     #[command(hide = true)]
     Man,
@@ -71,6 +79,7 @@ pub fn main() -> ExitCode {
     match arguments.command {
         None | Some(Command::Serve) => serve::serve(),
         Some(Command::Check) => check(),
+        Some(Command::Export { after }) => export::run(after),
         Some(Command::Man) => print(&reference::man_page(&Arguments::command())),
         Some(Command::Completions { shell }) => print(&reference::completions(&mut Arguments::command(), shell)),
     }

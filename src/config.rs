@@ -65,6 +65,8 @@ pub(crate) struct Limits {
     pub(crate) logins_per_minute: Option<NonZeroU32>,
     /// Registrations per minute and address.
     pub(crate) registrations_per_minute: Option<NonZeroU32>,
+    /// Requests of `/history` per minute and address.
+    pub(crate) history_requests_per_minute: Option<NonZeroU32>,
     /// Characters (Unicode scalar values) of one message.
     pub(crate) text_chars: usize,
     /// Bytes of one websocket message from a client.
@@ -73,6 +75,13 @@ pub(crate) struct Limits {
     pub(crate) outbox_bytes: usize,
     /// The newest messages that are kept for clients that return; 0: none.
     pub(crate) history_messages: usize,
+}
+
+/// The archive.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct ArchiveSettings {
+    /// Messages are deleted after so many days. `None`: never.
+    pub(crate) days: Option<NonZeroU32>,
 }
 
 /// All settings, checked.
@@ -87,6 +96,8 @@ pub struct Config {
     /// The URL of PostgreSQL; it contains a password. `None`: SQLite.
     pub(crate) database_url: Option<Secret>,
     pub(crate) event_log: EventLogSettings,
+    /// `None`: messages are not archived.
+    pub(crate) archive: Option<ArchiveSettings>,
     /// The key that signs tokens. `None`: the one in the data folder, or an outside issuer.
     pub(crate) jwt_secret: Option<Secret>,
     /// An earlier key, whose tokens are still accepted.
@@ -172,12 +183,14 @@ impl Config {
     pub fn from_values(values: &BTreeMap<String, String>, errors: Vec<String>) -> Result<Config, InvalidSettings> {
         let mut settings = Reader { values, errors, notes: Vec::new() };
         settings.check_names();
+        let event_log = settings.event_log();
         let config = Config {
             host: settings.host(),
             port: settings.port(),
             data_dir: PathBuf::from(settings.text("ICH_DATA_DIR")),
             database_url: settings.database_url(),
-            event_log: settings.event_log(),
+            archive: settings.archive(&event_log),
+            event_log,
             jwt_secret: settings.jwt_secret("ICH_JWT_SECRET"),
             jwt_previous_secret: settings.jwt_secret("ICH_JWT_PREVIOUS_SECRET"),
             jwt_public_key_file: settings.jwt_public_key_file(),
@@ -194,6 +207,7 @@ impl Config {
                 message_burst: settings.count("ICH_MESSAGE_BURST", 1, 100_000),
                 logins_per_minute: settings.limit("ICH_MAX_LOGINS_PER_MINUTE", 1_000_000),
                 registrations_per_minute: settings.limit("ICH_MAX_REGISTRATIONS_PER_MINUTE", 1_000_000),
+                history_requests_per_minute: settings.limit("ICH_MAX_HISTORY_REQUESTS_PER_MINUTE", 1_000_000),
                 text_chars: settings.size("ICH_MAX_TEXT_CHARS", 1, 100_000),
                 frame_bytes: settings.size("ICH_MAX_FRAME_BYTES", 256, FRAME_BYTES_MAX as u64),
                 outbox_bytes: settings.size("ICH_OUTBOX_BYTES", OUTBOX_BYTES_MIN as u64, 1 << 30),

@@ -123,6 +123,18 @@ pub trait Reader: Send {
     fn poll(&mut self, timeout: Duration, max: usize, entries: &mut Vec<Entry>) -> Result<(), ReadError>;
 }
 
+/// A reader of its own for the archive, which begins where the archive ends.
+pub trait SeekingReader: Reader {
+    /// Moves to the entry at `offset`: to the start of the log if it begins later, and to its end if it ends before.
+    ///
+    /// # Errors
+    /// As for [`Reader::rewind`].
+    fn seek(&mut self, offset: u64) -> Result<Span, ReadError>;
+}
+
+/// Opens another reader of the same log. Any thread.
+pub type OpenReader = Box<dyn Fn() -> Result<Box<dyn SeekingReader>, ReadError> + Send>;
+
 /// An open event log, from [`sqlite::open`], [`memory::open`] or [`kafka::open`].
 pub struct EventLog {
     /// The writing end.
@@ -133,4 +145,6 @@ pub struct EventLog {
     pub undelivered: Receiver<Record>,
     /// How many records [`Reader::poll`] has skipped, for the metrics.
     pub skipped: Arc<AtomicU64>,
+    /// Opens a reader for the archive. `None` if the log can be read only once: [`memory`].
+    pub open_reader: Option<OpenReader>,
 }

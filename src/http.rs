@@ -4,6 +4,7 @@
 //! - [`accept_loop`] accepts connections and enforces the limits; [`permits`] counts connections and sessions.
 //! - [`connection`] serves one connection until it is answered or becomes a session; [`receive`] reads the request from
 //!   the socket; [`pending`] lists these connections, so that a stop can close them.
+//! - [`address_limit`] limits the requests of an address.
 //! - [`request`] parses a request head, [`chunked`] and [`body`] a body; [`response`] writes an answer.
 //! - [`cross_origin`] knows which pages may use this server; [`refusal_log`] logs refused requests.
 //! - [`api_error`] is the table of all error answers. [`routes`] is the table of all paths; each path has a file in
@@ -13,6 +14,7 @@
 //! Bytes after a request are never read as a second request. So request smuggling through a proxy is impossible.
 
 pub(crate) mod accept_loop;
+pub(crate) mod address_limit;
 pub(crate) mod api_error;
 pub(crate) mod app_state;
 pub(crate) mod body;

@@ -1,13 +1,15 @@
 //! `ich`: the backend of a lobby chat, with one room and one order of events for all users.
 //!
 //! `doc/architecture.md` has the terms and follows one message and one join through the files. Imports go in one
-//! direction: [`server`] may import all modules; [`http`] imports [`session`], [`accounts`] and `publisher`;
+//! direction: [`server`] may import all modules; [`http`] imports [`session`], [`accounts`], [`archive`] and
+//! `publisher`; [`archive`] imports [`accounts`] and [`event_log`];
 //! `log_thread` imports [`session`] and `publisher`; these import [`event_log`] and [`lobby`]; [`lobby`] imports no
 //! other module.
 //!
 //! Only items that the program, the tests or the load tool use are public.
 
 pub mod accounts;
+pub mod archive;
 pub mod cli;
 mod clock;
 pub mod config;

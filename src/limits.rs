@@ -78,6 +78,12 @@ pub const FIRST_FRAMES_GRACE: Duration = Duration::from_secs(60);
 pub const HISTORY_MESSAGES_MAX: usize = 10_000;
 /// The maximum bytes of the frames of these messages.
 pub const HISTORY_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// Messages in one answer of `/history` at most, and by default.
+pub const HISTORY_PAGE_MESSAGES_MAX: usize = 100;
+/// See [`HISTORY_PAGE_MESSAGES_MAX`].
+pub const HISTORY_PAGE_MESSAGES_DEFAULT: usize = 50;
+/// Bytes of the texts in one answer of `/history`, if it has more than one message.
+pub const HISTORY_PAGE_BYTES_MAX: usize = 1024 * 1024;
 /// The length at which a block of these frames is full. Smaller blocks mean more parts in the outbox of a client that
 /// missed everything. Larger blocks mean larger copies: the block that is not full is copied for a client that returns,
 /// once after each new message.
@@ -112,6 +118,7 @@ const _: () = assert!(ROUND_BYTES_MAX + BATCH_BYTES <= OUTBOX_BYTES_MIN);
 const _: () = assert!(ROUND_DIRECT_BYTES_MAX + ERROR_FRAME_BYTES_MAX <= OUTBOX_BYTES_MIN);
 // The longest message fits into the history, with its frame and the names of its fields.
 const _: () = assert!(FRAME_BYTES_MAX + 4 * 1024 + HISTORY_BLOCK_BYTES <= HISTORY_BYTES_MAX);
+const _: () = assert!(HISTORY_PAGE_MESSAGES_DEFAULT <= HISTORY_PAGE_MESSAGES_MAX);
 // A client that missed everything has at most 256 blocks in its outbox, as many as one write takes.
 const _: () = assert!(HISTORY_BYTES_MAX / HISTORY_BLOCK_BYTES <= 256);
 const _: () = assert!(COALESCING_DELAY_MAX.as_millis() <= PRESENCE_COALESCING_DELAY_MAX.as_millis());

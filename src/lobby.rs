@@ -22,7 +22,7 @@ mod repetitions;
 mod roster;
 pub mod state;
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 
 pub use bootstrap::Bootstrap;
 pub use instance::{Health, Instance};

@@ -26,9 +26,10 @@ use crate::random;
 use crate::session::client_error::{ClientError, ErrorCode};
 use crate::session::end::End;
 use crate::session::fan_out::{Command, FanOut};
-use crate::session::history::History;
+use crate::session::history::SharedHistory;
 use crate::session::online_list::OnlineList;
 use crate::session::protocol;
+use crate::threads::lock;
 
 /// The longest wait for a record. The instance needs a tick at least once a second.
 const POLL_WAIT: Duration = Duration::from_secs(1);
@@ -44,7 +45,7 @@ pub struct LogThread {
     lobby: Lobby,
     online: OnlineList,
     /// The newest messages that were published while the state was exact.
-    history: History,
+    history: SharedHistory,
     /// Decides whether the state is exact. `None` once it is exact.
     bootstrap: Option<Bootstrap>,
     /// Sessions of this instance that are live: their `users_online` frame was put into a batch, and they get all
@@ -78,7 +79,7 @@ impl LogThread {
         mut log: EventLog,
         driver: PublisherDriver,
         fan_out: FanOut,
-        history: History,
+        history: SharedHistory,
         metrics: Arc<Metrics>,
         abandon: Arc<AtomicBool>,
     ) -> Self {
@@ -151,7 +152,7 @@ impl LogThread {
         }
         self.flush();
         self.metrics.applied(entries.len(), self.online.len());
-        self.metrics.set_history(self.history.len());
+        self.metrics.set_history(lock(&self.history).len());
         self.entries = entries;
         polled
     }
@@ -208,7 +209,7 @@ impl LogThread {
             match &event {
                 Event::UserJoined { username } => self.online.insert(username),
                 Event::UserLeft { username } => self.online.remove(username),
-                Event::Said { .. } if is_exact => self.history.push(record.event_id(), frame),
+                Event::Said { .. } if is_exact => lock(&self.history).push(record.event_id(), frame),
                 Event::Said { .. } => {}
             }
         }
@@ -236,9 +237,9 @@ impl LogThread {
         if !self.live.insert(session) {
             return;
         }
-        let mut first_frames = users_online(&record.at, self.history.last_id(), before);
+        let mut first_frames = users_online(&record.at, lock(&self.history).last_id(), before);
         if let Some(request) = self.driver.take_request(session) {
-            first_frames.extend(missed_messages(&record.at, self.history.missed(request)));
+            first_frames.extend(missed_messages(&record.at, lock(&self.history).missed(request)));
         }
         self.batch.admit(self.fan_out.thread_of(session), session, first_frames);
     }

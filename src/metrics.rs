@@ -9,9 +9,9 @@ mod register;
 
 pub(crate) mod classic;
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::Counter;
@@ -19,6 +19,8 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::Registry;
+
+use crate::threads::lock;
 
 type Labels = [(&'static str, String); 1];
 
@@ -51,6 +53,12 @@ pub struct Metrics {
     account_requests_refused: Family<Labels, Counter>,
     tokens_refused: Family<Labels, Counter>,
     tokens_renewed: Counter,
+    archived_messages: Counter,
+    archive_gaps: Counter,
+    is_archiver: Gauge,
+    archive_lag_seconds: Gauge,
+    /// Since when the archive is behind the event log. Becomes `archive_lag_seconds` when the metrics are encoded.
+    archive_behind_since: Mutex<Option<Instant>>,
     http_errors: Family<Labels, Counter>,
     error_frames: Family<Labels, Counter>,
     delivery_seconds: Histogram,
@@ -111,6 +119,11 @@ impl Metrics {
             lag_seconds: Gauge::default(),
             tokens_refused: Family::default(),
             tokens_renewed: Counter::default(),
+            archived_messages: Counter::default(),
+            archive_gaps: Counter::default(),
+            is_archiver: Gauge::default(),
+            archive_lag_seconds: Gauge::default(),
+            archive_behind_since: Mutex::default(),
         };
         metrics.register();
         for reason in end_reasons {
@@ -227,11 +240,33 @@ impl Metrics {
         self.tokens_renewed.inc();
     }
 
+    /// Counts messages that were stored in the archive, and gaps that were recorded.
+    pub(crate) fn archived(&self, messages: u64, gaps: u64) {
+        self.archived_messages.inc_by(messages);
+        self.archive_gaps.inc_by(gaps);
+    }
+
+    pub(crate) fn set_archiver(&self, is_archiver: bool) {
+        self.is_archiver.set(i64::from(is_archiver));
+    }
+
+    /// Whether the archive has everything that was read from the event log, as far as this instance knows.
+    pub(crate) fn set_archive_up_to_date(&self, is_up_to_date: bool) {
+        let mut since = lock(&self.archive_behind_since);
+        if is_up_to_date {
+            *since = None;
+        } else {
+            since.get_or_insert_with(Instant::now);
+        }
+    }
+
     /// All metrics as the body of `GET /metrics`.
     #[must_use]
     pub fn encode(&self) -> String {
         let skipped = self.skipped_by_reader.load(Ordering::Relaxed);
         self.records_skipped.inc_by(skipped.saturating_sub(self.records_skipped.get()));
+        let lag = lock(&self.archive_behind_since).map_or(0, |since| since.elapsed().as_secs());
+        self.archive_lag_seconds.set(i64::try_from(lag).unwrap_or(i64::MAX));
         let mut text = String::new();
         // Writing to a string does not fail.
         let _ = encode(&mut text, &self.registry);

@@ -17,6 +17,7 @@ use crossbeam_channel::Receiver;
 pub(crate) use self::preflight::check;
 pub use self::start::StartError;
 use crate::accounts::AccountStore;
+use crate::archive::RunningArchive;
 use crate::event_log::EventLog;
 use crate::http::Readiness;
 use crate::http::app_state::AppState;
@@ -55,6 +56,7 @@ pub struct Server {
     fan_out: FanOut,
     accept_thread: JoinHandle<()>,
     log_thread_end: Receiver<LogThreadEnd>,
+    archive: Option<RunningArchive>,
 }
 
 impl Server {

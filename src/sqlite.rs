@@ -144,6 +144,25 @@ fn stored_version(path: &Path) -> rusqlite::Result<i64> {
     version(&Connection::open_with_flags(uri, flags)?)
 }
 
+/// Opens the file as it is, for reading.
+///
+/// # Errors
+/// [`OpenError::Unavailable`] if there is no such file, or if SQLite cannot open it; see [`OpenError`].
+pub(crate) fn open_read_only(path: &Path, schema: &Schema) -> Result<Connection, OpenError> {
+    if !path.exists() {
+        return Err(OpenError::Unavailable(format!("there is no {}: see ICH_DATA_DIR", path.display())));
+    }
+    let connect = || {
+        // Not SQLITE_OPEN_READ_ONLY: the first connection to a file in WAL mode has to create the shared memory.
+        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let connection = Connection::open_with_flags(path, flags)?;
+        connection.busy_timeout(schema.lock_timeout)?;
+        connection.pragma_update(None, "query_only", true)?;
+        Ok(connection)
+    };
+    connect().map_err(|error| ConnectError::Sqlite(error).explain(path, schema))
+}
+
 /// Whether another connection holds the lock.
 pub(crate) fn is_locked(error: &rusqlite::Error) -> bool {
     matches!(error.sqlite_error_code(), Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked))

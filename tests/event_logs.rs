@@ -27,6 +27,7 @@ fn assert_contract(open: impl Fn() -> EventLog) {
     appended_records_are_read_in_order(open());
     each_appending_thread_keeps_its_order(open());
     polling_respects_its_limits(open());
+    another_reader_begins_at_any_offset(open());
 }
 
 fn appended_records_are_read_in_order(mut log: EventLog) {
@@ -83,6 +84,28 @@ fn polling_respects_its_limits(mut log: EventLog) {
     assert!(seqs(&all).into_iter().eq(1..=50));
 }
 
+fn another_reader_begins_at_any_offset(mut log: EventLog) {
+    let Some(open_reader) = &log.open_reader else { return };
+    rewind(&mut *log.reader, 100);
+    (1..=100).for_each(|seq| log.appender.append(record(seq)).expect("appending"));
+    let entries = read(&mut *log.reader, 100);
+    let (first, end) = (entries[0].offset, entries[99].offset + 1);
+    let mut reader = open_reader().expect("another reader");
+    for skipped in [40, 0, 99] {
+        let offset = entries[skipped].offset;
+        let span = wait_for("an answer", || reader.seek(offset).ok());
+        assert_eq!((span.start, span.end, span.from_the_beginning), (offset, end, offset == 0));
+        assert!(seqs(&read_to(&mut *reader, end)).into_iter().eq(skipped as u64 + 1..=100));
+    }
+    assert_eq!(wait_for("an answer", || reader.seek(end + 10).ok()).start, end);
+    assert_eq!(wait_for("an answer", || reader.seek(0).ok()).start, first);
+    // Both readers read what comes next.
+    read_to(&mut *reader, end);
+    log.appender.append(record(101)).expect("appending");
+    assert_eq!(seqs(&read(&mut *reader, 1)), [101]);
+    assert_eq!(seqs(&read(&mut *log.reader, 1)), [101]);
+}
+
 #[test]
 fn the_log_in_memory_fulfils_the_contract() {
     assert_contract(memory::open);
@@ -90,7 +113,7 @@ fn the_log_in_memory_fulfils_the_contract() {
 
 #[test]
 fn the_log_in_sqlite_fulfils_the_contract() {
-    let folders: Vec<LogFolder> = (0..3).map(|_| LogFolder::new()).collect();
+    let folders: Vec<LogFolder> = (0..4).map(|_| LogFolder::new()).collect();
     let unused = std::cell::RefCell::new(folders.iter());
     assert_contract(|| unused.borrow_mut().next().expect("a folder").open());
 }

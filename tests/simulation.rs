@@ -44,6 +44,12 @@ fn all_rules_hold_and_the_runs_contain_the_hard_cases() {
     assert!(sum(|seen| seen.complete_returns) > 2_500);
     assert!(sum(|seen| seen.incomplete_returns) > 2_200);
     assert!(sum(|seen| seen.unknown_repetitions) > 150);
+    assert!(sum(|seen| seen.archive.archived) > 5_500);
+    assert!(sum(|seen| seen.archive.takeovers) > 270);
+    assert!(sum(|seen| seen.archive.lost_answers) > 40);
+    assert!(sum(|seen| seen.archive.conflicts) > 40);
+    assert!(sum(|seen| seen.archive.gaps) > 10);
+    assert!(sum(|seen| seen.archive.widened) > 100);
 }
 
 #[test]

@@ -23,7 +23,7 @@ const QUEUE_CALLS: usize = 64;
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// The service behind a pool. The methods run on the threads of the pool and may block for ever.
-pub(super) trait Backend: Send + Sync + 'static {
+pub(crate) trait Backend: Send + Sync + 'static {
     /// Created, used and dropped on one thread.
     type Connection;
     type Request: Send + 'static;
@@ -44,41 +44,41 @@ pub(super) trait Backend: Send + Sync + 'static {
 }
 
 /// A request that failed.
-pub(super) struct Failed {
+pub(crate) struct Failed {
     /// The cause, for the log. Contains no secret.
-    pub(super) reason: String,
+    pub(crate) reason: String,
     /// Whether the request changed nothing and never will. Then it may be executed again on a new connection.
-    pub(super) may_retry: bool,
+    pub(crate) may_retry: bool,
     /// Whether the connection can still be used.
-    pub(super) connection_works: bool,
+    pub(crate) connection_works: bool,
 }
 
 impl Failed {
     /// The request was not sent, and the connection is broken.
-    pub(super) fn not_connected(reason: String) -> Self {
+    pub(crate) fn not_connected(reason: String) -> Self {
         Failed { reason, may_retry: true, connection_works: false }
     }
 }
 
 /// The size and the timeouts of a pool.
 #[derive(Clone, Copy)]
-pub(super) struct PoolSettings {
+pub(crate) struct PoolSettings {
     /// The threads are called `ich-{name}-N`.
-    pub(super) name: &'static str,
+    pub(crate) name: &'static str,
     /// The number of threads, and so of connections.
-    pub(super) threads: usize,
+    pub(crate) threads: usize,
     /// How many threads that hang are replaced. If more hang, calls fail until one of them returns.
-    pub(super) max_abandoned: usize,
+    pub(crate) max_abandoned: usize,
     /// The most time of a call, for the caller.
-    pub(super) call_timeout: Duration,
+    pub(crate) call_timeout: Duration,
     /// A thread that connects, or prepares a connection, for longer counts as hanging.
-    pub(super) connect_timeout: Duration,
+    pub(crate) connect_timeout: Duration,
     /// When the log says that a thread still waits for the first answer.
-    pub(super) silence: Duration,
+    pub(crate) silence: Duration,
 }
 
 /// See the module. Dropping it waits up to a second for its threads.
-pub(super) struct Pool<B: Backend> {
+pub(crate) struct Pool<B: Backend> {
     shared: Arc<Shared<B>>,
     /// `None` only while the pool is dropped.
     calls: Option<Sender<Call<B>>>,
@@ -99,7 +99,7 @@ impl<B: Backend> Pool<B> {
     ///
     /// # Errors
     /// The system does not allow another thread.
-    pub(super) fn start(backend: B, settings: PoolSettings, supervisor: &Supervisor) -> io::Result<Self> {
+    pub(crate) fn start(backend: B, settings: PoolSettings, supervisor: &Supervisor) -> io::Result<Self> {
         let (calls, waiting_calls) = bounded(QUEUE_CALLS);
         let (closing, closed) = bounded(0);
         let (alive, ended) = bounded(0);
@@ -117,7 +117,7 @@ impl<B: Backend> Pool<B> {
     ///
     /// # Errors
     /// A text for the log. The request may have been executed nevertheless.
-    pub(super) fn call(&self, request: B::Request) -> Result<B::Answer, String> {
+    pub(crate) fn call(&self, request: B::Request) -> Result<B::Answer, String> {
         if !self.is_ready() {
             return Err("not connected".to_owned());
         }
@@ -136,7 +136,7 @@ impl<B: Backend> Pool<B> {
     }
 
     /// Whether the service answered in the last seconds, and no call has failed to connect since.
-    pub(super) fn is_ready(&self) -> bool {
+    pub(crate) fn is_ready(&self) -> bool {
         lock(&self.shared.state).is_ready()
     }
 }

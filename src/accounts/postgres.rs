@@ -5,6 +5,7 @@
 //! restarted, calls fail in time, and they succeed again without a restart of this process.
 
 mod connection;
+pub(crate) mod connector;
 mod diagnosis;
 mod schema;
 mod skeletons;
@@ -26,9 +27,9 @@ const CONNECTIONS: usize = 4;
 /// How many hanging threads are replaced at most. Each keeps about 100 KiB until its call returns.
 const MAX_ABANDONED: usize = 16;
 /// For connecting, and again for migrating: longer than the database allows for each step of a migration.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
+pub(crate) const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
 /// When the log says that the database accepts a connection and does not answer.
-const SILENCE: Duration = Duration::from_secs(7);
+pub(crate) const SILENCE: Duration = Duration::from_secs(7);
 
 /// Accounts in PostgreSQL. Any thread; a call blocks for at most [`CALL_TIMEOUT`](super::store::CALL_TIMEOUT).
 pub struct PostgresStore {

@@ -1,6 +1,7 @@
 //! [`RateTable`]: limits how often each of many keys may do something, in bounded memory.
 //!
-//! Pure: time is an argument. Owned by [`super::limits`], whose lock is held for the few map operations of a call.
+//! Pure: time is an argument. Owned by [`super::limits`] and by the limit of `/history`, whose locks are held for the few
+//! map operations of a call.
 
 use std::collections::HashMap;
 use std::hash::Hash;
@@ -10,7 +11,7 @@ use std::time::{Duration, Instant};
 use crate::rate::{Rate, TokenBucket};
 
 /// A token bucket for each key. A key that is not in the table has a full bucket.
-pub(super) struct RateTable<K> {
+pub(crate) struct RateTable<K> {
     /// `None`: unlimited.
     rate: Option<Rate>,
     buckets: HashMap<K, TokenBucket>,
@@ -19,7 +20,7 @@ pub(super) struct RateTable<K> {
 
 impl<K: Eq + Hash> RateTable<K> {
     /// At most `per_minute` tokens a minute for each key; remembers at most `keys_max` keys.
-    pub(super) fn new(per_minute: Option<NonZeroU32>, keys_max: usize) -> Self {
+    pub(crate) fn new(per_minute: Option<NonZeroU32>, keys_max: usize) -> Self {
         RateTable { rate: per_minute.map(Rate::per_minute), buckets: HashMap::new(), keys_max }
     }
 
@@ -27,7 +28,7 @@ impl<K: Eq + Hash> RateTable<K> {
     ///
     /// # Errors
     /// In how many seconds (at least 1) a token is available.
-    pub(super) fn check(&self, key: &K, now: Instant) -> Result<(), u64> {
+    pub(crate) fn check(&self, key: &K, now: Instant) -> Result<(), u64> {
         let (Some(rate), Some(bucket)) = (self.rate, self.buckets.get(key)) else { return Ok(()) };
         bucket.check(rate, now).map_err(whole_seconds)
     }
@@ -36,14 +37,14 @@ impl<K: Eq + Hash> RateTable<K> {
     ///
     /// # Errors
     /// As for [`RateTable::check`]; then no token is taken.
-    pub(super) fn take(&mut self, key: K, now: Instant) -> Result<(), u64> {
+    pub(crate) fn take(&mut self, key: K, now: Instant) -> Result<(), u64> {
         self.check(&key, now)?;
         self.charge(key, now);
         Ok(())
     }
 
     /// Takes a token even if the bucket is empty: see [`TokenBucket::charge`].
-    pub(super) fn charge(&mut self, key: K, now: Instant) {
+    pub(crate) fn charge(&mut self, key: K, now: Instant) {
         let Some(rate) = self.rate else { return };
         if self.buckets.len() >= self.keys_max && !self.buckets.contains_key(&key) {
             self.make_room(now);

@@ -2,7 +2,7 @@
 //!
 //! Called on the threads of [`Accounts`](super::Accounts). One connection writes and another one reads, so that a login
 //! does not wait for the `fsync` of a registration. One thread at a time uses a connection. Other processes may have
-//! the same file open.
+//! the same file open. The archive of messages is in the same file and has connections of its own ([`connect`]).
 
 use std::path::Path;
 use std::sync::Mutex;
@@ -17,7 +17,7 @@ use crate::sqlite::{self, OpenError, Schema};
 use crate::threads::lock;
 
 /// The name of the file in the data folder.
-const FILE_NAME: &str = "accounts.sqlite3";
+pub(crate) const FILE_NAME: &str = "accounts.sqlite3";
 
 /// How long a call waits for the connection. With the `lock_timeout` below less than
 /// [`CALL_TIMEOUT`](super::store::CALL_TIMEOUT).
@@ -28,6 +28,7 @@ const SCHEMA: Schema = Schema {
     migrations: &[
         include_str!("../../sql/sqlite/0001_accounts.sql"),
         include_str!("../../sql/sqlite/0002_username_skeletons.sql"),
+        include_str!("../../sql/sqlite/0003_messages.sql"),
     ],
     synchronous: "full",
     lock_timeout: Duration::from_millis(900),
@@ -73,6 +74,22 @@ fn open_error(error: OpenError) -> StoreError {
         OpenError::Unusable(text) | OpenError::NotWritable(text) => StoreError::Unusable(text),
         OpenError::Unavailable(text) => StoreError::Unavailable(text),
     }
+}
+
+/// Another connection to the file, for the archive. Creates and migrates the file like [`open`].
+///
+/// # Errors
+/// See [`OpenError`].
+pub(crate) fn connect(data_dir: &Path) -> Result<Connection, OpenError> {
+    sqlite::open(&data_dir.join(FILE_NAME), &SCHEMA)
+}
+
+/// A connection that reads the file as it is: it creates, migrates and changes nothing.
+///
+/// # Errors
+/// [`OpenError::Unavailable`], also if there is no file.
+pub(crate) fn connect_read_only(data_dir: &Path) -> Result<Connection, OpenError> {
+    sqlite::open_read_only(&data_dir.join(FILE_NAME), &SCHEMA)
 }
 
 impl AccountStore for SqliteStore {

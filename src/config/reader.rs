@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::kafka::KafkaSettings;
 use super::table::{SETTINGS, default_of};
-use super::{Config, EventLogSettings, LogFilter, LogFormat, Secret, kubernetes};
+use super::{ArchiveSettings, Config, EventLogSettings, LogFilter, LogFormat, Secret, kubernetes};
 use crate::accounts::{ClaimNames, postgres, token};
 use crate::event_log::sqlite::Retention;
 use crate::origin::Origin;
@@ -255,6 +255,27 @@ impl Reader<'_> {
         Retention {
             age: Duration::from_secs(3600 * self.number("ICH_EVENT_LOG_RETENTION_HOURS", 1, 24 * 366)),
             bytes: self.number("ICH_EVENT_LOG_MAX_MIB", 16, 1 << 20) << 20,
+        }
+    }
+
+    /// The archive reads the log on its own, and continues after a restart. A log in memory allows neither.
+    pub(super) fn archive(&mut self, event_log: &EventLogSettings) -> Option<ArchiveSettings> {
+        let days = self.limit("ICH_ARCHIVE_DAYS", 36_500);
+        match (self.text("ICH_ARCHIVE").as_str(), event_log) {
+            ("off", _) => None,
+            ("on", EventLogSettings::Memory) => {
+                self.errors.push(
+                    "ICH_ARCHIVE=on needs an event log that survives a restart: remove ICH_EVENT_LOG=memory, or set \
+                     ICH_ARCHIVE=off"
+                        .into(),
+                );
+                None
+            }
+            ("on", _) => Some(ArchiveSettings { days }),
+            (other, _) => {
+                self.error("ICH_ARCHIVE", other, "is not on or off");
+                None
+            }
         }
     }
 

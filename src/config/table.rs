@@ -30,6 +30,12 @@ pub const SETTINGS: &[Setting] = &[
         "256",
         "in SQLite: size of the event log above which the oldest records are deleted",
     ),
+    setting(
+        "ICH_ARCHIVE",
+        "off",
+        "on: copy all messages into the database of the accounts, for /history and ich export",
+    ),
+    setting("ICH_ARCHIVE_DAYS", "0", "archived messages are deleted after so many days; 0: never"),
     setting("ICH_KAFKA_BROKERS", "", "Kafka brokers for the event log, host:port,host:port; not set: no Kafka"),
     setting("ICH_KAFKA_TOPIC", "ich-lobby", "topic of the event log; a missing topic is created"),
     setting(
@@ -83,6 +89,7 @@ pub const SETTINGS: &[Setting] = &[
         "failed logins per minute and address, and logins per minute and account; 0: unlimited",
     ),
     setting("ICH_MAX_REGISTRATIONS_PER_MINUTE", "30", "registrations per minute and address; 0: unlimited"),
+    setting("ICH_MAX_HISTORY_REQUESTS_PER_MINUTE", "600", "requests of /history per minute and address; 0: unlimited"),
     setting("ICH_MAX_TEXT_CHARS", "4000", "characters of one message"),
     setting("ICH_MAX_FRAME_BYTES", "16384", "bytes of one websocket message from a client"),
     setting(

@@ -29,8 +29,8 @@ mod topic_setup;
 mod topic_watch;
 mod writer;
 
-use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, Weak};
 
 use crossbeam_channel::unbounded;
 use rdkafka::config::ClientConfig;
@@ -44,7 +44,7 @@ use self::topic::TopicAdmin;
 use self::topic_setup::TopicSetup;
 use self::topic_watch::RefusalReports;
 use self::writer::{KafkaAppender, Writer};
-use super::EventLog;
+use super::{EventLog, OpenReader, ReadError};
 pub use crate::config::KafkaSettings;
 use crate::supervisor::Supervisor;
 
@@ -67,9 +67,33 @@ pub fn open(settings: &KafkaSettings, supervisor: &Supervisor) -> Result<EventLo
     topic_watch::start(admin.clone(), reported, &writer, supervisor)
         .map_err(|error| OpenError::Together(error.to_string()))?;
     let consumer = KafkaConsumer::open(settings, Arc::clone(&diagnostics))?;
-    let setup = TopicSetup { admin, writer: Arc::clone(&writer) };
-    let reader = KafkaReader::new(consumer, setup, diagnostics, Arc::clone(&skipped));
-    Ok(EventLog { appender: Arc::new(KafkaAppender(writer)), reader: Box::new(reader), undelivered, skipped })
+    let setup = TopicSetup { admin: admin.clone(), writer: Arc::clone(&writer) };
+    let reader = KafkaReader::new(consumer, setup, Arc::clone(&diagnostics), Arc::clone(&skipped));
+    let open_reader = open_reader(settings.clone(), admin, Arc::downgrade(&writer), diagnostics);
+    Ok(EventLog {
+        appender: Arc::new(KafkaAppender(writer)),
+        reader: Box::new(reader),
+        undelivered,
+        skipped,
+        open_reader: Some(open_reader),
+    })
+}
+
+/// Opens readers for the archive. The writer is dropped with the log, so that its last records are sent then.
+fn open_reader(
+    settings: KafkaSettings,
+    admin: TopicAdmin,
+    writer: Weak<Writer>,
+    diagnostics: Arc<Diagnostics>,
+) -> OpenReader {
+    Box::new(move || {
+        let unavailable = |error: &dyn std::fmt::Display| ReadError::Unavailable(error.to_string());
+        let writer = writer.upgrade().ok_or_else(|| unavailable(&"it was closed"))?;
+        let consumer = KafkaConsumer::open(&settings, Arc::clone(&diagnostics)).map_err(|error| unavailable(&error))?;
+        let setup = TopicSetup { admin: admin.clone(), writer };
+        // The reader of the log thread counts what it skips, too.
+        Ok(Box::new(KafkaReader::new(consumer, setup, Arc::clone(&diagnostics), Arc::default())))
+    })
 }
 
 /// The configuration that all clients have in common.

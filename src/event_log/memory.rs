@@ -21,6 +21,7 @@ pub fn open() -> EventLog {
         reader: Box::new(MemoryReader { records, next_offset: 0 }),
         undelivered: crossbeam_channel::never(),
         skipped: Arc::default(),
+        open_reader: None,
     }
 }
 

@@ -33,10 +33,10 @@ use self::checkpoint::Checkpoints;
 use self::file::LogFile;
 use self::handover::Handover;
 use self::queue::Queue;
-use self::reader::SqliteReader;
+use self::reader::{Pace, SqliteReader};
 pub use self::retention::Retention;
 use self::writer::Writer;
-use super::{AppendError, Appender, EventLog, codec};
+use super::{AppendError, Appender, EventLog, OpenReader, codec};
 use crate::lobby::Record;
 use crate::sqlite;
 use crate::supervisor::Supervisor;
@@ -93,8 +93,19 @@ pub fn open(data_dir: &Path, retention: Retention, supervisor: &Supervisor) -> R
         Ok(())
     })?;
     let skipped = Arc::new(AtomicU64::new(0));
-    let reader = SqliteReader::new(file, handover, skipped.clone());
-    Ok(EventLog { appender: Arc::new(appender), reader: Box::new(reader), undelivered, skipped })
+    let reader = SqliteReader::new(file.clone(), handover, Pace::Live, skipped.clone());
+    let open_reader: OpenReader = Box::new(move || {
+        // No writer gives this reader records, and the reader of the log thread counts what it skips, too.
+        let (handover, skipped) = (Arc::new(Handover::default()), Arc::default());
+        Ok(Box::new(SqliteReader::new(file.clone(), handover, Pace::Unhurried, skipped)))
+    });
+    Ok(EventLog {
+        appender: Arc::new(appender),
+        reader: Box::new(reader),
+        undelivered,
+        skipped,
+        open_reader: Some(open_reader),
+    })
 }
 
 /// Checks the file in this folder like [`open`], as far as that is possible without a change.

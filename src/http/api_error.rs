@@ -26,6 +26,8 @@ pub enum ApiError {
     OutsideIssuer,
     /// The path does not exist.
     NotFound,
+    /// No message with this id is kept.
+    UnknownMessage,
     /// The path does not accept this method; the answer has `Allow`.
     MethodNotAllowed,
     /// The client took too long to send the head or the body.
@@ -50,6 +52,8 @@ pub enum ApiError {
     TooManyRegistrations,
     /// The user has too many open sessions.
     TooManySessions,
+    /// Too many requests of one kind from this address.
+    TooManyRequests,
     /// The head is too large.
     HeadTooLarge,
     /// A defect of the server.
@@ -85,7 +89,7 @@ pub struct Row {
 
 impl ApiError {
     /// All errors, in the order of their status.
-    pub const ALL: [ApiError; 31] = [
+    pub const ALL: [ApiError; 33] = [
         ApiError::BadRequest,
         ApiError::BadJson,
         ApiError::BadField,
@@ -96,6 +100,7 @@ impl ApiError {
         ApiError::OriginNotAllowed,
         ApiError::OutsideIssuer,
         ApiError::NotFound,
+        ApiError::UnknownMessage,
         ApiError::MethodNotAllowed,
         ApiError::TooLate,
         ApiError::EmailTaken,
@@ -108,6 +113,7 @@ impl ApiError {
         ApiError::TooManyLogins,
         ApiError::TooManyRegistrations,
         ApiError::TooManySessions,
+        ApiError::TooManyRequests,
         ApiError::HeadTooLarge,
         ApiError::Internal,
         ApiError::Busy,
@@ -141,6 +147,9 @@ impl ApiError {
             ),
             E::OutsideIssuer => (403, "outside_issuer", None, "tokens are issued elsewhere: log in there"),
             E::NotFound => (404, "not_found", None, "this path does not exist: see doc/api.md"),
+            E::UnknownMessage => {
+                (404, "unknown_message", None, "no message with this event_id is kept: ask without before")
+            }
             E::MethodNotAllowed => {
                 (405, "method_not_allowed", None, "this path does not accept this method: see Allow")
             }
@@ -162,6 +171,9 @@ impl ApiError {
             }
             E::TooManySessions => {
                 (429, "too_many_sessions", Some(30), "this account has too many open sessions: close one")
+            }
+            E::TooManyRequests => {
+                (429, "too_many_requests", Some(60), "too many requests from this address: try again later")
             }
             E::HeadTooLarge => (431, "head_too_large", None, "the head may have at most 16 KiB and 64 fields"),
             E::Internal => (500, "internal", None, "internal error of the server: its log has the details"),

@@ -5,16 +5,19 @@ use std::time::{Duration, Instant};
 
 use log::log;
 
+use super::address_limit::AddressLimit;
 use super::permits::Permits;
 use super::readiness::Readiness;
 use super::response::Response;
 use crate::accounts::{Accounts, TokenRefused, Tokens};
+use crate::archive::reader::ArchiveReader;
 use crate::clock;
 use crate::lobby::User;
 use crate::log_throttle::LogThrottle;
 use crate::metrics::{Metrics, Sample};
 use crate::origin::Origin;
 use crate::publisher::Publisher;
+use crate::session::history::SharedHistory;
 use crate::session::renewal::TokenGrant;
 use crate::supervisor::Supervisor;
 
@@ -31,6 +34,12 @@ pub(crate) struct AppState {
     /// Tells whether a supervised thread has failed.
     pub(crate) supervisor: Supervisor,
     pub(crate) metrics: Arc<Metrics>,
+    /// The newest messages, from the log thread.
+    pub(crate) history: SharedHistory,
+    /// Reads older messages. `None`: there is no archive.
+    pub(crate) archive: Option<ArchiveReader>,
+    /// Limits the requests of `/history`.
+    pub(crate) history_limit: AddressLimit,
     /// Origins besides the server's own whose pages may use this server.
     pub(crate) allowed_origins: Vec<Origin>,
 }
@@ -58,7 +67,7 @@ impl AppState {
         self.metrics.encode()
     }
 
-    /// Checks the token of a join or of an open session. A refused token is counted and logged, without its content.
+    /// Checks the token of a request or of an open session. A refused token is counted and logged, without its content.
     ///
     /// # Errors
     /// Why the token is refused.

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use super::api_error::ApiError;
 use super::app_state::AppState;
 use super::cross_origin::Page;
+use super::endpoints::history;
 use super::endpoints::join::Joined;
 use super::pending::{Pending, PendingConnection};
 use super::permits::Permit;
@@ -98,6 +99,9 @@ fn handle(
     let share = |response| if is_shared { page.share(response) } else { response };
     let (handler, body, expects_continue) = match step {
         NextStep::Respond(response) => return Ok(Outcome::Answer(share(response))),
+        NextStep::History(request) => {
+            return Ok(Outcome::Answer(share(history::run(&context.app, &context.workers, &request, address))));
+        }
         NextStep::Join(joined) => return Ok(Outcome::Joined { joined, after_head }),
         NextStep::ReadBody { handler, body, expects_continue } => (handler, body, expects_continue),
     };

@@ -1,6 +1,7 @@
 //! The endpoints: one file each, or one for a few small ones. This file has what they share.
 
 pub(crate) mod create_user;
+pub(crate) mod history;
 pub(crate) mod join;
 pub(crate) mod log_in;
 pub(crate) mod metrics;

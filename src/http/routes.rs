@@ -8,7 +8,7 @@ use super::endpoints::create_user::CreateUser;
 use super::endpoints::join::{self, Joined};
 use super::endpoints::log_in::LogIn;
 use super::endpoints::metrics::metrics;
-use super::endpoints::{page, status};
+use super::endpoints::{history, page, status};
 use super::request::{BodyFraming, Request};
 use super::response::Response;
 
@@ -24,6 +24,8 @@ enum Route {
     File(page::File),
     /// `POST` with a JSON body. Pages of allowed origins may read the answer.
     Post(PostHandler),
+    /// `GET /history`. Pages of allowed origins may read the answer.
+    History,
     /// `GET` that becomes a websocket. Pages of allowed origins may read the answer if it is refused.
     Join,
 }
@@ -34,19 +36,20 @@ impl Route {
         match self {
             Route::Get(_) | Route::File(_) => None,
             Route::Post(_) => Some("POST"),
-            Route::Join => Some("GET"),
+            Route::History | Route::Join => Some("GET"),
         }
     }
 }
 
 /// All paths except those of the files of the web page.
-const ROUTES: [(&str, Route); 7] = [
+const ROUTES: [(&str, Route); 8] = [
     ("/", Route::Get(page::page)),
     ("/health", Route::Get(status::health)),
     ("/ready", Route::Get(status::ready)),
     ("/metrics", Route::Get(metrics)),
     ("/createUser", Route::Post(endpoint::run::<CreateUser>)),
     ("/login", Route::Post(endpoint::run::<LogIn>)),
+    ("/history", Route::History),
     ("/join", Route::Join),
 ];
 
@@ -66,6 +69,8 @@ pub(crate) enum NextStep {
         /// The client waits for `100 Continue` before it sends the body.
         expects_continue: bool,
     },
+    /// Answer with earlier messages.
+    History(history::Asked),
     /// Become a session.
     Join(Box<Joined>),
 }
@@ -117,6 +122,7 @@ fn step_of(app: &AppState, request: &Request, page: &Page, route: Option<Route>)
         Some(Route::File(file)) if request.is_get() => Ok(NextStep::Respond(file.response())),
         Some(Route::Get(_) | Route::File(_)) => Err(ApiError::MethodNotAllowed.response().with("Allow", "GET, HEAD")),
         Some(Route::Post(handler)) => post(request, handler),
+        Some(Route::History) => Ok(NextStep::History(history::check(app, request)?)),
         Some(Route::Join) => Ok(NextStep::Join(Box::new(join::check(app, request, page)?))),
         None => Err(ApiError::NotFound.response()),
     }

@@ -14,7 +14,8 @@ use std::sync::Arc;
 
 use super::presence::Presence;
 use super::record::{Body, InstanceId, Record, SessionId, User};
-use super::repetitions::{Repetitions, WINDOW_RECORDS};
+use super::repetitions::Repetitions;
+pub use super::repetitions::WINDOW_RECORDS as REPETITION_WINDOW;
 use super::roster::{self, Collecting, Sessions};
 
 /// The lease of an instance expires when one other instance has appended this many heartbeats since the last record of
@@ -95,7 +96,7 @@ pub struct Lobby {
 
 impl Default for Lobby {
     fn default() -> Self {
-        Lobby::with_repetition_window(WINDOW_RECORDS)
+        Lobby::with_repetition_window(REPETITION_WINDOW)
     }
 }
 

@@ -13,6 +13,7 @@ use crate::lobby::bootstrap::SPANS;
 use crate::lobby::{Bootstrap, Event, Lobby};
 use crate::session::online_list::OnlineList;
 use crate::session::protocol;
+use crate::threads::lock;
 
 /// The pause between two attempts to reach a log that does not answer.
 const RETRY_WAIT: Duration = Duration::from_secs(1);
@@ -27,9 +28,9 @@ impl LogThread {
         loop {
             let Some((span, bootstrap)) = self.replay(records)? else { continue };
             let read_all = span.end.saturating_sub(span.start) < records;
-            let longer = bootstrap.next_span(&SPANS, records, &self.lobby, span.end, self.history.is_full());
+            let longer = bootstrap.next_span(&SPANS, records, &self.lobby, span.end, lock(&self.history).is_full());
             let Some(longer) = longer.filter(|_| !read_all) else {
-                let (users, messages, took) = (self.online.len(), self.history.len(), started_at.elapsed());
+                let (users, messages, took) = (self.online.len(), lock(&self.history).len(), started_at.elapsed());
                 info!(
                     "read the event log from {} to {}: {users} users online, {messages} messages kept, {took:.1?}",
                     span.start, span.end
@@ -49,7 +50,7 @@ impl LogThread {
             Err(error) => return self.wait_out(&error).map(|()| None),
         };
         self.lobby = Lobby::default();
-        self.history.restart(span.from_the_beginning);
+        lock(&self.history).restart(span.from_the_beginning);
         let mut bootstrap = Bootstrap::new(span.start, span.from_the_beginning);
         while self.log.reader.position() < span.end {
             if self.abandon.load(Ordering::Acquire) {
@@ -66,7 +67,7 @@ impl LogThread {
         self.online = OnlineList::default();
         self.lobby.names_online().for_each(|name| self.online.insert(name));
         self.metrics.set_online(self.online.len());
-        self.metrics.set_history(self.history.len());
+        self.metrics.set_history(lock(&self.history).len());
         Ok(Some((span, bootstrap)))
     }
 
@@ -78,7 +79,7 @@ impl LogThread {
             if matches!(event, Event::Said { .. }) && bootstrap.is_exact() {
                 let mut frame = Vec::new();
                 protocol::put_event(&event, record, &mut frame);
-                self.history.push(record.event_id(), &frame);
+                lock(&self.history).push(record.event_id(), &frame);
             }
         }
     }

@@ -14,7 +14,7 @@ use crate::lobby::User;
 use crate::lobby::state::LEASE_HEARTBEATS;
 use crate::publisher::{self, Publisher};
 use crate::session::fan_out::DetachedThread;
-use crate::session::history::Request;
+use crate::session::history::{History, Request};
 use crate::session::outbox::Piece;
 use crate::session::testing::frames;
 use crate::threads::lock;
@@ -77,11 +77,13 @@ impl Bench {
             reader: Box::new(log.clone()),
             undelivered: waiting,
             skipped: Arc::default(),
+            open_reader: None,
         };
         let (publisher, driver) = publisher::open(ME, Arc::new(log.clone()));
         let (fan_out, mut detached) = FanOut::detached(1);
         let metrics = Arc::new(Metrics::new(Arc::default(), &[]));
-        let mut thread = LogThread::new(event_log, driver, fan_out, History::new(4), metrics, Arc::default());
+        let history = Arc::new(Mutex::new(History::new(4)));
+        let mut thread = LogThread::new(event_log, driver, fan_out, history, metrics, Arc::default());
         thread.build_state().unwrap();
         let mut bench = Bench { thread, publisher, log, undelivered, fan_out: detached.remove(0) };
         bench.run_until("the instance is ready", |bench| bench.publisher.is_ready());
@@ -243,7 +245,7 @@ fn the_author_of_a_repeated_message_gets_an_error_and_no_client_gets_the_message
     assert_eq!(frames.len(), 1, "{frames:?}");
     assert!(frames[0].1.contains(r#""code":"duplicate""#) && frames[0].1.contains(r#""id":"a""#), "{frames:?}");
     assert!(bench.thread.metrics.encode().contains("ich_duplicates_refused_total 1"));
-    assert_eq!(bench.thread.history.len(), 1);
+    assert_eq!(lock(&bench.thread.history).len(), 1);
 }
 
 #[test]
@@ -254,7 +256,7 @@ fn a_session_gets_the_messages_that_it_asks_for_after_its_list_once() {
     let first = bench.first_frames(None);
     assert!(first.len() == 1 && !first[0].contains("event_id"), "{first:?}");
     (1..=3).for_each(|id| bench.say(session, &id.to_string()));
-    let last_id = bench.thread.history.last_id().unwrap();
+    let last_id = lock(&bench.thread.history).last_id().unwrap();
 
     let frames = bench.first_frames(Some(Request::Last(2)));
     assert!(frames[0].contains(&format!(r#""event_id":"{last_id}""#)), "{frames:?}");

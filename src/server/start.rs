@@ -3,9 +3,10 @@
 
 use std::io;
 use std::net::{IpAddr, SocketAddr, TcpListener};
+use std::num::NonZeroU32;
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::Instant;
 
@@ -17,9 +18,13 @@ use crate::accounts::{
     AccountLimits, AccountStore, Accounts, StoreError, TokenError, TokenKey, TokenSettings, Tokens, postgres, secret,
     sqlite,
 };
+use crate::archive::place::Place;
+use crate::archive::reader::ArchiveReader;
+use crate::archive::{self, RunningArchive};
 use crate::config::{Config, EventLogSettings, KafkaSettings, Secret};
-use crate::event_log::{self, EventLog};
+use crate::event_log::{self, EventLog, OpenReader};
 use crate::http::accept_loop;
+use crate::http::address_limit::AddressLimit;
 use crate::http::api_error::ApiError;
 use crate::http::app_state::AppState;
 use crate::http::connection::ConnectionContext;
@@ -134,7 +139,8 @@ impl Server {
         let address = listener.local_addr()?;
         tokens.watch_key_file(supervisor)?;
         let listener = Arc::new(listener);
-        let Backends { store, log, description } = backends;
+        let Backends { store, mut log, description } = backends;
+        let open_reader = log.open_reader.take();
         let end_reasons = End::ALL.map(|end| end.row().label);
         let metrics = Metrics::new(log.skipped.clone(), &end_reasons)
             .with_codes(&ApiError::ALL.map(|error| error.row().code), &ErrorCode::ALL.map(|error| error.row().code));
@@ -145,11 +151,13 @@ impl Server {
         let fan_out = FanOut::start(cores.min(FAN_OUT_THREADS_MAX), &settings, supervisor)?;
         let (publisher, driver) = publisher::open(InstanceId(random::u64()?), log.appender.clone());
         let abandon = Arc::new(AtomicBool::new(false));
-        let history = History::new(config.limits.history_messages);
-        let log_thread = LogThread::new(log, driver, fan_out.clone(), history, metrics.clone(), abandon.clone());
+        let history = Arc::new(Mutex::new(History::new(config.limits.history_messages)));
+        let log_thread =
+            LogThread::new(log, driver, fan_out.clone(), history.clone(), metrics.clone(), abandon.clone());
         let log_thread_end = start_log_thread(log_thread, supervisor)?;
         let account_limits =
             AccountLimits::new(config.limits.logins_per_minute, config.limits.registrations_per_minute);
+        let (archive, archive_reader) = start_archive(config, open_reader, &metrics, supervisor)?.unzip();
         let app = Arc::new(AppState {
             accounts: Accounts::new(store, account_limits, cores, machine::lower_priority, supervisor)?,
             tokens,
@@ -158,6 +166,9 @@ impl Server {
             publisher: publisher.clone(),
             supervisor: supervisor.clone(),
             metrics: metrics.clone(),
+            history,
+            archive: archive_reader,
+            history_limit: AddressLimit::per_minute(config.limits.history_requests_per_minute),
             allowed_origins: config.allowed_origins.clone(),
         });
         let workers = Workers::start("worker", cores, supervisor)?;
@@ -190,6 +201,7 @@ impl Server {
             fan_out,
             accept_thread,
             log_thread_end,
+            archive,
         })
     }
 }
@@ -202,6 +214,20 @@ fn check_token(app: &Arc<AppState>, workers: &Workers) -> CheckToken {
         let checked = workers.run(move || app.check_token(&token).map_err(|refused| refused.to_string()));
         checked.unwrap_or_else(|failed| Err(failed.to_string()))
     })
+}
+
+/// Starts the archive thread and the threads that read the archive, if the settings ask for an archive.
+fn start_archive(
+    config: &Config,
+    open_reader: Option<OpenReader>,
+    metrics: &Arc<Metrics>,
+    supervisor: &Supervisor,
+) -> Result<Option<(RunningArchive, ArchiveReader)>, StartError> {
+    let (Some(settings), Some(open_reader)) = (config.archive, open_reader) else { return Ok(None) };
+    let place = Place::of(config).map_err(|error| StartError::Accounts(StoreError::Unusable(error)))?;
+    let days = settings.days.map(NonZeroU32::get);
+    let running = archive::start(place.store(), open_reader, days, metrics.clone(), supervisor)?;
+    Ok(Some((running, ArchiveReader::start(place, supervisor)?)))
 }
 
 /// Starts the log thread. The receiver gets the reason of its end.

@@ -20,6 +20,8 @@ const CLOSING_SHARE: f64 = 0.6;
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
 /// How long the sessions may take to end after a failure.
 const FAILURE_CLOSING_TIMEOUT: Duration = Duration::from_secs(2);
+/// How long the archive thread may take to store what it has read.
+const ARCHIVE_TIMEOUT: Duration = Duration::from_secs(2);
 /// How often a wait for the end of all sessions or connections checks its condition.
 const CHECK_INTERVAL: Duration = Duration::from_millis(10);
 
@@ -51,6 +53,9 @@ impl Server {
         let has_appended_bye = !is_in_the_log || self.wait_for_last_record(deadline);
         self.abandon.store(true, Ordering::Release);
         let _ = self.accept_thread.join();
+        if let Some(archive) = self.archive {
+            archive.stop((Instant::now() + ARCHIVE_TIMEOUT).min(deadline));
+        }
         if let Some(failure) = failure.or_else(|| self.app.supervisor.failures().try_recv().ok()) {
             error!("{failure}");
             return false;

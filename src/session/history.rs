@@ -1,11 +1,13 @@
-//! [`History`]: the newest messages, encoded once as frames, in blocks that all clients share. Owned by the log thread,
-//! which adds each message that it publishes; the blocks go to the fan-out with the sessions that ask for messages.
+//! [`History`]: the newest messages, encoded once as frames, in blocks that all clients share. The log thread adds each
+//! message that it publishes; the blocks go to the fan-out with the sessions that ask for messages. `/history` reads it
+//! too, so it is behind a lock, which is held for a few references at most.
 //!
 //! When 10,000 users return at once, each misses nearly the same messages. Their outboxes hold references to the same
 //! blocks, and no copies.
 
 use std::collections::VecDeque;
-use std::sync::Arc;
+use std::ops::Range;
+use std::sync::{Arc, Mutex};
 
 use crate::limits::{HISTORY_BLOCK_BYTES, HISTORY_BYTES_MAX};
 use crate::lobby::EventId;
@@ -30,6 +32,22 @@ pub struct Missed {
     pub messages: usize,
     /// Whether these are all messages that the client asked for. If not, they are the newest ones.
     pub is_complete: bool,
+}
+
+/// The history of the log thread, which connection threads read.
+pub type SharedHistory = Arc<Mutex<History>>;
+
+/// Messages before another one, for `/history`.
+#[derive(Debug, Clone)]
+pub struct Older {
+    /// The block and the place of the frame of each message, the newest first.
+    pub frames: Vec<(Arc<[u8]>, Range<usize>)>,
+    /// The id of the oldest of them.
+    pub oldest: Option<EventId>,
+    /// Whether the history has still older ones.
+    pub has_more: bool,
+    /// Whether it is known that no message was published before them.
+    pub is_first: bool,
 }
 
 /// What the history knows about the messages before its oldest one.
@@ -174,6 +192,44 @@ impl History {
         Missed { blocks, origin, messages: known - first, is_complete }
     }
 
+    /// The newest messages before the one with this id, or of all: at most `count`, and at most `bytes_max` bytes of
+    /// frames, but at least one. None if the id is not known.
+    pub fn older(&mut self, before: Option<EventId>, count: usize, bytes_max: usize) -> Option<Older> {
+        let end = match before {
+            None => self.messages.len(),
+            // `index_after` also knows the message before the oldest one.
+            Some(id) => self.index_after(id)?.saturating_sub(1),
+        };
+        let (mut first, mut bytes) = (end, 0);
+        let mut frames = Vec::new();
+        while first > 0 && frames.len() < count {
+            let Some((block, place)) = self.frame(first - 1) else { break };
+            bytes += place.len();
+            if bytes > bytes_max && !frames.is_empty() {
+                break;
+            }
+            frames.push((block, place));
+            first -= 1;
+        }
+        let oldest = if frames.is_empty() { None } else { self.messages.get(first).map(|message| message.id) };
+        Some(Older { frames, oldest, has_more: first > 0, is_first: first == 0 && self.before == Before::Nothing })
+    }
+
+    /// The block of the message at this index, and its place there.
+    fn frame(&mut self, index: usize) -> Option<(Arc<[u8]>, Range<usize>)> {
+        let message = self.messages.get(index)?;
+        let (number, start) = (message.block, message.start);
+        let next = self.messages.get(index + 1).filter(|next| next.block == number).map(|next| next.start);
+        let full = usize::try_from(number - self.first_block).ok().and_then(|index| self.blocks.get(index)).cloned();
+        let block = full.unwrap_or_else(|| self.open_block());
+        let end = next.unwrap_or(block.len());
+        Some((block, start..end))
+    }
+
+    fn open_block(&mut self) -> Arc<[u8]> {
+        self.open_copy.get_or_insert_with(|| self.open.as_slice().into()).clone()
+    }
+
     /// The index of the message after the one with this id; `None` if the id is not known.
     fn index_after(&self, id: EventId) -> Option<usize> {
         // Searches from the end: most clients return soon, so their message is among the newest.
@@ -185,8 +241,9 @@ impl History {
         let Some(message) = self.messages.get(first) else { return (Vec::new(), 0) };
         let skipped = usize::try_from(message.block - self.first_block).unwrap_or(usize::MAX);
         let mut blocks: Vec<_> = self.blocks.iter().skip(skipped).cloned().collect();
-        blocks.push(self.open_copy.get_or_insert_with(|| self.open.as_slice().into()).clone());
-        (blocks, message.start)
+        let start = message.start;
+        blocks.push(self.open_block());
+        (blocks, start)
     }
 }
 

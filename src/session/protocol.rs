@@ -185,6 +185,31 @@ pub(crate) fn pong_frame(id: Option<&str>, sent_at: &str) -> Vec<u8> {
     frame
 }
 
+/// A chat message as clients get it.
+#[derive(Debug, Deserialize)]
+pub(crate) struct PublishedMessage<'a> {
+    #[serde(borrow)]
+    pub(crate) event_id: Cow<'a, str>,
+    #[serde(borrow)]
+    pub(crate) sent_at: Cow<'a, str>,
+    #[serde(borrow)]
+    pub(crate) msg: PublishedText<'a>,
+}
+
+/// See [`PublishedMessage`].
+#[derive(Debug, Deserialize)]
+pub(crate) struct PublishedText<'a> {
+    #[serde(borrow)]
+    pub(crate) from_user: Cow<'a, str>,
+    #[serde(borrow)]
+    pub(crate) text: Cow<'a, str>,
+}
+
+/// Reads the frame of a chat message that [`put_event`] has written.
+pub(crate) fn published_message(frame: &[u8]) -> Option<PublishedMessage<'_>> {
+    serde_json::from_slice(wire::payload(frame)?).ok()
+}
+
 /// The frame after the messages that a client had missed. `messages` is their number.
 pub(crate) fn caught_up_frame(is_complete: bool, messages: usize, sent_at: &str) -> Vec<u8> {
     let mut frame = Vec::with_capacity(128);
@@ -280,6 +305,19 @@ mod tests {
             users_online_head(AT, None),
             format!(r#"{{"type":"users_online","sent_at":"{AT}","msg":{{"list":["#)
         );
+    }
+
+    #[test]
+    fn a_published_message_is_read_from_its_frame() {
+        let record = Record { from: InstanceId(0x2a), seq: 7, at: AT.into(), body: Body::Heartbeat { n: 1 } };
+        for text in ["a\"b", &"x".repeat(200), &"x".repeat(70_000)] {
+            let user = User { id: "4".into(), username: "Bob".into() };
+            let mut frame = Vec::new();
+            put_event(&Event::Said { user, text: text.into(), id: Some("7".into()) }, &record, &mut frame);
+            let read = published_message(&frame).unwrap();
+            assert_eq!((&*read.event_id, &*read.sent_at), (ID, AT));
+            assert_eq!((&*read.msg.from_user, &*read.msg.text), ("Bob", text));
+        }
     }
 
     #[test]

@@ -125,6 +125,14 @@ pub(crate) fn frame_boundary(bytes: &[u8], position: usize) -> usize {
     boundary.min(bytes.len())
 }
 
+/// The payload of the first of these unmasked frames.
+pub(crate) fn payload(frames: &[u8]) -> Option<&[u8]> {
+    let mut cursor = Cursor::new(frames);
+    let (_, payload_bytes) = FrameHeader::parse(&mut cursor).ok()??;
+    let start = usize::try_from(cursor.position()).ok()?;
+    frames.get(start..start.checked_add(usize::try_from(payload_bytes).ok()?)?)
+}
+
 /// A message or a control frame from a client.
 #[derive(Debug)]
 pub(crate) enum Received {

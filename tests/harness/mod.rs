@@ -1,6 +1,7 @@
 //! Code shared by the tests: servers, clients and waiting. Each test binary uses a part of it.
 #![allow(dead_code, reason = "compiled into every test binary, and none uses all of it")]
 
+pub mod archive;
 pub mod browser;
 pub mod certificates;
 pub mod client;

@@ -1,14 +1,16 @@
 //! The simulation: several instances on one virtual log, in virtual time, with injected faults.
 //!
 //! A seed determines a run: the simulation uses no clock and no other source of random numbers. Under test are
-//! [`ich::lobby::Lobby`], [`ich::lobby::Instance`], [`ich::lobby::Bootstrap`] and [`ich::session::history::History`].
-//! The code that checks the rules shares nothing with them.
+//! [`ich::lobby::Lobby`], [`ich::lobby::Instance`], [`ich::lobby::Bootstrap`], [`ich::session::history::History`] and
+//! [`ich::archive::archiver::Archiver`]. The code that checks the rules shares nothing with them.
 //!
 //! - `world`: one run, step by step; `faults`: the injected faults; `slot`: the current faults of one process.
 //! - `idle`: the last part of some runs, in which one instance is alone and must append very little.
 //! - `process`: one server process; `client`: one client; `log`: the virtual log and its producers.
+//! - `archive`: the archivers and their database.
 //! - `oracle`: reads all records and checks the rules; `reference`: a second implementation of the rules.
 
+mod archive;
 mod client;
 mod faults;
 mod idle;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use ich::lobby::{Body, Event, EventId, InstanceId, Lobby, Outcome, Record, User};
 
+use super::archive::SeenArchive;
 use super::log::VirtualLog;
 use super::reference::{Change, Reference, Said};
 use super::trace::Trace;
@@ -40,6 +41,7 @@ pub struct Seen {
     pub incomplete_returns: usize,
     /// Repeated messages that an instance published because the log no longer had the message before.
     pub unknown_repetitions: usize,
+    pub archive: SeenArchive,
 }
 
 pub struct Oracle {
@@ -100,6 +102,20 @@ impl Oracle {
     /// Whether the record at this offset is a message that is refused as repeated.
     pub fn is_repeated(&self, offset: usize) -> bool {
         self.reference.changes[offset].is_repeated
+    }
+
+    /// The message that is published at this offset.
+    pub fn said(&self, offset: usize) -> Option<&Said> {
+        self.reference.changes[offset].said.as_ref()
+    }
+
+    /// The instances that are not forgotten after this offset.
+    pub fn known(&self, offset: usize) -> impl Iterator<Item = InstanceId> + '_ {
+        self.reference.known[offset].iter().copied()
+    }
+
+    pub fn knows(&self, offset: usize, instance: InstanceId) -> bool {
+        self.reference.known[offset].contains(&instance)
     }
 
     /// Whether this account has published a message with this id.

@@ -55,6 +55,8 @@ pub struct Reference {
     /// The names of the users after each offset.
     pub online: Vec<BTreeSet<Arc<str>>>,
     pub changes: Vec<Change>,
+    /// The instances that are not forgotten, after each offset.
+    pub known: Vec<BTreeSet<InstanceId>>,
 }
 
 impl Reference {
@@ -75,6 +77,7 @@ impl Reference {
             self.histories.remove(id);
         }
         self.note_change(&record, is_fresh, !forgotten.is_empty());
+        self.known.push(self.histories.keys().copied().collect());
         (is_fresh, forgotten)
     }
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 use ich::lobby::{Health, InstanceId, SessionId, User};
 use ich::session::history::Request;
 
+use super::archive::Archive;
 use super::client::{Memory, Message};
 use super::faults::Faults;
 use super::log::VirtualLog;
@@ -33,6 +34,7 @@ pub struct World {
     pub log_down_until: Millis,
     pub slots: Vec<Slot>,
     pub oracle: Oracle,
+    archive: Archive,
     pub trace: Trace,
     next_instance: u64,
     activity: Activity,
@@ -59,6 +61,7 @@ impl World {
             log_down_until: 0,
             slots,
             oracle: Oracle::default(),
+            archive: Archive::new(seed),
             trace,
             next_instance: 0,
             activity: Activity { join_one_in, next_message: 0 },
@@ -120,7 +123,7 @@ impl World {
         for index in &order {
             self.read(*index, is_log_down)?;
         }
-        Ok(())
+        self.archive.step(&self.log, is_log_down, &self.oracle, self.now, &mut self.trace)
     }
 
     /// Runs the clients, the session threads and the log thread of one process.
@@ -268,6 +271,7 @@ impl World {
     /// The counts of hard cases in this run.
     pub fn seen(&self) -> Seen {
         let mut seen = self.oracle.seen;
+        seen.archive = self.archive.seen;
         self.slots.iter().filter_map(|slot| slot.process.as_ref()).for_each(|process| process.add_to(&mut seen));
         seen
     }
@@ -285,11 +289,13 @@ impl World {
         self.trace.note(self.now, || "all faults end".into());
         self.log_down_until = 0;
         self.slots.iter_mut().for_each(Slot::end_faults);
+        self.archive.end_faults();
     }
 
     pub fn check_final_state(&mut self) -> Result<(), Violation> {
         let processes = || self.slots.iter().filter_map(|slot| slot.process.as_ref());
         processes().try_for_each(|process| process.check_final_state(&self.oracle))?;
+        self.archive.check_final_state(&self.oracle)?;
         let connected =
             processes().flat_map(|process| process.clients.values().map(|client| client.user.username.clone()));
         let (connected, online) = (connected.collect(), self.oracle.online_now());

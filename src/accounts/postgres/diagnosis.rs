@@ -10,7 +10,7 @@ use super::tls_mode::TlsMode;
 use crate::tls::CertificateFault;
 
 /// The error with its cause and, where it is known, what to do.
-pub(super) fn describe(error: &postgres::Error) -> String {
+pub(crate) fn describe(error: &postgres::Error) -> String {
     let Some(db) = error.as_db_error() else { return with_causes(error) };
     let advice = match *db.code() {
         SqlState::INVALID_PASSWORD | SqlState::INVALID_AUTHORIZATION_SPECIFICATION => {

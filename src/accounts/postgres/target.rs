@@ -40,6 +40,7 @@ const IGNORED: [&str; 7] = [
 ];
 
 /// Where to connect, and how. Shared by the threads of the pool.
+#[derive(Clone)]
 pub(super) struct Target {
     /// The servers and the database, for the log.
     pub(super) name: String,
@@ -50,6 +51,7 @@ pub(super) struct Target {
     connector: MakeTlsConnector,
 }
 
+#[derive(Clone)]
 struct Server {
     /// With one host and one port.
     config: Config,

@@ -1,6 +1,6 @@
 //! [`KafkaReader`]: reads the records of the topic in order, from an offset that [`Reader::rewind`] computes.
 //!
-//! The log thread owns the reader and makes all calls. Each call has a deadline.
+//! The log thread owns one, and the archive another; the owner makes all calls. Each call has a deadline.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -13,7 +13,7 @@ use super::consumer::{KafkaConsumer, offset};
 use super::diagnostics::Diagnostics;
 use super::topic::GIVE_UP_CHECK;
 use super::topic_setup::TopicSetup;
-use crate::event_log::{Entry, ReadError, Reader, Span, codec};
+use crate::event_log::{Entry, ReadError, Reader, SeekingReader, Span, codec};
 use crate::lobby::Record;
 
 /// How long one [`Reader::rewind`] may take.
@@ -83,6 +83,24 @@ impl KafkaReader {
         Ok(())
     }
 
+    /// Moves to the offset that `start` chooses from the first offset of the topic and the one after the last.
+    fn move_to(&mut self, start: impl FnOnce(u64, u64) -> u64) -> Result<Span, ReadError> {
+        let deadline = Instant::now() + REWIND_TIMEOUT;
+        self.pending_error = None;
+        self.diagnostics.reading_ends();
+        if self.is_broken {
+            self.consumer.replace()?;
+            self.is_broken = false;
+        }
+        self.consumer.unassign()?;
+        let (low, end) = self.setup.prepare(&mut self.consumer, deadline)?;
+        let start = start(low, end);
+        self.consumer.assign(start)?;
+        (self.position, self.span_end) = (start, end);
+        self.diagnostics.reading_begins();
+        Ok(Span { start, end, from_the_beginning: start == 0 })
+    }
+
     fn skip(&self, offset: u64, reason: &str) {
         self.skipped.fetch_add(1, Ordering::Relaxed);
         if let Some(more) = self.diagnostics.throttle.may_log("skipped", Instant::now()) {
@@ -97,26 +115,19 @@ fn record_of(message: &BorrowedMessage<'_>) -> Result<Record, String> {
     codec::decode(payload).map_err(|error| error.to_string())
 }
 
+impl SeekingReader for KafkaReader {
+    fn seek(&mut self, offset: u64) -> Result<Span, ReadError> {
+        self.move_to(|low, end| offset.clamp(low, end))
+    }
+}
+
 impl Reader for KafkaReader {
     fn give_up_when(&mut self, flag: Arc<AtomicBool>) {
         self.consumer.give_up_when(flag);
     }
 
     fn rewind(&mut self, records: u64) -> Result<Span, ReadError> {
-        let deadline = Instant::now() + REWIND_TIMEOUT;
-        self.pending_error = None;
-        self.diagnostics.reading_ends();
-        if self.is_broken {
-            self.consumer.replace()?;
-            self.is_broken = false;
-        }
-        self.consumer.unassign()?;
-        let (low, end) = self.setup.prepare(&mut self.consumer, deadline)?;
-        let start = low.max(end.saturating_sub(records));
-        self.consumer.assign(start)?;
-        (self.position, self.span_end) = (start, end);
-        self.diagnostics.reading_begins();
-        Ok(Span { start, end, from_the_beginning: start == 0 })
+        self.move_to(|low, end| low.max(end.saturating_sub(records)))
     }
 
     fn position(&self) -> u64 {

@@ -1,9 +1,10 @@
 //! [`SqliteReader`]: reads the records that this and other processes have committed.
 //!
-//! Owned by the log thread. The writer of this process gives its records to the reader after each commit (`handover`). To
-//! notice commits of other processes, the reader asks SQLite every few milliseconds whether the file has changed. This
-//! takes some microseconds and reads no records. The reader reads the file after such a change, and if the next record of
-//! this process does not follow the last one that was read.
+//! The log thread owns one reader, and the archive another. The writer of this process gives its records to the reader of
+//! the log thread after each commit (`handover`). To notice other commits, a reader asks SQLite whether the file has
+//! changed: that of the log thread every few milliseconds, that of the archive five times per second. This takes some
+//! microseconds and reads no records. The reader reads the file after such a change, and if the next record of this
+//! process does not follow the last one that was read.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -15,7 +16,7 @@ use rusqlite::{CachedStatement, Connection};
 
 use super::file::{LogFile, Opened};
 use super::handover::{Handover, Taken};
-use crate::event_log::{Entry, ReadError, Reader, Span, codec};
+use crate::event_log::{Entry, ReadError, Reader, SeekingReader, Span, codec};
 use crate::log_throttle::LogThrottle;
 use crate::sqlite::{self, OpenError};
 
@@ -24,6 +25,8 @@ use crate::sqlite::{self, OpenError};
 const BUSY_INTERVAL: Duration = Duration::from_millis(4);
 /// The same interval otherwise. The first record of another process waits for it at most.
 const IDLE_INTERVAL: Duration = Duration::from_millis(15);
+/// The same interval for the reader of the archive.
+const UNHURRIED_INTERVAL: Duration = Duration::from_millis(200);
 /// After this time without a commit of another process, none is running: each appends a heartbeat every second.
 const BUSY_TIME: Duration = Duration::from_secs(5);
 /// The interval at which the reader checks whether the file was removed or replaced.
@@ -33,9 +36,19 @@ const RETRY_INTERVAL: Duration = Duration::from_millis(100);
 /// One poll stops reading after this many bytes.
 const POLL_BYTES: usize = 8 * 1024 * 1024;
 
+/// How soon a reader notices the records of other connections.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Pace {
+    /// Within some milliseconds: clients wait for the records.
+    Live,
+    /// Within [`UNHURRIED_INTERVAL`].
+    Unhurried,
+}
+
 pub(super) struct SqliteReader {
     file: Arc<LogFile>,
     handover: Arc<Handover>,
+    pace: Pace,
     opened: Option<Opened>,
     /// The value of `PRAGMA data_version` before the last read.
     data_version: i64,
@@ -53,10 +66,11 @@ pub(super) struct SqliteReader {
 
 impl SqliteReader {
     /// `skipped` counts the rows that cannot be decoded.
-    pub fn new(file: Arc<LogFile>, handover: Arc<Handover>, skipped: Arc<AtomicU64>) -> Self {
+    pub fn new(file: Arc<LogFile>, handover: Arc<Handover>, pace: Pace, skipped: Arc<AtomicU64>) -> Self {
         SqliteReader {
             file,
             handover,
+            pace,
             opened: None,
             data_version: 0,
             position: 0,
@@ -166,9 +180,7 @@ impl SqliteReader {
             if left.is_zero() {
                 return Ok(false);
             }
-            let is_busy = self.others_at.is_some_and(|at| at.elapsed() < BUSY_TIME);
-            let interval = if is_busy { BUSY_INTERVAL } else { IDLE_INTERVAL };
-            let is_woken = self.handover.wait(changes, interval.min(left));
+            let is_woken = self.handover.wait(changes, self.interval().min(left));
             if self.file_checked_at.elapsed() >= FILE_CHECK_INTERVAL {
                 self.check_file()?;
             }
@@ -184,6 +196,28 @@ impl SqliteReader {
                 return Ok(true);
             }
         }
+    }
+
+    fn interval(&self) -> Duration {
+        let is_busy = self.others_at.is_some_and(|at| at.elapsed() < BUSY_TIME);
+        match self.pace {
+            Pace::Unhurried => UNHURRIED_INTERVAL,
+            Pace::Live if is_busy => BUSY_INTERVAL,
+            Pace::Live => IDLE_INTERVAL,
+        }
+    }
+
+    /// Moves to the offset that `start` chooses from the first offset of the log and the one after the last.
+    fn move_to(&mut self, start: impl FnOnce(u64, u64) -> u64) -> Result<Span, ReadError> {
+        if self.check_file().is_err() {
+            self.opened = None;
+        }
+        let (first, end) = bounds(self.connection()?).map_err(|error| self.failed(&error))?;
+        let start = start(first, end);
+        self.position = start;
+        self.handover.clear();
+        self.is_file_due = true;
+        Ok(Span { start, end, from_the_beginning: start == 0 })
     }
 
     fn poll_until(&mut self, deadline: Instant, max: usize, entries: &mut Vec<Entry>) -> Result<(), ReadError> {
@@ -204,16 +238,7 @@ impl SqliteReader {
 
 impl Reader for SqliteReader {
     fn rewind(&mut self, records: u64) -> Result<Span, ReadError> {
-        if self.check_file().is_err() {
-            self.opened = None;
-        }
-        let span = bounds(self.connection()?).map_err(|error| self.failed(&error))?;
-        let (first, end) = span;
-        let start = first.max(end.saturating_sub(records));
-        self.position = start;
-        self.handover.clear();
-        self.is_file_due = true;
-        Ok(Span { start, end, from_the_beginning: start == 0 })
+        self.move_to(|first, end| first.max(end.saturating_sub(records)))
     }
 
     fn position(&self) -> u64 {
@@ -231,6 +256,12 @@ impl Reader for SqliteReader {
                 thread::sleep(RETRY_INTERVAL.min(timeout));
             }
         })
+    }
+}
+
+impl SeekingReader for SqliteReader {
+    fn seek(&mut self, offset: u64) -> Result<Span, ReadError> {
+        self.move_to(|first, end| offset.clamp(first, end))
     }
 }
 

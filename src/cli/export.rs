@@ -1,0 +1,29 @@
+//! `ich export`: writes the archive to standard output.
+
+use std::io::BufWriter;
+use std::process::ExitCode;
+
+use super::{EXIT_FAILED, failed, load};
+use crate::archive::export;
+use crate::archive::place::Place;
+use crate::lobby::EventId;
+
+/// Writes the messages after the one with this id, or all. A closed pipe is no error.
+pub(super) fn run(after: Option<EventId>) -> ExitCode {
+    let config = match load() {
+        Ok(config) => config,
+        Err(code) => return code,
+    };
+    let place = match Place::of(&config) {
+        Ok(place) => place,
+        Err(error) => return ExitCode::from(failed(&error)),
+    };
+    match export::export(&place, after, &mut BufWriter::new(std::io::stdout().lock())) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) if error.is_closed_pipe() => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("ich: {error}");
+            ExitCode::from(EXIT_FAILED)
+        }
+    }
+}

@@ -1,0 +1,208 @@
+//! `GET /history`: earlier messages, the newest first, from the history of this instance and from the archive.
+//!
+//! The newest messages are in the memory of every instance, also those that are not archived yet and those of a moment in
+//! which the database does not answer. Older ones come from the archive, if there is one. The request is checked and the
+//! answer encoded on a worker thread; the connection's thread waits for the database.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Instant;
+
+use http::header::AUTHORIZATION;
+use serde::Serialize;
+
+use crate::accounts::TokenRefused;
+use crate::archive::store::{ArchiveError, Page, Row, Select};
+use crate::http::api_error::ApiError;
+use crate::http::app_state::AppState;
+use crate::http::request::Request;
+use crate::http::response::Response;
+use crate::limits::{
+    EVENT_ID_CHARS_MAX, HISTORY_PAGE_BYTES_MAX, HISTORY_PAGE_MESSAGES_DEFAULT, HISTORY_PAGE_MESSAGES_MAX,
+};
+use crate::lobby::EventId;
+use crate::session::history::Older;
+use crate::session::protocol;
+use crate::threads::lock;
+use crate::workers::Workers;
+
+/// A valid request.
+pub(crate) struct Asked {
+    before: Option<EventId>,
+    limit: usize,
+    is_head: bool,
+}
+
+/// The parts of an answer, not encoded.
+struct Found {
+    recent: Older,
+    rows: Vec<Row>,
+    has_more: bool,
+}
+
+#[derive(Serialize)]
+struct Answer<'a> {
+    messages: Vec<Message<'a>>,
+    more: bool,
+}
+
+#[derive(Serialize)]
+struct Message<'a> {
+    event_id: &'a str,
+    sent_at: &'a str,
+    from_user: &'a str,
+    text: &'a str,
+}
+
+/// Checks the request. Called on a worker thread.
+///
+/// # Errors
+/// The error answer: 400, 401, 404, 405 or 503.
+pub(crate) fn check(app: &AppState, request: &Request) -> Result<Asked, Response> {
+    if !request.is_get() {
+        return Err(ApiError::MethodNotAllowed.response().with("Allow", "GET, HEAD"));
+    }
+    let token = bearer_token(request).ok_or_else(|| ApiError::Unauthorized.response())?;
+    let refused = |refused: TokenRefused| ApiError::Unauthorized.with_text(&format!("{refused}: log in again"));
+    app.check_token(token).map_err(refused)?;
+    let (before, limit) = parse(request.head.uri().query())?;
+    if !app.publisher.is_ready() {
+        return Err(ApiError::NotReady.response());
+    }
+    Ok(Asked { before, limit, is_head: request.is_head() })
+}
+
+fn bearer_token(request: &Request) -> Option<&str> {
+    let (scheme, token) = request.header(AUTHORIZATION)?.split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
+}
+
+/// `before` and `limit`, each once. Other parameters are ignored.
+fn parse(query: Option<&str>) -> Result<(Option<EventId>, usize), Response> {
+    let (mut before, mut limit) = (None, None);
+    for parameter in query.unwrap_or_default().split('&') {
+        let (name, value) = parameter.split_once('=').unwrap_or((parameter, ""));
+        let is_twice = match name {
+            "before" => before.replace(parse_before(value)?).is_some(),
+            "limit" => limit.replace(parse_limit(value)?).is_some(),
+            _ => false,
+        };
+        if is_twice {
+            return Err(ApiError::BadQuery.with_text(&format!("give {name} once")));
+        }
+    }
+    Ok((before, limit.unwrap_or(HISTORY_PAGE_MESSAGES_DEFAULT)))
+}
+
+fn parse_before(value: &str) -> Result<EventId, Response> {
+    let is_id = (1..=EVENT_ID_CHARS_MAX).contains(&value.len())
+        && value.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f' | b'-'));
+    if !is_id {
+        return Err(ApiError::BadQuery.with_text("before is not the event_id of a message"));
+    }
+    // It could be the id of a later version of this program: no message here has it.
+    value.parse().map_err(|_| ApiError::UnknownMessage.response())
+}
+
+fn parse_limit(value: &str) -> Result<usize, Response> {
+    let is_number = value.bytes().all(|byte| byte.is_ascii_digit());
+    match value.parse() {
+        Ok(limit) if is_number && (1..=HISTORY_PAGE_MESSAGES_MAX).contains(&limit) => Ok(limit),
+        _ => {
+            let text = format!("limit is not a whole number from 1 to {HISTORY_PAGE_MESSAGES_MAX}");
+            Err(ApiError::BadQuery.with_text(&text))
+        }
+    }
+}
+
+/// Answers a request of the client at `address`. Called on the connection's thread; may wait for the database.
+pub(crate) fn run(app: &Arc<AppState>, workers: &Workers, asked: &Asked, address: IpAddr) -> Response {
+    let response = match app.history_limit.take(address, Instant::now()) {
+        Err(seconds) => ApiError::TooManyRequests.response().retry_after(seconds),
+        Ok(()) => match find(app, asked) {
+            Err(response) => response,
+            Ok(found) => workers.run(move || encode(&found)).unwrap_or_else(|_| ApiError::Internal.response()),
+        },
+    };
+    Response { head_only: asked.is_head, ..response }
+}
+
+fn find(app: &AppState, asked: &Asked) -> Result<Found, Response> {
+    let Asked { before, limit, .. } = *asked;
+    let recent = lock(&app.history).older(before, limit, HISTORY_PAGE_BYTES_MAX);
+    let Some(recent) = recent else { return find_archived(app, before, limit) };
+    let Some(archive) = app.archive.as_ref().filter(|_| !recent.has_more) else {
+        let has_more = recent.has_more;
+        return Ok(Found { recent, rows: Vec::new(), has_more });
+    };
+    // The archive continues where the history ends. With no message left to return, it still tells whether there are more.
+    let select = recent.oldest.or(before).map_or(Select::Newest, Select::Before);
+    let is_empty = recent.frames.is_empty();
+    match archive.page(select, limit - recent.frames.len()) {
+        Ok(Some(Page { rows, has_more })) => Ok(Found { recent, rows, has_more }),
+        // The oldest message of the history is not archived yet.
+        Ok(None) if is_empty && !recent.is_first => {
+            Err(ApiError::Unavailable.with_text("earlier messages are not archived yet: try again later"))
+        }
+        Ok(None) => {
+            let has_more = !recent.is_first;
+            Ok(Found { recent, rows: Vec::new(), has_more })
+        }
+        Err(_) if !is_empty => Ok(Found { recent, rows: Vec::new(), has_more: true }),
+        Err(error) => Err(unavailable(&error)),
+    }
+}
+
+/// Messages before one that is not in the history.
+fn find_archived(app: &AppState, before: Option<EventId>, limit: usize) -> Result<Found, Response> {
+    let unknown = || ApiError::UnknownMessage.response();
+    let (archive, before) = app.archive.as_ref().zip(before).ok_or_else(unknown)?;
+    let page = archive.page(Select::Before(before), limit).map_err(|error| unavailable(&error))?;
+    let Page { rows, has_more } = page.ok_or_else(unknown)?;
+    let recent = Older { frames: Vec::new(), oldest: None, has_more: false, is_first: false };
+    Ok(Found { recent, rows, has_more })
+}
+
+/// The pool has logged the reason.
+fn unavailable(_: &ArchiveError) -> Response {
+    ApiError::Unavailable.with_text("the archive does not answer: try again later")
+}
+
+fn encode(found: &Found) -> Response {
+    let frames = found.recent.frames.iter().filter_map(|(block, place)| block.get(place.clone()));
+    let published: Vec<_> = frames.filter_map(protocol::published_message).collect();
+    let recent = published.iter().map(|message| Message {
+        event_id: &message.event_id,
+        sent_at: &message.sent_at,
+        from_user: &message.msg.from_user,
+        text: &message.msg.text,
+    });
+    let archived = found.rows.iter().map(|row| Message {
+        event_id: &row.event_id,
+        sent_at: &row.sent_at,
+        from_user: &row.from_user,
+        text: &row.text,
+    });
+    Response::json(&Answer { messages: recent.chain(archived).collect(), more: found.has_more })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::lobby::InstanceId;
+
+    #[test]
+    fn a_query_names_a_message_and_a_limit() {
+        let id = EventId { from: InstanceId(0x2a), seq: 7 };
+        assert_eq!(parse(None).ok(), Some((None, 50)));
+        assert_eq!(parse(Some("limit=100&x=1")).ok(), Some((None, 100)));
+        assert_eq!(parse(Some("before=000000000000002a-7&limit=1")).ok(), Some((Some(id), 1)));
+        let status = |query: &str| parse(Some(query)).err().map(|response| response.status);
+        for bad in
+            ["limit=", "limit=0", "limit=101", "limit=+5", "limit=1&limit=1", "before=", "before=x", "before=A-1"]
+        {
+            assert_eq!(status(bad), Some(400), "{bad}");
+        }
+        assert_eq!(status("before=7"), Some(404), "perhaps an id of another version");
+    }
+}

@@ -1,0 +1,153 @@
+//! The archive in PostgreSQL: the database stops and comes back, and archiving instances are killed, with the event log in
+//! SQLite and in Kafka.
+
+mod harness;
+
+use std::env;
+use std::time::{Duration, Instant};
+
+use harness::archive::{Archive, Chatter, archiver_of};
+use harness::cluster::{Cluster, metric};
+use harness::folder::Folder;
+use harness::kafka::Broker;
+use harness::postgres::{Server as Postgres, database};
+use harness::returning::Returning;
+use harness::server::Server;
+use harness::wait_until;
+use rustix::process::Signal;
+
+/// How long the database is stopped. `ICH_TEST_OUTAGE_SECONDS` sets another time.
+fn outage() -> Duration {
+    let seconds = env::var("ICH_TEST_OUTAGE_SECONDS").ok().and_then(|text| text.parse().ok());
+    Duration::from_secs(seconds.unwrap_or(10))
+}
+
+fn settings(url: &str) -> [(&str, &str); 3] {
+    [("ICH_DATABASE_URL", url), ("ICH_ARCHIVE", "on"), ("ICH_MAX_MESSAGES_PER_SECOND", "0")]
+}
+
+/// Waits for the time of the outage while messages come back.
+fn chat_during_the_outage(chatter: &Chatter) {
+    let until = Instant::now() + outage();
+    while Instant::now() < until {
+        chatter.wait_for_more(20);
+    }
+}
+
+#[test]
+fn while_the_database_is_stopped_the_chat_continues_and_afterwards_nothing_is_missing_or_doubled() {
+    let Some(postgres) = Postgres::start() else { return };
+    let database = postgres.database();
+    let archive = Archive::Postgres(&database);
+    let server = Server::start(&settings(&database.url));
+    let chatter = Chatter::start(&server, "Ann");
+    wait_until("some messages", || archive.event_ids().len() > 100);
+    for _ in 0..2 {
+        postgres.stop();
+        chat_during_the_outage(&chatter);
+        assert!(metric(&server, "ich_archive_lag_seconds") > 0);
+        assert_eq!(metric(&server, "ich_archiver"), 0);
+        postgres.launch();
+        chatter.wait_for_more(100);
+    }
+    let ids = chatter.finish();
+    archive.wait_for_ids(&ids);
+    wait_until("an archive without lag", || metric(&server, "ich_archive_lag_seconds") == 0);
+    assert_eq!(archive.gaps(), Vec::<String>::new());
+    assert!(server.log().contains("the archive waits, the chat continues"), "{}", server.log());
+}
+
+#[test]
+fn while_the_database_is_frozen_the_chat_continues_and_a_stop_does_not_wait() {
+    let Some(postgres) = Postgres::start() else { return };
+    let database = postgres.database();
+    let archive = Archive::Postgres(&database);
+    let folder = Folder::new();
+    let mut server = Server::start_in(&folder.0, &settings(&database.url));
+    let chatter = Chatter::start(&server, "Ann");
+    wait_until("some messages", || archive.event_ids().len() > 100);
+    let frozen = postgres.freeze();
+    chatter.wait_for_more(500);
+    let ids = chatter.finish();
+    assert!(server.stop().success());
+    drop(frozen);
+    let _server = Server::start_in(&folder.0, &settings(&database.url));
+    archive.wait_for_ids(&ids);
+}
+
+#[test]
+fn killed_connections_leave_no_message_missing_or_doubled() {
+    let Some(database) = database() else { return };
+    let archive = Archive::Postgres(&database);
+    let server = Server::start(&settings(&database.url));
+    let chatter = Chatter::start(&server, "Ann");
+    for _ in 0..10 {
+        let archived = archive.event_ids().len();
+        wait_until("more messages", || archive.event_ids().len() > archived + 20);
+        database.kill_connections();
+    }
+    let ids = chatter.finish();
+    archive.wait_for_ids(&ids);
+    assert_eq!(archive.gaps(), Vec::<String>::new());
+}
+
+#[test]
+fn on_kafka_another_instance_takes_over_from_a_killed_one() {
+    let Some(broker) = Broker::shared() else { return };
+    let Some(database) = database() else { return };
+    let archive = Archive::Postgres(&database);
+    let cluster = Cluster::new(broker);
+    let on = settings(&database.url);
+    let mut servers = vec![cluster.start_with(&on), cluster.start_with(&on)];
+    let chat = cluster.start_with(&[("ICH_DATABASE_URL", &database.url)]);
+    let chatter = Chatter::start(&chat, "Ann");
+    for _ in 0..2 {
+        let leader = archiver_of(&[&servers[0], &servers[1]]);
+        chatter.wait_for_more(100);
+        let archived = archive.event_ids().len();
+        let mut killed = servers.remove(leader);
+        killed.signal(Signal::KILL);
+        killed.wait();
+        wait_until("the other archiver", || archive.event_ids().len() > archived + 100);
+        servers.push(cluster.start_with(&on));
+    }
+    archive.wait_for_ids(&chatter.finish());
+    assert_eq!(archive.gaps(), Vec::<String>::new());
+}
+
+#[test]
+fn on_kafka_deleted_records_and_a_deleted_topic_are_gaps() {
+    let Some(broker) = Broker::shared() else { return };
+    let Some(database) = database() else { return };
+    let archive = Archive::Postgres(&database);
+    let cluster = Cluster::new(broker);
+    let on = settings(&database.url);
+    let mut server = cluster.start_with(&on);
+    Returning::join(&server, "Ann").say("one");
+    wait_until("the message", || archive.texts() == ["one"]);
+    assert!(server.stop().success());
+
+    let mut server = cluster.start_with(&[("ICH_DATABASE_URL", &database.url)]);
+    Returning::join(&server, "Ann").say("lost");
+    assert!(server.stop().success());
+    broker.delete_records_before(&cluster.topic, broker.end(&cluster.topic));
+    let server = cluster.start_with(&on);
+    wait_until("the gap", || archive.gaps() == ["retention"]);
+    Returning::join(&server, "Ann").say("two");
+    wait_until("the message", || archive.texts() == ["one", "two"]);
+
+    broker.delete_topic(&cluster.topic);
+    wait_until("the other gap", || archive.gaps() == ["retention", "another log"]);
+    server.wait_ready();
+    let said = harness::wait_for("a message", || {
+        let mut client = harness::client::Client::try_join(server.address, &harness::server::token("Ann")).ok()?;
+        client.say("three");
+        loop {
+            let frame = client.next_or_close().ok()?;
+            if frame["msg"]["text"] == "three" {
+                return Some(frame);
+            }
+        }
+    });
+    wait_until("the message", || archive.event_ids().last().is_some_and(|id| said["event_id"] == **id));
+}
