@@ -1,4 +1,4 @@
-//! The command line. `ich` runs the server; `ich check` only checks the settings.
+//! The command line. `ich` runs the server, `ich check` only checks the settings, `ich export` writes the archive.
 //!
 //! [`Arguments`] is the one definition of all commands: `--help`, the man page and the completions of shells are
 //! generated from it (`reference.rs`). A command that does more than a few lines has a file of its own in `cli/`.
@@ -48,9 +48,9 @@ enum Command {
     Serve,
     /// Check the settings and report all errors
     Check,
-    /// Write the archived messages as JSON lines to standard output
+    /// Write the archive to standard output, as JSON lines
     Export {
-        /// Only messages after the one with this event_id
+        /// Only the messages after the one with this id
         #[arg(long, value_name = "EVENT_ID")]
         after: Option<EventId>,
     },

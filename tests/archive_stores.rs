@@ -198,6 +198,6 @@ fn an_archive_that_an_older_server_made_is_empty() {
     let folder = Folder::new();
     drop(ich::accounts::sqlite::open(&folder.0).unwrap());
     folder
-        .execute("DROP TABLE messages; DROP TABLE archive_position; DROP TABLE archive_gaps; PRAGMA user_version = 1");
+        .execute("DROP TABLE messages; DROP TABLE archive_position; DROP TABLE archive_gaps; PRAGMA user_version = 2");
     assert_eq!(open_leading(&folder).position(), Ok(None));
 }

@@ -88,7 +88,7 @@ fn errors_are_on_standard_error_and_have_an_exit_code() {
     for arguments in [&["--after", "x"][..], &["--after"], &["more"]] {
         assert_eq!(failed(arguments).0, Some(2), "{arguments:?}");
     }
-    connect(&folder.0).execute_batch("DROP TABLE messages; PRAGMA user_version = 1").expect("an older schema");
+    connect(&folder.0).execute_batch("DROP TABLE messages; PRAGMA user_version = 2").expect("an older schema");
     let (code, error) = failed(&[]);
     assert!(code == Some(1) && error.contains("it has no archive"), "{error}");
 }

@@ -79,7 +79,7 @@ fn names_and_texts_are_data_and_links_are_links() {
         json!(["https://example.org/a?b=1&c=2", "https://example.org/a?b=1&c=2", "noopener noreferrer nofollow"]);
     assert_eq!(browser.run(link), expected);
     assert_eq!(browser.value("document.querySelectorAll('#messages a').length"), 1);
-    assert_eq!(page.errors(), Vec::<String>::new());
+    assert_eq!(browser.console_errors(), Vec::<String>::new());
 }
 
 #[test]

@@ -59,3 +59,22 @@ fn earlier_messages_are_loaded_when_the_user_scrolls_up_until_the_beginning() {
     page.wait_until("document.getElementById('latest').textContent === '1 new'");
     assert_eq!(browser.value("window.asked"), json!(["80", "30"]));
 }
+
+#[test]
+fn the_page_shows_all_messages_that_the_server_keeps() {
+    let Some(browser) = Browser::start() else { return };
+    let server = Server::start(&[("ICH_MAX_MESSAGES_PER_SECOND", "0")]);
+    let texts: Vec<String> = (0..170).map(|number| format!("message {number}")).collect();
+    let mut bob = server.join("Bob");
+    texts.iter().for_each(|text| bob.say(text));
+    bob.texts_until("message 169");
+    let page = Page::open_as(&browser, server.address, "Ann");
+    let shown = |first: usize| texts[first..].iter().map(String::as_str).collect::<Vec<_>>();
+    page.wait_texts(&shown(70));
+    browser.run("document.getElementById('messages-scroller').scrollTop = 0");
+    page.wait_texts(&shown(20));
+    browser.run("document.getElementById('messages-scroller').scrollTop = 0");
+    page.wait_texts(&shown(0));
+    page.wait_until("!document.getElementById('beginning').hidden");
+    assert_eq!(browser.console_errors(), Vec::<String>::new());
+}

@@ -81,6 +81,11 @@ fn the_list_of_messages_scrolls_with_the_keyboard() {
     let scroller = "document.getElementById('messages-scroller')";
     let is_at_end = format!("{scroller}.scrollHeight - {scroller}.scrollTop - {scroller}.clientHeight < 2");
     page.wait_until(&format!("document.querySelectorAll('#messages .text').length === 100 && {is_at_end}"));
+    // A short way up is a way up: the list does not go back to its end.
+    browser.run(&format!("{scroller}.scrollTop -= 40"));
+    browser.run_async("const done = arguments[0]; setTimeout(() => requestAnimationFrame(() => done(null)), 100)");
+    let from_end = format!("{scroller}.scrollHeight - {scroller}.scrollTop - {scroller}.clientHeight");
+    assert_eq!(browser.value(&format!("Math.round({from_end})")), 40);
     tab_to(&browser, "messages-scroller");
     browser.press(&keys::HOME.to_string());
     page.wait_until(&format!("{scroller}.scrollTop === 0"));

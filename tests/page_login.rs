@@ -37,7 +37,7 @@ fn a_user_creates_an_account_stays_after_a_reload_and_logs_out() {
     page.log_in("Ann", PASSWORD);
     page.wait_state("Online");
     // The browser reports the refused login, and nothing else: no violation of the policy of the page.
-    let errors = page.errors();
+    let errors = browser.console_errors();
     assert!(errors.len() == 1 && errors[0].contains("/login"), "{errors:?}");
 }
 
@@ -63,7 +63,7 @@ fn a_refused_token_leads_to_the_login_and_is_not_used_again() {
 fn the_end_of_a_token_leads_to_the_login_and_keeps_what_was_not_sent() {
     let Some(browser) = Browser::start() else { return };
     let server = Server::start(&[]);
-    let short = token_for("1", "Ann", Duration::from_secs(4));
+    let short = token_for("1", "Ann", Duration::from_secs(20));
     let page = Page::open_with_token(&browser, server.address, "Ann", &short).in_lobby();
     // A message that the server has not confirmed.
     let pending = json!({"username": "Ann", "messages": [{"id": "x", "text": "not sent", "problem": null}]});

@@ -8,7 +8,7 @@ use crate::archive::export;
 use crate::archive::place::Place;
 use crate::lobby::EventId;
 
-/// Writes the messages after the one with this id, or all. A closed pipe is no error.
+/// Writes the messages after `after`, or all. A closed pipe is no error. Returns the exit code of the process.
 pub(super) fn run(after: Option<EventId>) -> ExitCode {
     let config = match load() {
         Ok(config) => config,

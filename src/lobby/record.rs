@@ -106,7 +106,7 @@ impl Serialize for EventId {
 
 /// The error for a text that is not exactly what [`fmt::Display`] writes for some [`EventId`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("this is not the event_id of a message")]
+#[error("not the event_id of a message")]
 pub struct InvalidEventId;
 
 impl FromStr for EventId {

@@ -62,8 +62,28 @@ impl Metrics {
         registry.register("http_errors", "HTTP error answers, by code", self.http_errors.clone());
         registry.register("error_frames", "Error frames sent to clients, by code", self.error_frames.clone());
         self.register_times_and_sizes();
-        self.register_archive();
         self.register_samples();
+        self.register_archive();
+    }
+
+    fn register_archive(&mut self) {
+        let registry = self.registry.sub_registry_with_prefix("ich");
+        registry.register(
+            "archived_messages",
+            "Messages that this instance has stored in the archive",
+            self.archived_messages.clone(),
+        );
+        registry.register(
+            "archive_gaps",
+            "Gaps in the archive that this instance has recorded",
+            self.archive_gaps.clone(),
+        );
+        registry.register("archiver", "1 while this instance archives", self.is_archiver.clone());
+        registry.register(
+            "archive_lag_seconds",
+            "How long the archive has been behind the event log; 0 while another instance archives",
+            self.archive_lag_seconds.clone(),
+        );
     }
 
     fn register_times_and_sizes(&mut self) {
@@ -87,26 +107,6 @@ impl Metrics {
             "outbox_bytes",
             "Bytes that wait for the sockets of clients, measured once a second",
             self.outbox_bytes.clone(),
-        );
-    }
-
-    fn register_archive(&mut self) {
-        let registry = self.registry.sub_registry_with_prefix("ich");
-        registry.register(
-            "archived_messages",
-            "Messages that this instance has stored in the archive",
-            self.archived_messages.clone(),
-        );
-        registry.register(
-            "archive_gaps",
-            "Gaps in the archive that this instance has recorded",
-            self.archive_gaps.clone(),
-        );
-        registry.register("archiver", "1 while this instance archives", self.is_archiver.clone());
-        registry.register(
-            "archive_lag_seconds",
-            "How long the archive has been behind the event log; 0 while another instance archives",
-            self.archive_lag_seconds.clone(),
         );
     }
 

@@ -132,12 +132,6 @@ impl<'a> Page<'a> {
         self.wait_until(&format!("JSON.stringify({shown}) === JSON.stringify({})", json!(names)));
     }
 
-    /// The errors that the browser reports, such as violations of the policy of the page. The page asks for earlier
-    /// messages, and a server may have none; that is no error.
-    pub fn errors(&self) -> Vec<String> {
-        self.browser.console_errors().into_iter().filter(|error| !error.contains("/history")).collect()
-    }
-
     pub fn wait_until(&self, expression: &str) {
         self.browser.wait_until(expression);
     }

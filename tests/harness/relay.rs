@@ -53,13 +53,14 @@ fn forward(mut from: TcpStream, mut to: TcpStream, is_silent: &AtomicBool, is_de
     from.set_read_timeout(Some(CHECK)).expect("an option");
     let mut buffer = [0; 16 * 1024];
     loop {
+        let read = from.read(&mut buffer);
+        // After the read: what arrives in the silence is not forwarded.
         if is_silent.load(Ordering::SeqCst) {
             is_dead.store(true, Ordering::SeqCst);
         }
-        let is_dead = is_dead.load(Ordering::SeqCst);
-        match from.read(&mut buffer) {
+        match read {
             Ok(0) => break,
-            Ok(_) if is_dead => {}
+            Ok(_) if is_dead.load(Ordering::SeqCst) => {}
             Ok(length) if to.write_all(&buffer[..length]).is_ok() => {}
             Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {}
             Ok(_) | Err(_) => break,
