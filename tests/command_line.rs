@@ -32,6 +32,8 @@ fn the_man_page_has_all_commands_settings_and_exit_codes() {
     for name in commands() {
         assert!(page.contains(&format!("\\fBich {name}\\fR")), "{name}: {page}");
     }
+    // The arguments of commands, too.
+    assert!(page.contains("\\fB--after <EVENT_ID>\\fR"), "{page}");
     for setting in SETTINGS {
         assert!(page.contains(&format!("\\fB{}\\fR", setting.name)), "{}", setting.name);
     }

@@ -123,7 +123,7 @@ fn the_answers_of_the_server_are_documented() {
         check("GET", path, raw(server.address, long.as_bytes()));
     }
     check("GET", "/metrics", raw(server.address, b"GET /metrics HTTP/1.1\r\nHost: test\r\nAccept: text/plain\r\n\r\n"));
-    for path in ["/createUser", "/login", "/join"] {
+    for path in ["/createUser", "/login", "/history", "/join"] {
         for origin in ["http://test", "https://a.example"] {
             let asks = format!("Origin: {origin}\r\nAccess-Control-Request-Method: GET\r\n");
             let head = format!("OPTIONS {path} HTTP/1.1\r\nHost: test\r\n{asks}\r\n");
@@ -132,6 +132,13 @@ fn the_answers_of_the_server_are_documented() {
     }
     let with = |fields: &str| format!("GET /join HTTP/1.1\r\nHost: test\r\n{fields}\r\n");
     let authorized = format!("Authorization: Bearer {}\r\n", token("Cid"));
+    let mut fay = server.join("Fay");
+    fay.say("hello");
+    fay.texts_until("hello");
+    for (query, fields) in [("", &*authorized), ("?limit=0", &authorized), ("?before=00-7", &authorized), ("", "")] {
+        let head = format!("GET /history{query} HTTP/1.1\r\nHost: test\r\n{fields}\r\n");
+        check("GET", "/history", raw(server.address, head.as_bytes()));
+    }
     check("GET", "/join", get(server.address, "/join"));
     check("GET", "/join", raw(server.address, with("Authorization: Bearer x\r\n").as_bytes()));
     check("GET", "/join", raw(server.address, with(&format!("{authorized}Origin: https://a.example\r\n")).as_bytes()));
@@ -152,6 +159,11 @@ fn the_answers_of_the_server_are_documented() {
         ("/join", 403),
         ("/join", 426),
         ("/join", 429),
+        ("/history", 200),
+        ("/history", 204),
+        ("/history", 400),
+        ("/history", 401),
+        ("/history", 404),
         ("/health", 200),
         ("/health", 405),
         ("/health", 431),

@@ -1,6 +1,7 @@
 //! The help, the man page and the completions of shells, all from the definitions of the command line and of the
 //! settings. The only user of `clap_mangen` and `clap_complete`.
 
+use clap::builder::StyledStr;
 use clap_complete::Shell;
 use clap_mangen::Man;
 use clap_mangen::roff::{Inline, Roff, bold, roman};
@@ -47,18 +48,27 @@ pub(super) fn man_page(command: &clap::Command) -> String {
 
 /// The commands with their arguments.
 fn commands(command: &clap::Command) -> Roff {
-    let shown = command.get_subcommands().filter(|command| !command.is_hide_set());
-    let entries = shown.flat_map(|subcommand| {
-        let name = vec![bold(format!("{} {}", command.get_name(), subcommand.get_name()))];
-        let about = subcommand.get_about().map(ToString::to_string).unwrap_or_default();
-        let options = subcommand.get_arguments().filter(|argument| !argument.is_hide_set());
-        let options = options.map(|argument| {
-            let help = argument.get_help().map(ToString::to_string).unwrap_or_default();
-            (vec![roman("    "), bold(argument.to_string())], help)
-        });
-        std::iter::once((name, about)).chain(options.collect::<Vec<_>>())
-    });
-    section("COMMANDS", None, entries)
+    let mut command = command.clone();
+    // An argument can be shown only after that. It also adds `help` to each command, as a command and an option.
+    command.build();
+    let mut entries = Vec::new();
+    put_commands(&command, command.get_name(), &mut entries);
+    section("COMMANDS", None, entries.into_iter())
+}
+
+/// Adds the commands below this one. `path`: the words of this command.
+fn put_commands(command: &clap::Command, path: &str, entries: &mut Vec<(Vec<Inline>, String)>) {
+    let text = |styled: Option<&StyledStr>| styled.map(ToString::to_string).unwrap_or_default();
+    let is_shown = |command: &&clap::Command| !command.is_hide_set() && command.get_name() != "help";
+    for subcommand in command.get_subcommands().filter(is_shown) {
+        let path = format!("{path} {}", subcommand.get_name());
+        entries.push((vec![bold(path.as_str())], text(subcommand.get_long_about().or(subcommand.get_about()))));
+        let is_shown = |argument: &&clap::Arg| !argument.is_hide_set() && argument.get_id() != "help";
+        for argument in subcommand.get_arguments().filter(is_shown) {
+            entries.push((vec![roman("    "), bold(argument.to_string())], text(argument.get_help())));
+        }
+        put_commands(subcommand, &path, entries);
+    }
 }
 
 /// A section with one tagged paragraph for each entry.
