@@ -176,3 +176,19 @@ fn long_messages_make_a_shorter_page() {
     }
     assert_eq!(seen, 30);
 }
+
+#[test]
+fn a_page_of_an_allowed_origin_may_read_the_answer() {
+    let server = Server::start(&[("ICH_ALLOWED_ORIGINS", "https://app.example")]);
+    let send = |head: String| raw(server.address, format!("{head}Host: test\r\n\r\n").as_bytes());
+    for (origin, allowed) in [("https://app.example", Some("https://app.example")), ("https://evil.example", None)] {
+        let token = token("Reader");
+        let head = format!("GET /history HTTP/1.1\r\nAuthorization: Bearer {token}\r\nOrigin: {origin}\r\n");
+        let answer = send(head);
+        assert_eq!((answer.status, answer.header("Access-Control-Allow-Origin")), (200, allowed));
+    }
+    let preflight = send(
+        "OPTIONS /history HTTP/1.1\r\nOrigin: https://app.example\r\nAccess-Control-Request-Method: GET\r\n".into(),
+    );
+    assert_eq!((preflight.status, preflight.header("Access-Control-Allow-Methods")), (204, Some("GET")));
+}

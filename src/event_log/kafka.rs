@@ -67,9 +67,9 @@ pub fn open(settings: &KafkaSettings, supervisor: &Supervisor) -> Result<EventLo
     topic_watch::start(admin.clone(), reported, &writer, supervisor)
         .map_err(|error| OpenError::Together(error.to_string()))?;
     let consumer = KafkaConsumer::open(settings, Arc::clone(&diagnostics))?;
-    let setup = TopicSetup { admin: admin.clone(), writer: Arc::clone(&writer) };
-    let reader = KafkaReader::new(consumer, setup, Arc::clone(&diagnostics), Arc::clone(&skipped));
-    let open_reader = open_reader(settings.clone(), admin, Arc::downgrade(&writer), diagnostics);
+    let setup = TopicSetup { admin, writer: Arc::clone(&writer) };
+    let reader = KafkaReader::new(consumer, setup, diagnostics, Arc::clone(&skipped));
+    let open_reader = open_reader(settings.clone(), Arc::downgrade(&writer));
     Ok(EventLog {
         appender: Arc::new(KafkaAppender(writer)),
         reader: Box::new(reader),
@@ -79,20 +79,17 @@ pub fn open(settings: &KafkaSettings, supervisor: &Supervisor) -> Result<EventLo
     })
 }
 
-/// Opens readers for the archive. The writer is dropped with the log, so that its last records are sent then.
-fn open_reader(
-    settings: KafkaSettings,
-    admin: TopicAdmin,
-    writer: Weak<Writer>,
-    diagnostics: Arc<Diagnostics>,
-) -> OpenReader {
+/// Opens readers for the archive. Each has diagnostics of its own, because those know whether their reader reads. The
+/// writer is dropped with the log, so that its last records are sent then.
+fn open_reader(settings: KafkaSettings, writer: Weak<Writer>) -> OpenReader {
     Box::new(move || {
         let unavailable = |error: &dyn std::fmt::Display| ReadError::Unavailable(error.to_string());
         let writer = writer.upgrade().ok_or_else(|| unavailable(&"it was closed"))?;
+        let diagnostics = Arc::new(Diagnostics::new(&settings));
         let consumer = KafkaConsumer::open(&settings, Arc::clone(&diagnostics)).map_err(|error| unavailable(&error))?;
-        let setup = TopicSetup { admin: admin.clone(), writer };
+        let setup = TopicSetup { admin: TopicAdmin::new(&settings, Arc::clone(&diagnostics)), writer };
         // The reader of the log thread counts what it skips, too.
-        Ok(Box::new(KafkaReader::new(consumer, setup, Arc::clone(&diagnostics), Arc::default())))
+        Ok(Box::new(KafkaReader::new(consumer, setup, diagnostics, Arc::default())))
     })
 }
 
