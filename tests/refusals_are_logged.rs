@@ -22,8 +22,8 @@ fn a_flood_of_refusals_is_a_few_warnings() {
     let evil = handshake("Bob").replacen("\r\n", "\r\nOrigin: https://evil.example\r\n", 1);
     (0..50).for_each(|_| assert_eq!(raw(server.address, evil.as_bytes()).status, 403));
     let login = r#"{"email":"bob@example.com","password":"qwerty123456"}"#;
-    let last = (0..20).map(|_| post(server.address, "/login", login).status).last();
-    assert_eq!(last, Some(429));
+    let statuses: Vec<_> = (0..20).map(|_| post(server.address, "/login", login).status).collect();
+    assert_eq!(statuses.last(), Some(&429));
     let found = lines(&server, 2);
     assert_eq!(found.len(), 2, "{found:?}");
     let expected = "refused a request of 127.0.0.1: origin_not_allowed, origin https://evil.example";

@@ -31,7 +31,7 @@ pub(crate) const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
 /// When the log says that the database accepts a connection and does not answer.
 pub(crate) const SILENCE: Duration = Duration::from_secs(7);
 
-/// Accounts in PostgreSQL. Any thread; a call blocks for at most [`CALL_TIMEOUT`](super::store::CALL_TIMEOUT).
+/// Accounts in PostgreSQL. Any thread; a call blocks for at most [`CALL_TIMEOUT`].
 pub struct PostgresStore {
     pool: Pool<Database>,
 }

@@ -21,7 +21,7 @@ pub trait AccountStore: Send + Sync {
     /// the answer was lost.
     fn create(&self, account: &NewAccount) -> Result<i64, CreateError>;
 
-    /// The account with this email key (see [`rules::email_key`](super::rules::email_key)), if it exists.
+    /// The account with this email key (see [`rules::email_key`]), if it exists.
     ///
     /// # Errors
     /// The store does not answer.
@@ -47,13 +47,13 @@ pub struct Account {
 pub struct NewAccount {
     /// As given at registration.
     pub email: String,
-    /// See [`rules::email_key`](super::rules::email_key). Unique.
+    /// See [`rules::email_key`]. Unique.
     pub email_key: String,
     /// As it is shown.
     pub username: String,
-    /// See [`rules::username_key`](super::rules::username_key). Unique.
+    /// See [`rules::username_key`]. Unique.
     pub username_key: String,
-    /// See [`rules::username_skeleton`](super::rules::username_skeleton). Unique.
+    /// See [`rules::username_skeleton`]. Unique.
     pub username_skeleton: String,
     /// A PHC string.
     pub password_hash: String,

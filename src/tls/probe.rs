@@ -36,8 +36,7 @@ pub(crate) fn certificate_problem(host: &str, port: u16, authorities: Option<&Pa
     });
     // Fails if the certificate is not accepted; also if the server requires a certificate of the client.
     let _ = builder.build().connect(host, stream);
-    let problem = lock(&problem).take();
-    problem
+    lock(&problem).take()
 }
 
 fn connect(host: &str, port: u16) -> io::Result<TcpStream> {

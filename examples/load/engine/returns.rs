@@ -156,7 +156,7 @@ impl Returns {
     }
 
     /// The messages of `sender` that have not come back, in order. They count as repeated.
-    pub fn to_repeat(&mut self, sender: usize) -> Vec<Message> {
+    pub fn repeat_unconfirmed(&mut self, sender: usize) -> Vec<Message> {
         self.counts.repeated += self.unconfirmed[sender].len() as u64;
         self.unconfirmed[sender].iter().copied().collect()
     }
@@ -201,8 +201,8 @@ mod tests {
         returns.on_refused(0, 0);
         assert_eq!(returns.take_repetition(nanos(REPEAT_PAUSE)), Some(0));
         returns.confirm(0, 4);
-        assert_eq!(returns.to_repeat(0), [MESSAGE]);
+        assert_eq!(returns.repeat_unconfirmed(0), [MESSAGE]);
         returns.confirm(0, 3);
-        assert_eq!((returns.to_repeat(0), returns.counts.repeated), (vec![], 1));
+        assert_eq!((returns.repeat_unconfirmed(0), returns.counts.repeated), (vec![], 1));
     }
 }

@@ -47,7 +47,7 @@ impl Engine {
 
     /// Sends the messages again that have not come back.
     pub(super) fn repeat(&mut self, sender: usize) {
-        let messages = self.returns.as_mut().map_or(Vec::new(), |returns| returns.to_repeat(sender));
+        let messages = self.returns.as_mut().map_or(Vec::new(), |returns| returns.repeat_unconfirmed(sender));
         messages.into_iter().for_each(|message| self.send_with_id(sender, message));
     }
 
