@@ -3,9 +3,13 @@
 //! [`Arguments`] is the one definition of all commands: `--help`, the man page and the completions of shells are
 //! generated from it (`reference.rs`). A command that does more than a few lines has a file of its own in `cli/`.
 
+mod admin;
 mod export;
+mod http_client;
 mod reference;
+mod secret_input;
 mod serve;
+mod user;
 
 use std::io::Write;
 use std::process::ExitCode;
@@ -16,7 +20,7 @@ use log::{Level, error, log_enabled};
 
 pub use self::serve::run;
 use crate::config::Config;
-use crate::lobby::EventId;
+use crate::lobby::{Action, EventId};
 use crate::server;
 use crate::shutdown::SECOND_SIGNAL_EXIT_CODE;
 
@@ -48,6 +52,22 @@ enum Command {
     Serve,
     /// Check the settings and report all errors
     Check,
+    /// Manage the accounts in the database
+    #[command(subcommand)]
+    User(user::UserCommand),
+    /// End the sessions of a user, who may join again
+    ///
+    /// This command and the next four call a running server, with the token of an administrator in ICH_TOKEN or on
+    /// standard input.
+    Kick(admin::User),
+    /// Refuse the messages of a user
+    Mute(admin::TimedUser),
+    /// End the sessions of a user, and refuse new ones
+    Ban(admin::TimedUser),
+    /// End the ban and the mute of a user
+    Unban(admin::User),
+    /// List the bans and mutes
+    Bans(admin::Server),
     /// Write the archive to standard output, as JSON lines
     Export {
         /// Only the messages after the one with this id
@@ -79,6 +99,12 @@ pub fn main() -> ExitCode {
     match arguments.command {
         None | Some(Command::Serve) => serve::serve(),
         Some(Command::Check) => check(),
+        Some(Command::User(command)) => user::run(command),
+        Some(Command::Kick(user)) => admin::act(Action::Kick, &user),
+        Some(Command::Mute(user)) => admin::act_for(Action::Mute, &user),
+        Some(Command::Ban(user)) => admin::act_for(Action::Ban, &user),
+        Some(Command::Unban(user)) => admin::act(Action::Unban, &user),
+        Some(Command::Bans(server)) => admin::bans(&server),
         Some(Command::Export { after }) => export::run(after),
         Some(Command::Man) => print(&reference::man_page(&Arguments::command())),
         Some(Command::Completions { shell }) => print(&reference::completions(&mut Arguments::command(), shell)),

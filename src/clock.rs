@@ -23,6 +23,19 @@ pub(crate) fn unix_seconds() -> u64 {
     u64::try_from(Timestamp::now().as_second()).unwrap_or(0)
 }
 
+/// The current time in milliseconds since 1970-01-01 UTC; 0 before that.
+#[must_use]
+pub(crate) fn unix_millis() -> u64 {
+    u64::try_from(Timestamp::now().as_millisecond()).unwrap_or(0)
+}
+
+/// A time in milliseconds since 1970-01-01 UTC, for users: RFC 3339 in UTC, without fractions of a second.
+#[must_use]
+pub(crate) fn shown_millis(millis: u64) -> String {
+    let time = i64::try_from(millis / 1000).ok().and_then(|seconds| Timestamp::from_second(seconds).ok());
+    time.unwrap_or(Timestamp::MAX).to_string()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

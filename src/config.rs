@@ -119,6 +119,8 @@ pub struct Config {
     pub ping_interval: Duration,
     /// The time in which a client must answer a ping.
     pub(crate) pong_timeout: Duration,
+    /// How long after a broken connection the user stays in the lobby.
+    pub(crate) leave_grace: Duration,
     /// The time after the signal to stop in which the server is not ready, but closes nothing.
     pub(crate) drain_delay: Duration,
     /// The maximum time from the end of `drain_delay` to the exit.
@@ -215,6 +217,7 @@ impl Config {
             },
             ping_interval: Duration::from_secs(settings.number("ICH_PING_INTERVAL_SECONDS", 1, 3600)),
             pong_timeout: Duration::from_secs(settings.number("ICH_PONG_TIMEOUT_SECONDS", 1, 3600)),
+            leave_grace: Duration::from_secs(settings.number("ICH_LEAVE_GRACE_SECONDS", 0, 300)),
             drain_delay: Duration::from_secs(settings.number("ICH_DRAIN_DELAY_SECONDS", 0, 600)),
             drain: Duration::from_secs(settings.number("ICH_DRAIN_SECONDS", 1, 600)),
             log: settings.log_filter(),

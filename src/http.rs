@@ -15,6 +15,7 @@
 
 pub(crate) mod accept_loop;
 pub(crate) mod address_limit;
+pub(crate) mod admin;
 pub(crate) mod api_error;
 pub(crate) mod app_state;
 pub(crate) mod body;

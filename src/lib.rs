@@ -2,9 +2,8 @@
 //!
 //! `doc/architecture.md` has the terms and follows one message and one join through the files. Imports go in one
 //! direction: [`server`] may import all modules; [`http`] imports [`session`], [`accounts`], [`archive`] and
-//! `publisher`; [`archive`] imports [`accounts`] and [`event_log`];
-//! `log_thread` imports [`session`] and `publisher`; these import [`event_log`] and [`lobby`]; [`lobby`] imports no
-//! other module.
+//! `publisher`; [`archive`] imports [`accounts`] and [`event_log`]; `log_thread` imports [`session`] and `publisher`;
+//! these import [`event_log`], [`moderation`] and [`lobby`]; [`lobby`] imports no other module.
 //!
 //! Only items that the program, the tests or the load tool use are public.
 
@@ -22,6 +21,7 @@ mod log_throttle;
 mod logging;
 pub mod machine;
 pub mod metrics;
+pub mod moderation;
 mod net;
 mod origin;
 mod publisher;

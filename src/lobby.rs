@@ -26,5 +26,5 @@ pub(crate) mod testing;
 
 pub use bootstrap::Bootstrap;
 pub use instance::{Health, Instance};
-pub use record::{Body, EventId, InstanceId, Record, RosterEntry, SessionId, User};
+pub use record::{Action, Body, EventId, InstanceId, Moderation, Record, RosterEntry, SessionId, User};
 pub use state::{Event, Lobby, Outcome};

@@ -18,7 +18,7 @@ use self::batch_builder::{BatchBuilder, missed_messages, users_online};
 use crate::clock;
 use crate::event_log::{Entry, EventLog, ReadError};
 use crate::limits::{BATCH_BYTES, POLL_RECORDS_MAX};
-use crate::lobby::{Body, Bootstrap, Event, Health, InstanceId, Lobby, Outcome, Record, SessionId};
+use crate::lobby::{Body, Bootstrap, Event, Health, InstanceId, Lobby, Moderation, Outcome, Record, SessionId};
 use crate::log_throttle::LogThrottle;
 use crate::metrics::Metrics;
 use crate::publisher::PublisherDriver;
@@ -27,6 +27,7 @@ use crate::session::client_error::{ClientError, ErrorCode};
 use crate::session::end::End;
 use crate::session::fan_out::{Command, FanOut};
 use crate::session::history::SharedHistory;
+use crate::session::moderated;
 use crate::session::online_list::OnlineList;
 use crate::session::protocol;
 use crate::threads::lock;
@@ -174,6 +175,7 @@ impl LogThread {
         match &record.body {
             Body::Left { session } if own => drop(self.live.remove(session)),
             Body::Said { session, id, .. } if own => self.on_own_message(*session, id.clone(), outcome),
+            Body::Moderated(moderation) => self.moderate(moderation),
             _ => {}
         }
         self.send_events(record);
@@ -185,6 +187,18 @@ impl LogThread {
         }
         if self.batch.len_bytes() >= BATCH_BYTES {
             self.flush();
+        }
+    }
+
+    /// An administrator acted on a user: ends the sessions of the user on this instance, if the action ends them. Does
+    /// nothing if the record is the second copy of one that the log has twice.
+    fn moderate(&mut self, moderation: &Moderation) {
+        let publisher = self.driver.publisher();
+        if publisher.sanctions().apply(moderation) {
+            let ended = moderated::end_sessions(moderation, publisher, &self.fan_out);
+            let Moderation { action, username, by, .. } = moderation;
+            info!("{by:?} applied {action:?} to {username:?}: {ended} sessions of this instance end");
+            self.metrics.moderated(action.name());
         }
     }
 
@@ -256,9 +270,15 @@ impl LogThread {
                 continue;
             }
             self.driver.on_undelivered(&record);
-            if let Body::Said { session, id, .. } = record.body {
-                self.answer(session, ErrorCode::Unavailable, id);
-                self.flush();
+            match record.body {
+                Body::Said { session, id, .. } => {
+                    self.answer(session, ErrorCode::Unavailable, id);
+                    self.flush();
+                }
+                Body::Moderated(Moderation { action, username, .. }) => {
+                    error!("the event log did not accept {action:?} of {username:?}: repeat it");
+                }
+                _ => {}
             }
         }
     }

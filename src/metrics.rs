@@ -20,6 +20,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::Registry;
 
+use crate::lobby::Action;
 use crate::threads::lock;
 
 type Labels = [(&'static str, String); 1];
@@ -53,6 +54,7 @@ pub struct Metrics {
     account_requests_refused: Family<Labels, Counter>,
     tokens_refused: Family<Labels, Counter>,
     tokens_renewed: Counter,
+    moderations: Family<Labels, Counter>,
     archived_messages: Counter,
     archive_gaps: Counter,
     is_archiver: Gauge,
@@ -119,6 +121,7 @@ impl Metrics {
             lag_seconds: Gauge::default(),
             tokens_refused: Family::default(),
             tokens_renewed: Counter::default(),
+            moderations: Family::default(),
             archived_messages: Counter::default(),
             archive_gaps: Counter::default(),
             is_archiver: Gauge::default(),
@@ -128,6 +131,9 @@ impl Metrics {
         metrics.register();
         for reason in end_reasons {
             drop(metrics.sessions_ended.get_or_create(&label("reason", reason)));
+        }
+        for action in Action::ALL {
+            drop(metrics.moderations.get_or_create(&label("action", action.name())));
         }
         metrics
     }
@@ -238,6 +244,11 @@ impl Metrics {
     /// Counts a token that continued an open session.
     pub(crate) fn token_renewed(&self) {
         self.tokens_renewed.inc();
+    }
+
+    /// Counts an action of an administrator; `action` is its name.
+    pub(crate) fn moderated(&self, action: &'static str) {
+        self.moderations.get_or_create(&label("action", action)).inc();
     }
 
     /// Counts messages that were stored in the archive, and gaps that were recorded.

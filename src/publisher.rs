@@ -8,6 +8,7 @@
 
 mod driver;
 mod in_flight;
+mod late_leaves;
 mod window;
 
 use std::collections::HashMap;
@@ -19,12 +20,14 @@ use thiserror::Error;
 
 pub use self::driver::PublisherDriver;
 use self::in_flight::InFlight;
+use self::late_leaves::LateLeaves;
 use self::window::PresenceWindow;
 use crate::clock;
 use crate::event_log::{AppendError, Appender};
 use crate::limits::WINDOW_WAIT_MAX;
 use crate::lobby::instance::ROSTER_BYTES_MAX;
-use crate::lobby::{Health, Instance, InstanceId, Record, SessionId, User};
+use crate::lobby::{Health, Instance, InstanceId, Moderation, Record, SessionId, User};
+use crate::moderation::{Sanction, SharedSanctions};
 use crate::session::history;
 use crate::threads::lock;
 
@@ -34,12 +37,26 @@ const ROOM_WAIT: Duration = Duration::from_millis(500);
 /// The pause between two attempts to append a message that waits for room.
 const ROOM_RETRY: Duration = Duration::from_millis(5);
 
-/// Why a message or a session was refused.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+/// Why a message was refused.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum SayError {
     /// The log does not accept records now, or the server stops.
     #[error("the lobby is unavailable")]
     Unavailable,
+    /// An administrator has muted the user.
+    #[error("the user is muted")]
+    Muted(Box<Sanction>),
+}
+
+/// Why a session was refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+pub enum OpenError {
+    /// The log does not accept records now, or the server stops.
+    #[error("the lobby is unavailable")]
+    Unavailable,
+    /// An administrator has banned the user.
+    #[error("the user is banned")]
+    Banned,
 }
 
 /// The handle of session threads, the HTTP side and the server: opens and closes sessions, and appends messages.
@@ -52,6 +69,7 @@ pub struct Publisher {
     next_session: AtomicU64,
     health: AtomicU8,
     draining: AtomicBool,
+    sanctions: SharedSanctions,
 }
 
 /// The data behind the lock.
@@ -59,6 +77,7 @@ struct State {
     instance: Instance,
     window: PresenceWindow,
     in_flight: InFlight,
+    late_leaves: LateLeaves,
     /// The earlier messages that new sessions ask for, until the log thread admits the sessions.
     requests: HashMap<SessionId, history::Request>,
 }
@@ -72,6 +91,7 @@ pub fn open(id: InstanceId, appender: Arc<dyn Appender>) -> (Arc<Publisher>, Pub
             instance,
             window: PresenceWindow::default(),
             in_flight: InFlight::default(),
+            late_leaves: LateLeaves::default(),
             requests: HashMap::new(),
         }),
         window_opened: Condvar::new(),
@@ -80,6 +100,7 @@ pub fn open(id: InstanceId, appender: Arc<dyn Appender>) -> (Arc<Publisher>, Pub
         next_session: AtomicU64::new(1),
         health: AtomicU8::new(Health::Starting as u8),
         draining: AtomicBool::new(false),
+        sanctions: SharedSanctions::default(),
     });
     (publisher.clone(), PublisherDriver::new(publisher))
 }
@@ -113,25 +134,32 @@ impl Publisher {
     /// `request`: the earlier messages that the client asks for.
     ///
     /// # Errors
-    /// The log does not answer, or the server is about to stop.
+    /// The log does not answer, the server is about to stop, or the user is banned.
     pub fn open_session(
         &self,
         session: SessionId,
         user: User,
         request: Option<history::Request>,
-    ) -> Result<(), SayError> {
+    ) -> Result<(), OpenError> {
         let mut state = self.wait_for_window();
         if !self.is_ready() {
-            return Err(SayError::Unavailable);
+            return Err(OpenError::Unavailable);
         }
-        let Some(record) = state.instance.open_session(session, user, clock::rfc3339()) else {
-            return Err(SayError::Unavailable);
+        if self.sanctions.ban_of(&user.username).is_some() {
+            return Err(OpenError::Banned);
+        }
+        let Some(record) = state.instance.open_session(session, user.clone(), clock::rfc3339()) else {
+            return Err(OpenError::Unavailable);
         };
         if let Some(request) = request {
             state.requests.insert(session, request);
         }
         state.window.appended(record.seq);
-        let _ = self.append(&mut state, record);
+        let is_appended = self.append(&mut state, record).is_ok();
+        // After the `joined`, so that the user does not leave.
+        if is_appended && let Some(earlier) = state.late_leaves.take(&user) {
+            state.window.leave(earlier);
+        }
         self.advance_window(&mut state);
         Ok(())
     }
@@ -144,11 +172,39 @@ impl Publisher {
 
     /// Appends the `left` of a session: at once, or, during a leave burst, when fewer records are in flight. While the
     /// server drains, no `left` is appended: the user can join another instance until the lease expires.
+    /// Does nothing while the `left` waits for the end of a grace period.
     pub fn close_session(&self, session: SessionId) {
         let mut state = lock(&self.state);
+        if state.late_leaves.contains(session) {
+            return;
+        }
         state.requests.remove(&session);
         state.window.leave(session);
         self.advance_window(&mut state);
+    }
+
+    /// As [`Publisher::close_session`], for a session whose connection broke: its `left` follows after `grace`, or when
+    /// the user joins this instance.
+    pub(crate) fn close_broken_session(&self, session: SessionId, grace: Duration) {
+        let mut state = lock(&self.state);
+        let user = state.instance.user_of(session).cloned().filter(|_| !grace.is_zero() && !self.is_draining());
+        let Some(user) = user else {
+            drop(state);
+            return self.close_session(session);
+        };
+        state.requests.remove(&session);
+        let leaving = state.late_leaves.add(session, user, self.started_at.elapsed() + grace);
+        leaving.into_iter().for_each(|session| state.window.leave(session));
+        self.advance_window(&mut state);
+    }
+
+    /// Appends the `left` of the sessions whose grace period is over.
+    fn close_late_sessions(&self, state: &mut State) {
+        let due = state.late_leaves.take_due(self.started_at.elapsed());
+        if !due.is_empty() {
+            due.into_iter().for_each(|session| state.window.leave(session));
+            self.advance_window(state);
+        }
     }
 
     /// Appends as many waiting `left` records as the [`PresenceWindow`] has room for. Wakes the next waiting join.
@@ -167,20 +223,54 @@ impl Publisher {
         }
     }
 
+    /// Appends the `left` of every session for whose username `reason_for` returns a reason. Returns these sessions with
+    /// their reasons. Their messages are refused from now on.
+    pub(crate) fn end_sessions(&self, reason_for: impl Fn(&str) -> Option<Arc<str>>) -> Vec<(SessionId, Arc<str>)> {
+        let mut state = lock(&self.state);
+        let sessions = state.instance.sessions();
+        let ended: Vec<_> =
+            sessions.filter_map(|(session, user)| Some((session, reason_for(&user.username)?))).collect();
+        for (session, _) in &ended {
+            state.requests.remove(session);
+            state.late_leaves.remove(*session);
+            state.window.leave(*session);
+        }
+        self.advance_window(&mut state);
+        ended
+    }
+
     /// Appends a message. Waits up to half a second for room in the queue to the log.
     ///
     /// # Errors
     /// The message was not appended; the caller has to send the client an error.
     pub fn say(&self, session: SessionId, text: Arc<str>, id: Option<Arc<str>>) -> Result<(), SayError> {
+        self.append_waiting(|instance| {
+            if let Some(mute) = instance.user_of(session).and_then(|user| self.sanctions.mute_of(&user.username)) {
+                return Err(SayError::Muted(Box::new(mute)));
+            }
+            instance.say(session, text.clone(), id.clone(), clock::rfc3339()).ok_or(SayError::Unavailable)
+        })
+    }
+
+    /// Appends an action of an administrator. Waits like [`Publisher::say`].
+    ///
+    /// # Errors
+    /// The action was not appended.
+    pub(crate) fn moderate(&self, moderation: &Moderation) -> Result<(), SayError> {
+        self.append_waiting(|instance| {
+            instance.moderate(moderation.clone(), clock::rfc3339()).ok_or(SayError::Unavailable)
+        })
+    }
+
+    /// Appends a record that the instance makes under the lock.
+    fn append_waiting(&self, make: impl Fn(&mut Instance) -> Result<Record, SayError>) -> Result<(), SayError> {
         let deadline = Instant::now() + ROOM_WAIT;
         loop {
             if !self.is_log_available() {
                 return Err(SayError::Unavailable);
             }
             let mut state = lock(&self.state);
-            let Some(record) = state.instance.say(session, text.clone(), id.clone(), clock::rfc3339()) else {
-                return Err(SayError::Unavailable);
-            };
+            let record = make(&mut state.instance)?;
             let appended = self.append(&mut state, record);
             drop(state);
             match appended {
@@ -189,6 +279,11 @@ impl Publisher {
                 Err(_) => return Err(SayError::Unavailable),
             }
         }
+    }
+
+    /// The bans and mutes that this process knows.
+    pub(crate) fn sanctions(&self) -> &SharedSanctions {
+        &self.sanctions
     }
 
     /// Begins the drain delay: from now on the instance is not ready, and no session is opened.
@@ -204,6 +299,9 @@ impl Publisher {
         self.announce_stop();
         let mut state = lock(&self.state);
         state.instance.stop();
+        for session in state.late_leaves.take_all() {
+            state.instance.close_session(session, clock::rfc3339());
+        }
         self.append_bye(&mut state);
         !state.instance.is_stopped()
     }

@@ -3,6 +3,7 @@
 //! Called on the main thread.
 
 mod preflight;
+mod sanctions;
 mod start;
 mod stop;
 
@@ -16,6 +17,7 @@ use crossbeam_channel::Receiver;
 
 pub(crate) use self::preflight::check;
 pub use self::start::StartError;
+pub(crate) use self::start::open_accounts;
 use crate::accounts::AccountStore;
 use crate::archive::RunningArchive;
 use crate::event_log::EventLog;

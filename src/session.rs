@@ -6,6 +6,7 @@
 //! - [`socket`]: the trait through which both use the connection; tests implement it in memory.
 //! - [`wire`]: websocket frames as bytes. [`protocol`]: the JSON in the frames. [`client_error`]: the codes of `error`
 //!   frames. [`online_list`]: the list of names, encoded. [`history`]: the newest messages, encoded.
+//! - [`moderated`]: ends the sessions of kicked and banned users.
 //! - [`renewal`]: a client continues its session with a new token.
 //! - [`end`]: why a session ends, with its close code, log level and metric label.
 
@@ -14,6 +15,7 @@ pub mod end;
 pub mod fan_out;
 pub mod history;
 pub mod link;
+pub(crate) mod moderated;
 pub mod online_list;
 pub mod outbox;
 pub mod protocol;

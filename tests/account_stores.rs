@@ -12,10 +12,12 @@ use std::{fs, thread};
 use harness::folder::Folder;
 use harness::postgres::{Database, Server, database, silent_listener};
 use harness::wait_until;
-use ich::accounts::rules::email_key;
+use ich::accounts::rules::{email_key, username_key};
 use ich::accounts::{
-    AccountError, AccountLimits, AccountStore, Accounts, CreateError, NewAccount, NewUser, StoreError, postgres, sqlite,
+    AccountError, AccountLimits, AccountStore, Accounts, Change, CreateError, NewAccount, NewUser, StoreError,
+    postgres, sqlite,
 };
+use ich::moderation::{Sanction, SanctionKind};
 use ich::supervisor::Supervisor;
 
 /// The documented limit is 2 seconds; the rest allows for a busy machine.
@@ -66,6 +68,8 @@ contract! {
     one_of_several_concurrent_registrations_succeeds
     several_instances_share_the_accounts
     texts_are_stored_unchanged
+    accounts_are_changed_listed_and_removed
+    the_latest_sanction_of_a_user_is_stored
     users_register_and_log_in
 }
 
@@ -138,6 +142,45 @@ fn texts_are_stored_unchanged(storage: &dyn Storage) {
     let (email, username) = (format!("{}@b", "ΐ".repeat(252)), "ΐ".repeat(64));
     store.create(&new_account(&email, &username)).unwrap();
     assert_eq!(store.find_by_email_key(&email_key(&email)).unwrap().unwrap().account.username, username);
+}
+
+fn accounts_are_changed_listed_and_removed(storage: &dyn Storage) {
+    let store = storage.open();
+    let ids: Vec<i64> =
+        (0..3).map(|n| store.create(&new_account(&format!("{n}@b"), &format!("User {n}"))).unwrap()).collect();
+    let found = |name: &str| store.find_by_username_key(&username_key(name)).unwrap();
+    assert_eq!(found("USER 1").map(|found| (found.account.id, found.is_admin)), Some((ids[1].to_string(), false)));
+    assert_eq!(found("nobody"), None);
+    assert_eq!(store.change(ids[1], &Change::Admin(true)), Ok(true));
+    assert_eq!(store.change(ids[1], &Change::Admin(true)), Ok(true), "it can be repeated");
+    assert_eq!(store.change(ids[1], &Change::PasswordHash("another hash".into())), Ok(true));
+    let changed = store.find_by_email_key("1@b").unwrap().unwrap();
+    assert!(changed.is_admin && changed.password_hash == "another hash");
+    assert_eq!(store.change(ids[0], &Change::Remove), Ok(true));
+    assert_eq!(store.change(ids[0], &Change::Remove), Ok(false));
+    assert_eq!(store.change(ids[0], &Change::Admin(true)), Ok(false));
+    let listed = |after| store.list(after).unwrap().into_iter().map(|found| found.account.email).collect::<Vec<_>>();
+    assert_eq!((listed(0), listed(ids[1])), (vec!["1@b".to_owned(), "2@b".to_owned()], vec!["2@b".to_owned()]));
+    let again = store.create(&new_account("0@b", "User 0")).unwrap();
+    assert!(again > ids[2], "the id of a removed account is not used again");
+}
+
+fn the_latest_sanction_of_a_user_is_stored(storage: &dyn Storage) {
+    let sanction = |kind, username: &str, at_ms, until_ms| Sanction {
+        kind,
+        username: username.into(),
+        by: "Ann".into(),
+        reason: "'; DROP TABLE sanctions; --".into(),
+        at_ms,
+        until_ms,
+    };
+    let (ban, mute) = (SanctionKind::Ban, SanctionKind::Mute);
+    let store = storage.open();
+    let (bob, eve) = (sanction(ban, "BOB", 7, None), sanction(mute, "Eve", 9, Some(u64::MAX >> 1)));
+    store.put_sanctions(&[sanction(ban, "Bob", 5, Some(6)), bob.clone(), sanction(ban, "bob", 6, Some(1))]).unwrap();
+    store.put_sanctions(&[eve.clone(), sanction(mute, "Dan", 1, Some(2)), sanction(mute, "Cid", 1, None)]).unwrap();
+    store.put_sanctions(&[sanction(mute, "Cid", 3, Some(3))]).unwrap();
+    assert_eq!(storage.open().sanctions(), Ok(vec![eve, bob]));
 }
 
 /// Two of the accounts look the same, and there are more of them than one transaction migrates.
@@ -279,7 +322,7 @@ fn ten_instances_start_on_an_empty_database_at_once() {
         }
     });
     assert_eq!(database.number("SELECT count(*) FROM accounts"), 10);
-    assert_eq!(database.number("SELECT count(*) FROM ich_schema_migrations"), 3);
+    assert_eq!(database.number("SELECT count(*) FROM ich_schema_migrations"), 4);
     // The migrations were serialized: no transaction failed.
     let failed = "SELECT xact_rollback FROM pg_stat_database WHERE datname = current_database()";
     assert_eq!(database.number(failed), 0);

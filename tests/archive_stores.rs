@@ -197,7 +197,9 @@ fn a_store_in_postgres_recovers_when_its_connection_is_killed() {
 fn an_archive_that_an_older_server_made_is_empty() {
     let folder = Folder::new();
     drop(ich::accounts::sqlite::open(&folder.0).unwrap());
-    folder
-        .execute("DROP TABLE messages; DROP TABLE archive_position; DROP TABLE archive_gaps; PRAGMA user_version = 2");
+    folder.execute(
+        "DROP TABLE messages; DROP TABLE archive_position; DROP TABLE archive_gaps; DROP TABLE sanctions; \
+         ALTER TABLE accounts DROP COLUMN is_admin; PRAGMA user_version = 2",
+    );
     assert_eq!(open_leading(&folder).position(), Ok(None));
 }

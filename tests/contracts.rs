@@ -146,7 +146,16 @@ fn the_answers_of_the_server_are_documented() {
     check("GET", "/join", raw(server.address, handshake("Cid").replace("/join", "/join?last=x").as_bytes()));
     let _cid = server.join("Cid");
     check("GET", "/join", raw(server.address, handshake("Cid").as_bytes()));
+    for path in ["/admin/kick", "/admin/mute", "/admin/ban", "/admin/unban"] {
+        let with =
+            |fields: &str| format!("POST {path} HTTP/1.1\r\nHost: test\r\nContent-Length: 2\r\n{fields}\r\n{{}}");
+        check("POST", path, raw(server.address, with("").as_bytes()));
+        check("POST", path, raw(server.address, with(&authorized).as_bytes()));
+    }
+    check("GET", "/admin/bans", get(server.address, "/admin/bans"));
     for (path, status) in [
+        ("/admin/kick", 401),
+        ("/admin/kick", 403),
         ("/createUser", 200),
         ("/createUser", 400),
         ("/createUser", 409),

@@ -215,7 +215,7 @@ fn ten_servers_start_at_once_on_an_empty_database() {
         let login = json!({"email": format!("user-{number}@example.com"), "password": "12345678"}).to_string();
         assert_eq!(post(server.address, "/login", &login).status, 200, "an account created by another server");
     }
-    assert_eq!(database.number("SELECT count(*) FROM ich_schema_migrations"), 2, "each migration ran once");
+    assert_eq!(database.number("SELECT count(*) FROM ich_schema_migrations"), 4, "each migration ran once");
     for server in &servers {
         assert!(!server.log().contains("ERROR"), "{}", server.log());
     }

@@ -35,6 +35,7 @@ fn all_rules_hold_and_the_runs_contain_the_hard_cases() {
     assert!(sum(|seen| seen.records) > 40_000);
     assert!(sum(|seen| seen.duplicates) > 1_400);
     assert!(sum(|seen| seen.parts_of_rosters) > 4_500);
+    assert!(sum(|seen| seen.actions) > 500);
     assert!(sum(|seen| seen.ignored_messages) > 25);
     assert!(sum(|seen| seen.expired_instances) > 300);
     assert!(sum(|seen| seen.last_byes) > 30);

@@ -16,10 +16,11 @@ use harness::client::Client;
 use harness::http::{get, post};
 use harness::server::{SECRET, new_dir, token, tokens};
 use harness::{PATIENCE, wait_for};
-use ich::accounts::{AccountStore, CreateError, NewAccount, StoreError, StoredAccount};
+use ich::accounts::{AccountStore, Change, CreateError, NewAccount, StoreError, StoredAccount};
 use ich::config::Config;
 use ich::event_log::{Entry, EventLog, ReadError, Reader, Span, memory};
 use ich::lobby::Body;
+use ich::moderation::Sanction;
 use ich::server::{Backends, Server};
 use ich::supervisor::Failure;
 use ich::systemd::Notifier;
@@ -82,6 +83,26 @@ impl AccountStore for PanickingStore {
 
     fn find_by_email_key(&self, _email_key: &str) -> Result<Option<StoredAccount>, StoreError> {
         Ok(None)
+    }
+
+    fn find_by_username_key(&self, _: &str) -> Result<Option<StoredAccount>, StoreError> {
+        Ok(None)
+    }
+
+    fn list(&self, _: i64) -> Result<Vec<StoredAccount>, StoreError> {
+        Ok(Vec::new())
+    }
+
+    fn change(&self, _: i64, _: &Change) -> Result<bool, StoreError> {
+        Ok(false)
+    }
+
+    fn put_sanctions(&self, _: &[Sanction]) -> Result<(), StoreError> {
+        Ok(())
+    }
+
+    fn sanctions(&self) -> Result<Vec<Sanction>, StoreError> {
+        Ok(Vec::new())
     }
 
     fn is_ready(&self) -> bool {

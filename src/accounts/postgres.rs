@@ -7,6 +7,7 @@
 mod connection;
 pub(crate) mod connector;
 mod diagnosis;
+mod moderation;
 mod schema;
 mod skeletons;
 mod target;
@@ -18,7 +19,8 @@ use std::time::Duration;
 use self::connection::{Answer, Database, Request};
 use self::target::Target;
 use super::pool::{Pool, PoolSettings};
-use super::store::{AccountStore, CALL_TIMEOUT, CreateError, NewAccount, StoreError, StoredAccount};
+use super::store::{AccountStore, CALL_TIMEOUT, Change, CreateError, NewAccount, StoreError, StoredAccount};
+use crate::moderation::Sanction;
 use crate::supervisor::Supervisor;
 
 /// Connections of one instance. With ten instances, that is well below the 100 connections that PostgreSQL allows by
@@ -74,14 +76,40 @@ impl AccountStore for PostgresStore {
     fn create(&self, account: &NewAccount) -> Result<i64, CreateError> {
         match self.call(Request::Create(account.clone()))? {
             Answer::Created(result) => result,
-            Answer::Found(_) => Err(CreateError::Store(mismatch())),
+            _ => Err(CreateError::Store(mismatch())),
         }
     }
 
     fn find_by_email_key(&self, email_key: &str) -> Result<Option<StoredAccount>, StoreError> {
-        match self.call(Request::Find(email_key.to_owned()))? {
+        self.find(Request::FindByEmail(email_key.to_owned()))
+    }
+
+    fn find_by_username_key(&self, username_key: &str) -> Result<Option<StoredAccount>, StoreError> {
+        self.find(Request::FindByUsername(username_key.to_owned()))
+    }
+
+    fn list(&self, after_id: i64) -> Result<Vec<StoredAccount>, StoreError> {
+        match self.call(Request::List { after_id })? {
             Answer::Found(found) => Ok(found),
-            Answer::Created(_) => Err(mismatch()),
+            _ => Err(mismatch()),
+        }
+    }
+
+    fn change(&self, id: i64, change: &Change) -> Result<bool, StoreError> {
+        match self.call(Request::Change(id, change.clone()))? {
+            Answer::Changed(rows) => Ok(rows == 1),
+            _ => Err(mismatch()),
+        }
+    }
+
+    fn put_sanctions(&self, sanctions: &[Sanction]) -> Result<(), StoreError> {
+        self.call(Request::PutSanctions(sanctions.to_vec())).map(drop)
+    }
+
+    fn sanctions(&self) -> Result<Vec<Sanction>, StoreError> {
+        match self.call(Request::Sanctions)? {
+            Answer::Sanctions(sanctions) => Ok(sanctions),
+            _ => Err(mismatch()),
         }
     }
 
@@ -91,6 +119,13 @@ impl AccountStore for PostgresStore {
 }
 
 impl PostgresStore {
+    fn find(&self, request: Request) -> Result<Option<StoredAccount>, StoreError> {
+        match self.call(request)? {
+            Answer::Found(found) => Ok(found.into_iter().next()),
+            _ => Err(mismatch()),
+        }
+    }
+
     fn call(&self, request: Request) -> Result<Answer, StoreError> {
         self.pool.call(request).map_err(|reason| StoreError::Unavailable(format!("PostgreSQL: {reason}")))
     }

@@ -13,7 +13,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 use std::{fmt, io};
 
-use crossbeam_channel::{RecvTimeoutError, Sender, bounded};
+use crossbeam_channel::{RecvTimeoutError, bounded};
 
 use super::error::AccountError;
 use super::jobs::{Jobs, Kind};
@@ -22,6 +22,7 @@ use super::password::{self, Hasher, PasswordError};
 use super::rules;
 use super::store::{Account, AccountStore, CreateError, NewAccount, StoreError, StoredAccount};
 use crate::log_throttle::LogThrottle;
+use crate::moderation::Sanction;
 use crate::supervisor::Supervisor;
 use crate::threads::Stack;
 
@@ -60,15 +61,11 @@ pub struct Accounts {
 }
 
 struct Job {
-    request: Request,
+    /// Does the work with the worker, or answers that the server is busy if it gets none. Sends the answer to the caller,
+    /// who may have stopped waiting.
+    run: Box<dyn FnOnce(Option<&mut Worker>) + Send>,
     /// The time at which the caller stops waiting.
     deadline: Instant,
-    answer: Sender<Result<Account, AccountError>>,
-}
-
-enum Request {
-    Create(NewUser),
-    LogIn { email: String, password: String },
 }
 
 impl Accounts {
@@ -122,7 +119,7 @@ impl Accounts {
         }
         rules::check_password(&user.password)?;
         self.limits.begin_registration(address, Instant::now())?;
-        self.submit(Kind::Registration, address, Request::Create(user))
+        self.submit(Kind::Registration, address, |worker| worker.create(user))
     }
 
     /// The account with this email and password, for a client at `address`. Blocks for at most 5 seconds. An unknown
@@ -132,12 +129,33 @@ impl Accounts {
     /// `WrongCredentials`, `TooManyLogins`, `Busy`, `Unavailable` or `Internal`.
     pub fn log_in(&self, address: IpAddr, email: &str, password: &str) -> Result<Account, AccountError> {
         self.limits.begin_login(address, &rules::email_key(email), Instant::now())?;
-        let request = Request::LogIn { email: email.to_owned(), password: password.to_owned() };
-        let result = self.submit(Kind::Login, address, request);
+        let (email, password) = (email.to_owned(), password.to_owned());
+        let result = self.submit(Kind::Login, address, move |worker| worker.log_in(&email, &password));
         if result == Err(AccountError::WrongCredentials) {
             self.limits.login_failed(address, Instant::now());
         }
         result
+    }
+
+    /// Whether the account with this id and username is that of an administrator, for a client at `address`. Blocks for
+    /// at most 5 seconds.
+    ///
+    /// # Errors
+    /// `Busy`, `Unavailable` or `Internal`.
+    pub(crate) fn is_admin(&self, address: IpAddr, id: &str, username: &str) -> Result<bool, AccountError> {
+        let (id, key) = (id.to_owned(), rules::username_key(username));
+        self.submit(Kind::Login, address, move |worker| {
+            let found = worker.with_store(|store| store.find_by_username_key(&key))?;
+            Ok(found.is_some_and(|found| found.is_admin && found.account.id == id))
+        })
+    }
+
+    /// Stores bans and mutes for an administrator at `address`. Blocks for at most 5 seconds.
+    ///
+    /// # Errors
+    /// `Busy`, `Unavailable` or `Internal`.
+    pub(crate) fn put_sanctions(&self, address: IpAddr, sanctions: Vec<Sanction>) -> Result<(), AccountError> {
+        self.submit(Kind::Login, address, move |worker| worker.with_store(|store| store.put_sanctions(&sanctions)))
     }
 
     /// See [`AccountStore::is_ready`].
@@ -146,24 +164,27 @@ impl Accounts {
         self.store.is_ready()
     }
 
-    fn submit(&self, kind: Kind, address: IpAddr, request: Request) -> Result<Account, AccountError> {
+    fn submit<T: Send + 'static>(
+        &self,
+        kind: Kind,
+        address: IpAddr,
+        work: impl FnOnce(&mut Worker) -> Result<T, AccountError> + Send + 'static,
+    ) -> Result<T, AccountError> {
         let deadline = Instant::now() + ANSWER_TIMEOUT;
         let (answer, answers) = bounded(1);
-        if let Some(rejected) = self.jobs.push(kind, address, Job { request, deadline, answer }) {
-            rejected.reject();
+        let run = move |worker: Option<&mut Worker>| {
+            // It fails only if the caller has stopped waiting.
+            let _ = answer.try_send(worker.map_or(Err(BUSY), work));
+        };
+        if let Some(rejected) = self.jobs.push(kind, address, Job { run: Box::new(run), deadline }) {
+            (rejected.run)(None);
         }
         match answers.recv_deadline(deadline) {
             Ok(answer) => answer,
             Err(RecvTimeoutError::Timeout) => Err(BUSY),
+            // The work panicked.
             Err(RecvTimeoutError::Disconnected) => Err(AccountError::Internal),
         }
-    }
-}
-
-impl Job {
-    /// Answers that the server is busy. The caller may have stopped waiting.
-    fn reject(self) {
-        let _ = self.answer.try_send(Err(BUSY));
     }
 }
 
@@ -189,22 +210,20 @@ impl Worker {
     fn run(mut self) {
         while let Some(job) = self.jobs.next() {
             if Instant::now() >= job.deadline {
-                job.reject();
+                (job.run)(None);
                 continue;
             }
-            let Job { request, answer, .. } = job;
             // A panic may leave only the memory of the hasher half-changed, and each hash overwrites it.
-            let result = catch_unwind(AssertUnwindSafe(|| match request {
-                Request::Create(user) => self.create(user),
-                Request::LogIn { email, password } => self.log_in(&email, &password),
-            }));
-            let result = result.unwrap_or_else(|_| {
+            if catch_unwind(AssertUnwindSafe(|| (job.run)(Some(&mut self)))).is_err() {
                 log::error!("accounts: a request panicked; the thread continues");
-                Err(AccountError::Internal)
-            });
-            // It fails only if the caller has stopped waiting.
-            let _ = answer.try_send(result);
+            }
         }
+    }
+
+    /// Calls the store, and logs its errors.
+    fn with_store<T>(&self, call: impl FnOnce(&dyn AccountStore) -> Result<T, StoreError>) -> Result<T, AccountError> {
+        self.require_ready_store()?;
+        call(&*self.store).map_err(|error| self.store_failed(&error))
     }
 
     fn create(&mut self, user: NewUser) -> Result<Account, AccountError> {

@@ -9,10 +9,15 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, bounded};
-use rusqlite::{Connection, ErrorCode, OptionalExtension, TransactionBehavior, params};
+use rusqlite::{Connection, ErrorCode, OptionalExtension, Row, TransactionBehavior, params};
 
-use super::rules;
-use super::store::{self, Account, AccountStore, CreateError, NewAccount, StoreError, StoredAccount};
+use super::rules::{self, username_key};
+use super::store::{
+    self, Account, AccountStore, Change, CreateError, NewAccount, PAGE_ACCOUNTS, SANCTIONS_MAX, StoreError,
+    StoredAccount, loaded_time, stored_time,
+};
+use crate::clock;
+use crate::moderation::{Sanction, SanctionKind};
 use crate::sqlite::{self, OpenError, Schema};
 use crate::threads::lock;
 
@@ -29,11 +34,24 @@ const SCHEMA: Schema = Schema {
         include_str!("../../sql/sqlite/0001_accounts.sql"),
         include_str!("../../sql/sqlite/0002_username_skeletons.sql"),
         include_str!("../../sql/sqlite/0003_messages.sql"),
+        include_str!("../../sql/sqlite/0004_moderation.sql"),
     ],
     synchronous: "full",
     lock_timeout: Duration::from_millis(900),
     open_timeout: Duration::from_secs(10),
 };
+
+const FIND_BY_EMAIL: &str = "SELECT id, email, username, password_hash, is_admin FROM accounts WHERE email_key = ?1";
+const FIND_BY_USERNAME: &str =
+    "SELECT id, email, username, password_hash, is_admin FROM accounts WHERE username_key = ?1";
+const LIST: &str =
+    "SELECT id, email, username, password_hash, is_admin FROM accounts WHERE id > ?1 ORDER BY id LIMIT ?2";
+const PUT_SANCTION: &str = "INSERT INTO sanctions (kind, username_key, username, by_user, reason, at_ms, until_ms) \
+    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7) ON CONFLICT (kind, username_key) DO UPDATE SET username = excluded.username, \
+    by_user = excluded.by_user, reason = excluded.reason, at_ms = excluded.at_ms, until_ms = excluded.until_ms \
+    WHERE excluded.at_ms > sanctions.at_ms";
+const SELECT_SANCTIONS: &str = "SELECT kind, username, by_user, reason, at_ms, until_ms FROM sanctions \
+    WHERE until_ms IS NULL OR until_ms > ?1 ORDER BY at_ms DESC LIMIT ?2";
 
 /// Accounts in a SQLite file. Dropping it merges the write-ahead log into the file and closes the file.
 pub struct SqliteStore {
@@ -98,7 +116,36 @@ impl AccountStore for SqliteStore {
     }
 
     fn find_by_email_key(&self, email_key: &str) -> Result<Option<StoredAccount>, StoreError> {
-        self.reader.with(|connection| find(connection, email_key))?.map_err(store_error)
+        self.reader.with(|connection| find(connection, FIND_BY_EMAIL, email_key))?.map_err(store_error)
+    }
+
+    fn find_by_username_key(&self, username_key: &str) -> Result<Option<StoredAccount>, StoreError> {
+        self.reader.with(|connection| find(connection, FIND_BY_USERNAME, username_key))?.map_err(store_error)
+    }
+
+    fn list(&self, after_id: i64) -> Result<Vec<StoredAccount>, StoreError> {
+        self.reader.with(|connection| list(connection, after_id))?.map_err(store_error)
+    }
+
+    fn change(&self, id: i64, change: &Change) -> Result<bool, StoreError> {
+        let changed = self.writer.with(|connection| match change {
+            Change::Admin(is_admin) => {
+                connection.execute("UPDATE accounts SET is_admin = ?2 WHERE id = ?1", params![id, is_admin])
+            }
+            Change::PasswordHash(hash) => {
+                connection.execute("UPDATE accounts SET password_hash = ?2 WHERE id = ?1", params![id, hash])
+            }
+            Change::Remove => connection.execute("DELETE FROM accounts WHERE id = ?1", [id]),
+        })?;
+        Ok(changed.map_err(store_error)? == 1)
+    }
+
+    fn put_sanctions(&self, sanctions: &[Sanction]) -> Result<(), StoreError> {
+        self.writer.with(|connection| put_sanctions(connection, sanctions))?.map_err(store_error)
+    }
+
+    fn sanctions(&self) -> Result<Vec<Sanction>, StoreError> {
+        self.reader.with(|connection| select_sanctions(connection))?.map_err(store_error)
     }
 
     fn is_ready(&self) -> bool {
@@ -163,14 +210,46 @@ fn insert(connection: &mut Connection, account: &NewAccount) -> rusqlite::Result
     }
 }
 
-fn find(connection: &Connection, email_key: &str) -> rusqlite::Result<Option<StoredAccount>> {
-    connection
-        .prepare_cached("SELECT id, email, username, password_hash FROM accounts WHERE email_key = ?1")?
-        .query_row([email_key], |row| {
-            let account = Account { id: row.get::<_, i64>(0)?.to_string(), email: row.get(1)?, username: row.get(2)? };
-            Ok(StoredAccount { account, password_hash: row.get(3)? })
-        })
-        .optional()
+fn find(connection: &Connection, sql: &str, key: &str) -> rusqlite::Result<Option<StoredAccount>> {
+    connection.prepare_cached(sql)?.query_row([key], stored_account).optional()
+}
+
+fn list(connection: &Connection, after_id: i64) -> rusqlite::Result<Vec<StoredAccount>> {
+    let mut select = connection.prepare_cached(LIST)?;
+    select.query_map(params![after_id, PAGE_ACCOUNTS], stored_account)?.collect()
+}
+
+fn stored_account(row: &Row<'_>) -> rusqlite::Result<StoredAccount> {
+    let account = Account { id: row.get::<_, i64>(0)?.to_string(), email: row.get(1)?, username: row.get(2)? };
+    Ok(StoredAccount { account, password_hash: row.get(3)?, is_admin: row.get(4)? })
+}
+
+fn put_sanctions(connection: &mut Connection, sanctions: &[Sanction]) -> rusqlite::Result<()> {
+    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    for Sanction { kind, username, by, reason, at_ms, until_ms } in sanctions {
+        let until_ms = until_ms.map(stored_time);
+        transaction.prepare_cached(PUT_SANCTION)?.execute(params![
+            kind.name(),
+            username_key(username),
+            username,
+            by,
+            reason,
+            stored_time(*at_ms),
+            until_ms
+        ])?;
+    }
+    transaction.commit()
+}
+
+fn select_sanctions(connection: &Connection) -> rusqlite::Result<Vec<Sanction>> {
+    let mut select = connection.prepare_cached(SELECT_SANCTIONS)?;
+    let rows = select.query_map(params![stored_time(clock::unix_millis()), SANCTIONS_MAX], |row| {
+        let Some(kind) = SanctionKind::stored(row.get_ref(0)?.as_str()?) else { return Ok(None) };
+        let until_ms = row.get::<_, Option<i64>>(5)?.map(loaded_time);
+        let (username, by, reason) = (row.get(1)?, row.get(2)?, row.get(3)?);
+        Ok(Some(Sanction { kind, username, by, reason, at_ms: loaded_time(row.get(4)?), until_ms }))
+    })?;
+    rows.filter_map(Result::transpose).collect()
 }
 
 /// Most errors are temporary (disk full, locked, I/O). The texts of SQLite contain tables and columns, never values.

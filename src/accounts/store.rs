@@ -7,9 +7,25 @@ use std::fmt;
 use std::time::Duration;
 
 use super::rules;
+use crate::moderation::Sanction;
+pub(crate) use crate::moderation::sanctions::SANCTIONS_MAX;
 
 /// The most time of a call to a store.
 pub(crate) const CALL_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// The most accounts that [`AccountStore::list`] returns at once.
+pub const PAGE_ACCOUNTS: u32 = 500;
+
+/// A change of one account.
+#[derive(Clone, PartialEq, Eq)]
+pub enum Change {
+    /// Whether the user is an administrator.
+    Admin(bool),
+    /// The PHC string of a new password.
+    PasswordHash(String),
+    /// The account is deleted. Its id is never used again.
+    Remove,
+}
 
 /// A store of accounts. Any number of threads may call it at once.
 pub trait AccountStore: Send + Sync {
@@ -26,6 +42,36 @@ pub trait AccountStore: Send + Sync {
     /// # Errors
     /// The store does not answer.
     fn find_by_email_key(&self, email_key: &str) -> Result<Option<StoredAccount>, StoreError>;
+
+    /// The account with this username key (see [`rules::username_key`](super::rules::username_key)), if it exists.
+    ///
+    /// # Errors
+    /// The store does not answer.
+    fn find_by_username_key(&self, username_key: &str) -> Result<Option<StoredAccount>, StoreError>;
+
+    /// The accounts with an id greater than `after_id`, ordered by id: at most [`PAGE_ACCOUNTS`].
+    ///
+    /// # Errors
+    /// The store does not answer.
+    fn list(&self, after_id: i64) -> Result<Vec<StoredAccount>, StoreError>;
+
+    /// Changes the account with this id. False if it does not exist.
+    ///
+    /// # Errors
+    /// The store failed. It is unknown whether the account was changed.
+    fn change(&self, id: i64, change: &Change) -> Result<bool, StoreError>;
+
+    /// Stores bans and mutes, unless the store has one of the same kind and user that is not earlier.
+    ///
+    /// # Errors
+    /// The store failed. It is unknown whether they were stored.
+    fn put_sanctions(&self, sanctions: &[Sanction]) -> Result<(), StoreError>;
+
+    /// The stored bans and mutes that have not ended, the newest first, at most [`SANCTIONS_MAX`].
+    ///
+    /// # Errors
+    /// The store does not answer.
+    fn sanctions(&self) -> Result<Vec<Sanction>, StoreError>;
 
     /// Whether calls are likely to succeed now. The readiness of the server depends on it. Any thread; never blocks.
     fn is_ready(&self) -> bool;
@@ -87,6 +133,8 @@ pub struct StoredAccount {
     pub account: Account,
     /// A PHC string.
     pub password_hash: String,
+    /// Whether the user may use the endpoints of administrators.
+    pub is_admin: bool,
 }
 
 impl fmt::Debug for NewAccount {
@@ -125,4 +173,14 @@ pub enum CreateError {
     /// The store failed. It is unknown whether the account was created.
     #[error(transparent)]
     Store(#[from] StoreError),
+}
+
+/// A time as both stores have it. A time of the far future is stored as the latest possible one.
+pub(super) fn stored_time(millis: u64) -> i64 {
+    i64::try_from(millis).unwrap_or(i64::MAX)
+}
+
+/// The opposite of [`stored_time`].
+pub(super) fn loaded_time(stored: i64) -> u64 {
+    u64::try_from(stored).unwrap_or(0)
 }

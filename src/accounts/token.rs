@@ -18,8 +18,8 @@ use jsonwebtoken::errors::ErrorKind;
 use jsonwebtoken::{Algorithm, EncodingKey, Header, Validation, decode, decode_header, encode};
 use serde_json::{Map, Value, json};
 
-pub use self::claims::ClaimNames;
 pub(crate) use self::claims::Claims;
+pub use self::claims::{AdminClaim, ClaimNames};
 use self::key_file::KeyFile;
 pub use self::key_file::KeyFileError;
 pub(crate) use self::key_file::check as check_key_file;
@@ -188,6 +188,11 @@ impl Tokens {
         claims.insert("iat".to_owned(), json!(now));
         claims.insert("exp".to_owned(), json!(exp));
         encode(&Header::new(Algorithm::HS256), &claims, key).map_err(|_| TokenError::NotIssued)
+    }
+
+    /// Whether this server issues the tokens, so that their users have accounts here.
+    pub(crate) fn are_issued_here(&self) -> bool {
+        self.encoding_key.is_some()
     }
 
     /// The claims of this token, if it is valid now.

@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::kafka::KafkaSettings;
 use super::table::{SETTINGS, default_of};
 use super::{ArchiveSettings, Config, EventLogSettings, LogFilter, LogFormat, Secret, kubernetes};
-use crate::accounts::{ClaimNames, postgres, token};
+use crate::accounts::{AdminClaim, ClaimNames, postgres, token};
 use crate::event_log::sqlite::Retention;
 use crate::origin::Origin;
 
@@ -40,8 +40,12 @@ impl Reader<'_> {
     pub(super) fn check_names(&mut self) {
         let mut ignored = Vec::new();
         for (name, value) in self.values.iter().filter(|(name, _)| name.starts_with("ICH_")) {
-            // Variables of the test suite may be set in the environment of a server that is started beside it.
-            if name.starts_with("ICH_TEST_") || SETTINGS.iter().any(|setting| setting.name == name) {
+            // Variables of the test suite, and that of `ich kick`, may be set in the environment of a server that is
+            // started beside them.
+            if name.starts_with("ICH_TEST_")
+                || name == "ICH_TOKEN"
+                || SETTINGS.iter().any(|setting| setting.name == name)
+            {
                 continue;
             }
             if kubernetes::is_service_variable(name, value) {
@@ -149,7 +153,21 @@ impl Reader<'_> {
             }
             claim
         };
-        ClaimNames { id: name("ICH_JWT_ID_CLAIM"), username: name("ICH_JWT_USERNAME_CLAIM") }
+        let (id, username) = (name("ICH_JWT_ID_CLAIM"), name("ICH_JWT_USERNAME_CLAIM"));
+        ClaimNames { id, username, admin: self.jwt_admin_claim() }
+    }
+
+    fn jwt_admin_claim(&mut self) -> Option<AdminClaim> {
+        let text = self.optional("ICH_JWT_ADMIN_CLAIM")?;
+        let claim = AdminClaim::parse(&text).filter(|claim| !RESERVED_CLAIMS.contains(&claim.name.as_str()));
+        if claim.is_none() {
+            self.error(
+                "ICH_JWT_ADMIN_CLAIM",
+                &text,
+                "is not a claim about the user, such as admin or groups=chat-admins",
+            );
+        }
+        claim
     }
 
     /// Errors in combinations of the settings of tokens.

@@ -72,6 +72,11 @@ pub const SETTINGS: &[Setting] = &[
     setting("ICH_JWT_AUDIENCE", "", "claim aud of the tokens; not set: tokens with this claim are refused"),
     setting("ICH_JWT_ID_CLAIM", "id", "claim of the tokens with the id of the user"),
     setting("ICH_JWT_USERNAME_CLAIM", "username", "claim of the tokens with the name of the user"),
+    setting(
+        "ICH_JWT_ADMIN_CLAIM",
+        "",
+        "claim of an administrator's token: name (must be true) or name=value (must be or contain it); not set: none",
+    ),
     setting("ICH_TOKEN_TTL_HOURS", "24", "lifetime of a token in hours"),
     setting(
         "ICH_ALLOWED_ORIGINS",
@@ -100,6 +105,11 @@ pub const SETTINGS: &[Setting] = &[
     setting("ICH_HISTORY_MESSAGES", "1000", "newest messages kept for clients that return; 0: none"),
     setting("ICH_PING_INTERVAL_SECONDS", "25", "time between two pings to a client"),
     setting("ICH_PONG_TIMEOUT_SECONDS", "10", "time in which a client must answer a ping"),
+    setting(
+        "ICH_LEAVE_GRACE_SECONDS",
+        "0",
+        "time after a broken connection in which the user stays in the lobby and can join again unnoticed; 0: none",
+    ),
     setting(
         "ICH_DRAIN_DELAY_SECONDS",
         "0",

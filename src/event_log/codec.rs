@@ -65,10 +65,16 @@ pub(crate) fn decode(bytes: &[u8]) -> Result<Record, DecodeError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::lobby::{Body, InstanceId, SessionId, User};
+    use crate::lobby::{Action, Body, InstanceId, Moderation, SessionId, User};
 
     fn record(body: Body) -> Record {
         Record { from: InstanceId(0x2a), seq: 7, at: "2026-11-23T10:00:00.000000001+01:00".into(), body }
+    }
+
+    fn moderation(until_ms: Option<u64>) -> Moderation {
+        let text = |text: &str| text.into();
+        let (username, by, reason) = (text("Bob"), text("Ann"), text("spam"));
+        Moderation { action: Action::Ban, username, by, reason, at_ms: 5, until_ms }
     }
 
     #[test]
@@ -83,6 +89,8 @@ mod tests {
             Body::Said { session: SessionId(1), text: "hé".into(), id: None },
             Body::Said { session: SessionId(1), text: "".into(), id: Some("c-1".into()) },
             Body::Bye { last: true },
+            Body::Moderated(moderation(None)),
+            Body::Moderated(moderation(Some(7))),
         ] {
             let record = record(body);
             assert_eq!(decode(&encode(&record).unwrap()).unwrap(), record);
@@ -96,6 +104,15 @@ mod tests {
             String::from_utf8(bytes).unwrap(),
             r#"{"v":1,"from":"000000000000002a","seq":7,"at":"2026-11-23T10:00:00.000000001+01:00","type":"left","session":9}"#
         );
+    }
+
+    /// The version before does not know this type, and skips the record.
+    #[test]
+    fn the_format_of_an_action_of_an_administrator_does_not_change() {
+        let text = encode_text(&record(Body::Moderated(moderation(Some(7))))).unwrap();
+        let body =
+            r#""type":"moderated","action":"ban","username":"Bob","by":"Ann","reason":"spam","at_ms":5,"until_ms":7}"#;
+        assert!(text.ends_with(body), "{text}");
     }
 
     #[test]

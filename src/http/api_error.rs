@@ -24,6 +24,10 @@ pub enum ApiError {
     OriginNotAllowed,
     /// An outside issuer makes the tokens; this server issues none.
     OutsideIssuer,
+    /// The user is not an administrator.
+    NotAdmin,
+    /// An administrator has banned the user.
+    Banned,
     /// The path does not exist.
     NotFound,
     /// No message with this id is kept.
@@ -68,6 +72,8 @@ pub enum ApiError {
     Full,
     /// The event log or the database does not answer.
     NotReady,
+    /// An action of an administrator is not known to be in the event log.
+    NotApplied,
     /// The database does not answer.
     Unavailable,
     /// An HTTP version other than 1.0 and 1.1.
@@ -89,7 +95,7 @@ pub struct Row {
 
 impl ApiError {
     /// All errors, in the order of their status.
-    pub const ALL: [ApiError; 33] = [
+    pub const ALL: [ApiError; 36] = [
         ApiError::BadRequest,
         ApiError::BadJson,
         ApiError::BadField,
@@ -99,6 +105,8 @@ impl ApiError {
         ApiError::Unauthorized,
         ApiError::OriginNotAllowed,
         ApiError::OutsideIssuer,
+        ApiError::NotAdmin,
+        ApiError::Banned,
         ApiError::NotFound,
         ApiError::UnknownMessage,
         ApiError::MethodNotAllowed,
@@ -121,6 +129,7 @@ impl ApiError {
         ApiError::Failed,
         ApiError::Full,
         ApiError::NotReady,
+        ApiError::NotApplied,
         ApiError::Unavailable,
         ApiError::HttpVersion,
     ];
@@ -146,6 +155,8 @@ impl ApiError {
                 "pages of this origin may not use this server: see ICH_ALLOWED_ORIGINS",
             ),
             E::OutsideIssuer => (403, "outside_issuer", None, "tokens are issued elsewhere: log in there"),
+            E::NotAdmin => (403, "not_admin", None, "only an administrator may do this: see `ich user promote`"),
+            E::Banned => (403, "banned", None, "an administrator has banned this user"),
             E::NotFound => (404, "not_found", None, "this path does not exist: see doc/api.md"),
             E::UnknownMessage => {
                 (404, "unknown_message", None, "no message with this event_id is kept: ask without before")
@@ -182,6 +193,9 @@ impl ApiError {
             E::Failed => (503, "failed", Some(1), "a thread of the server has failed: the process is about to end"),
             E::Full => (503, "full", Some(5), "the server has reached its maximum of connections: try again later"),
             E::NotReady => (503, "not_ready", Some(2), "the lobby cannot be joined now: try again later"),
+            E::NotApplied => {
+                (503, "not_applied", Some(2), "the event log does not answer: the action may not apply; repeat it")
+            }
             E::Unavailable => {
                 (503, "unavailable", Some(5), "the database of accounts does not answer: try again later")
             }

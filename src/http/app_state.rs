@@ -6,10 +6,11 @@ use std::time::{Duration, Instant};
 use log::log;
 
 use super::address_limit::AddressLimit;
+use super::api_error::ApiError;
 use super::permits::Permits;
 use super::readiness::Readiness;
 use super::response::Response;
-use crate::accounts::{Accounts, TokenRefused, Tokens};
+use crate::accounts::{Accounts, Claims, TokenRefused, Tokens};
 use crate::archive::reader::ArchiveReader;
 use crate::clock;
 use crate::lobby::User;
@@ -72,14 +73,36 @@ impl AppState {
     /// # Errors
     /// Why the token is refused.
     pub(crate) fn check_token(&self, token: &str) -> Result<TokenGrant, TokenRefused> {
-        let claims = self.tokens.verify(token).inspect_err(|refused| {
+        let claims = self.claims(token)?;
+        let lifetime = Duration::from_secs(claims.seconds_left(clock::unix_seconds()));
+        Ok(TokenGrant { user: User { id: claims.user_id.into(), username: claims.username.into() }, lifetime })
+    }
+
+    /// The claims of a token. A refused token is counted and logged, without its content.
+    ///
+    /// # Errors
+    /// Why the token is refused.
+    pub(crate) fn claims(&self, token: &str) -> Result<Claims, TokenRefused> {
+        self.tokens.verify(token).inspect_err(|refused| {
             self.metrics.token_refused(refused.label());
             if let Some(more) = self.refused_tokens.may_log(refused.label(), Instant::now()) {
                 log!(refused.level(), "refused a token: {refused}{more}");
             }
-        })?;
-        let lifetime = Duration::from_secs(claims.seconds_left(clock::unix_seconds()));
-        Ok(TokenGrant { user: User { id: claims.user_id.into(), username: claims.username.into() }, lifetime })
+        })
+    }
+
+    /// Refuses a banned user.
+    ///
+    /// # Errors
+    /// 403 `banned`, with the end of the ban and the reason.
+    pub(crate) fn check_ban(&self, username: &str) -> Result<(), Response> {
+        match self.publisher.sanctions().ban_of(username) {
+            None => Ok(()),
+            Some(ban) => {
+                let text = format!("an administrator has banned this user{}", ban.until_and_reason());
+                Err(ApiError::Banned.with_text(&text))
+            }
+        }
     }
 
     /// Whether this instance is ready for users now. Never blocks.

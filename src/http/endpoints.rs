@@ -1,5 +1,6 @@
 //! The endpoints: one file each, or one for a few small ones. This file has what they share.
 
+pub(crate) mod admin;
 pub(crate) mod create_user;
 pub(crate) mod history;
 pub(crate) mod join;
@@ -14,7 +15,7 @@ use super::response::Response;
 use crate::accounts::{Account, AccountError};
 
 /// The answer to a failed registration or login.
-fn account_error(error: &AccountError) -> Response {
+pub(crate) fn account_error(error: &AccountError) -> Response {
     match error {
         // The message names the field.
         AccountError::InvalidField { message, .. } => ApiError::BadField.with_text(message),

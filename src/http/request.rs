@@ -104,6 +104,21 @@ impl Request {
         lines.flat_map(|line| line.split(',')).map(str::trim).filter(|member| !member.is_empty())
     }
 
+    /// The tokens in `Authorization: Bearer <token>`. Credentials of another scheme are for a proxy: a browser sends
+    /// `Basic` with each request to a site behind a password.
+    pub(crate) fn bearer_tokens(&self) -> impl Iterator<Item = &str> {
+        let fields = self.head.headers().get_all(http::header::AUTHORIZATION).iter();
+        let credentials = fields.filter_map(|value| value.to_str().ok()?.split_once(' '));
+        credentials.filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer")).map(|(_, token)| token.trim())
+    }
+
+    /// The token in `Authorization`. `None` if there are two different ones.
+    pub(crate) fn bearer_token(&self) -> Option<&str> {
+        let mut tokens = self.bearer_tokens();
+        let first = tokens.next()?;
+        tokens.all(|token| token == first).then_some(first)
+    }
+
     /// Whether the head announces a body, which may be empty.
     #[must_use]
     pub(crate) fn has_body(&self) -> bool {

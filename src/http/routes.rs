@@ -1,9 +1,16 @@
 //! The table of routes: maps each path to its endpoint, and a request head to the next step of the connection.
 
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use http::Method;
+
+use super::admin::{self, AdminHandler};
 use super::api_error::ApiError;
 use super::app_state::AppState;
 use super::cross_origin::Page;
 use super::endpoint::{self, PostHandler};
+use super::endpoints::admin::{Ban, Bans, Kick, Mute, Unban};
 use super::endpoints::create_user::CreateUser;
 use super::endpoints::join::{self, Joined};
 use super::endpoints::log_in::LogIn;
@@ -11,12 +18,13 @@ use super::endpoints::metrics::metrics;
 use super::endpoints::{history, page, status};
 use super::request::{BodyFraming, Request};
 use super::response::Response;
+use crate::workers::Workers;
 
 /// The largest body, in bytes.
 pub(crate) const BODY_BYTES_MAX: usize = 16 * 1024;
 
 /// The kind of a path.
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 enum Route {
     /// `GET` and `HEAD`, without a body.
     Get(fn(&AppState, &Request) -> Response),
@@ -24,6 +32,8 @@ enum Route {
     File(page::File),
     /// `POST` with a JSON body. Pages of allowed origins may read the answer.
     Post(PostHandler),
+    /// `GET` or `POST` with the token of an administrator.
+    Admin(Method, AdminHandler),
     /// `GET /history`. Pages of allowed origins may read the answer.
     History,
     /// `GET` that becomes a websocket. Pages of allowed origins may read the answer if it is refused.
@@ -32,9 +42,9 @@ enum Route {
 
 impl Route {
     /// The method of a path whose answers pages of allowed origins may read.
-    fn shared_method(self) -> Option<&'static str> {
+    fn shared_method(&self) -> Option<&'static str> {
         match self {
-            Route::Get(_) | Route::File(_) => None,
+            Route::Get(_) | Route::File(_) | Route::Admin(..) => None,
             Route::Post(_) => Some("POST"),
             Route::History | Route::Join => Some("GET"),
         }
@@ -42,7 +52,7 @@ impl Route {
 }
 
 /// All paths except those of the files of the web page.
-const ROUTES: [(&str, Route); 8] = [
+const ROUTES: [(&str, Route); 13] = [
     ("/", Route::Get(page::page)),
     ("/health", Route::Get(status::health)),
     ("/ready", Route::Get(status::ready)),
@@ -50,9 +60,16 @@ const ROUTES: [(&str, Route); 8] = [
     ("/createUser", Route::Post(endpoint::run::<CreateUser>)),
     ("/login", Route::Post(endpoint::run::<LogIn>)),
     ("/history", Route::History),
+    ("/admin/kick", Route::Admin(Method::POST, admin::run::<Kick>)),
+    ("/admin/mute", Route::Admin(Method::POST, admin::run::<Mute>)),
+    ("/admin/ban", Route::Admin(Method::POST, admin::run::<Ban>)),
+    ("/admin/unban", Route::Admin(Method::POST, admin::run::<Unban>)),
+    ("/admin/bans", Route::Admin(Method::GET, admin::run::<Bans>)),
     ("/join", Route::Join),
 ];
 
+/// Runs a request whose body was read. Called on the connection's thread.
+pub(crate) type Handler = Box<dyn FnOnce(&Arc<AppState>, &Workers, Vec<u8>, IpAddr) -> Response + Send>;
 /// All paths, without the files that the page loads.
 pub fn paths() -> impl Iterator<Item = &'static str> {
     ROUTES.iter().map(|(path, _)| *path)
@@ -64,7 +81,7 @@ pub(crate) enum NextStep {
     Respond(Response),
     /// Read the body and run the handler.
     ReadBody {
-        handler: PostHandler,
+        handler: Handler,
         body: BodyToRead,
         /// The client waits for `100 Continue` before it sends the body.
         expects_continue: bool,
@@ -99,39 +116,69 @@ pub(crate) fn next_step(app: &AppState, head: &[u8]) -> Routed {
     };
     let page = Page::of(&request, &app.allowed_origins);
     let route = route_of(&request.path);
-    let step = match step_of(app, &request, &page, route) {
+    let shared_method = route.as_ref().and_then(Route::shared_method);
+    let step = match step_of(app, &request, &page, route, shared_method) {
         Ok(NextStep::Respond(response)) | Err(response) => {
             NextStep::Respond(Response { head_only: request.is_head(), ..response })
         }
         Ok(other) => other,
     };
-    Routed { step, page, is_shared: route.is_some_and(|route| route.shared_method().is_some()) }
+    Routed { step, page, is_shared: shared_method.is_some() }
 }
 
 fn route_of(path: &str) -> Option<Route> {
-    let route = ROUTES.iter().find(|(known, _)| *known == path).map(|(_, route)| *route);
+    let route = ROUTES.iter().find(|(known, _)| *known == path).map(|(_, route)| route.clone());
     route.or_else(|| page::file(path).map(Route::File))
 }
 
-fn step_of(app: &AppState, request: &Request, page: &Page, route: Option<Route>) -> Result<NextStep, Response> {
-    if let Some(preflight) = route.and_then(Route::shared_method).and_then(|method| page.preflight(request, method)) {
+fn step_of(
+    app: &AppState,
+    request: &Request,
+    page: &Page,
+    route: Option<Route>,
+    shared_method: Option<&'static str>,
+) -> Result<NextStep, Response> {
+    if let Some(preflight) = shared_method.and_then(|method| page.preflight(request, method)) {
         return Ok(NextStep::Respond(preflight));
     }
     match route {
         Some(Route::Get(answer)) if request.is_get() => Ok(NextStep::Respond(answer(app, request))),
         Some(Route::File(file)) if request.is_get() => Ok(NextStep::Respond(file.response())),
         Some(Route::Get(_) | Route::File(_)) => Err(ApiError::MethodNotAllowed.response().with("Allow", "GET, HEAD")),
-        Some(Route::Post(handler)) => post(request, handler),
+        Some(Route::Post(handler)) => post(request, Box::new(handler)),
+        Some(Route::Admin(Method::GET, _)) if !request.is_get() => {
+            Err(ApiError::MethodNotAllowed.response().with("Allow", "GET, HEAD"))
+        }
+        Some(Route::Admin(Method::GET, handler)) => {
+            let (caller, head_only) = (admin::caller(app, request)?, request.is_head());
+            let handler = move |app: &_, workers: &_, _, address| Response {
+                head_only,
+                ..handler(caller, app, workers, &[], address)
+            };
+            Ok(NextStep::ReadBody { handler: Box::new(handler), body: BodyToRead::Length(0), expects_continue: false })
+        }
+        Some(Route::Admin(_, handler)) => {
+            require_post(request)?;
+            let caller = admin::caller(app, request)?;
+            let handler =
+                move |app: &_, workers: &_, body: Vec<u8>, address| handler(caller, app, workers, &body, address);
+            post(request, Box::new(handler))
+        }
         Some(Route::History) => Ok(NextStep::History(history::check(app, request)?)),
         Some(Route::Join) => Ok(NextStep::Join(Box::new(join::check(app, request, page)?))),
         None => Err(ApiError::NotFound.response()),
     }
 }
 
-fn post(request: &Request, handler: PostHandler) -> Result<NextStep, Response> {
-    if request.head.method() != http::Method::POST {
-        return Err(ApiError::MethodNotAllowed.response().with("Allow", "POST"));
+fn require_post(request: &Request) -> Result<(), Response> {
+    if request.head.method() == Method::POST {
+        return Ok(());
     }
+    Err(ApiError::MethodNotAllowed.response().with("Allow", "POST"))
+}
+
+fn post(request: &Request, handler: Handler) -> Result<NextStep, Response> {
+    require_post(request)?;
     let body = match request.body {
         BodyFraming::None => return Err(ApiError::LengthRequired.response()),
         BodyFraming::Chunked => BodyToRead::Chunked,

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use super::awake::AwakeClock;
 use super::bootstrap::HEARTBEATS_NEEDED;
-use super::record::{Body, InstanceId, Record, SessionId, User};
+use super::record::{Body, InstanceId, Moderation, Record, SessionId, User};
 use super::roster::{self, Sessions};
 use super::state::{LEASE_HEARTBEATS, Lobby};
 
@@ -156,6 +156,22 @@ impl Instance {
         is_open.then(|| self.record(at, Body::Said { session, text, id }))
     }
 
+    /// An administrator acted on a user. Returns the record to append; `None` when the instance stops.
+    pub fn moderate(&mut self, moderation: Moderation, at: Arc<str>) -> Option<Record> {
+        (self.phase == Phase::Serving).then(|| self.record(at, Body::Moderated(moderation)))
+    }
+
+    /// The open sessions, whether they are effective or not.
+    pub fn sessions(&self) -> impl Iterator<Item = (SessionId, &User)> + '_ {
+        self.sessions.iter().map(|(session, user)| (*session, user))
+    }
+
+    /// The user of an open session.
+    #[must_use]
+    pub fn user_of(&self, session: SessionId) -> Option<&User> {
+        self.sessions.get(&session)
+    }
+
     /// A record of this incarnation was read from the log and applied to `lobby`.
     pub fn on_own_record(&mut self, record: &Record, lobby: &Lobby, now: Duration) {
         self.clock.advance(now);
@@ -166,7 +182,7 @@ impl Instance {
             }
             Body::Heartbeat { .. } => self.on_heartbeat_read(record.seq),
             Body::Bye { last } => self.on_bye_read(last, lobby),
-            Body::Joined { .. } | Body::Left { .. } | Body::Said { .. } => {}
+            Body::Joined { .. } | Body::Left { .. } | Body::Said { .. } | Body::Moderated(_) => {}
         }
     }
 
@@ -215,8 +231,8 @@ impl Instance {
                     *in_flight = None;
                 }
             }
-            // The caller sends an error to the client. The state is not affected.
-            Body::Said { .. } => {}
+            // The caller reports it. The state is not affected.
+            Body::Said { .. } | Body::Moderated(_) => {}
         }
     }
 

@@ -169,6 +169,57 @@ pub enum Body {
         /// could expire their leases.
         last: bool,
     },
+    /// An administrator acted on a user. The lobby ignores it: the instances that have sessions of the user act on it
+    /// (`crate::moderation`). The version before skips it.
+    Moderated(Moderation),
+}
+
+/// What an administrator can do to a user.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Action {
+    /// Ends the open sessions of the user. The user may join again.
+    Kick,
+    /// Refuses the messages of the user.
+    Mute,
+    /// Ends the open sessions of the user and refuses new ones.
+    Ban,
+    /// Ends a ban and a mute.
+    Unban,
+}
+
+impl Action {
+    /// All actions.
+    pub const ALL: [Action; 4] = [Action::Kick, Action::Mute, Action::Ban, Action::Unban];
+
+    /// The name in the log, in the paths of the API and in the metrics.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Action::Kick => "kick",
+            Action::Mute => "mute",
+            Action::Ban => "ban",
+            Action::Unban => "unban",
+        }
+    }
+}
+
+/// One action of an administrator.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Moderation {
+    /// What the administrator did.
+    pub action: Action,
+    /// The name of the user.
+    pub username: Arc<str>,
+    /// The name of the administrator.
+    pub by: Arc<str>,
+    /// The reason, for the user. May be empty.
+    pub reason: Arc<str>,
+    /// When, in milliseconds since 1970 UTC. Of two actions on one user, the later one applies.
+    pub at_ms: u64,
+    /// When a mute or a ban ends; `None`: when an administrator ends it.
+    #[serde(default)]
+    pub until_ms: Option<u64>,
 }
 
 #[cfg(test)]

@@ -10,7 +10,7 @@ use super::{LogThread, LogThreadEnd, POLL_WAIT};
 use crate::event_log::{Entry, ReadError, Span};
 use crate::limits::POLL_RECORDS_MAX;
 use crate::lobby::bootstrap::SPANS;
-use crate::lobby::{Bootstrap, Event, Lobby};
+use crate::lobby::{Body, Bootstrap, Event, Lobby};
 use crate::session::online_list::OnlineList;
 use crate::session::protocol;
 use crate::threads::lock;
@@ -75,6 +75,9 @@ impl LogThread {
         let Entry { offset, record } = entry;
         self.lobby.apply(record, *offset, &mut self.events);
         bootstrap.on_record(record, *offset, &self.lobby);
+        if let Body::Moderated(moderation) = &record.body {
+            self.driver.publisher().sanctions().apply(moderation);
+        }
         for event in self.events.drain(..) {
             if matches!(event, Event::Said { .. }) && bootstrap.is_exact() {
                 let mut frame = Vec::new();

@@ -55,6 +55,11 @@ impl Metrics {
         );
         registry.register("tokens_renewed", "Tokens that continued an open session", self.tokens_renewed.clone());
         registry.register(
+            "moderations",
+            "Actions of administrators on users that this instance applied, by action",
+            self.moderations.clone(),
+        );
+        registry.register(
             "records_skipped",
             "Records of the event log that could not be read",
             self.records_skipped.clone(),

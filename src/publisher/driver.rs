@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use super::Publisher;
 use super::in_flight::InFlight;
+use super::late_leaves::LateLeaves;
 use super::window::PresenceWindow;
 use crate::clock;
 use crate::lobby::instance::ROSTER_BYTES_MAX;
@@ -40,6 +41,7 @@ impl PublisherDriver {
         state.instance = Instance::new(id, ROSTER_BYTES_MAX, self.publisher.started_at.elapsed());
         state.window = PresenceWindow::default();
         state.in_flight = InFlight::default();
+        state.late_leaves = LateLeaves::default();
         state.requests.clear();
         if self.publisher.is_draining() {
             state.instance.stop();
@@ -63,6 +65,11 @@ impl PublisherDriver {
         lock(&self.publisher.state).requests.remove(&session)
     }
 
+    /// For what does not depend on the records read.
+    pub(crate) fn publisher(&self) -> &Publisher {
+        &self.publisher
+    }
+
     /// The log reported a record undelivered.
     pub(crate) fn on_undelivered(&mut self, record: &Record) {
         let mut state = lock(&self.publisher.state);
@@ -73,6 +80,7 @@ impl PublisherDriver {
     /// Appends the records that are due. Called after each poll of the log.
     pub(crate) fn tick(&mut self, lobby: &Lobby) -> Ticked {
         let mut state = lock(&self.publisher.state);
+        self.publisher.close_late_sessions(&mut state);
         let now = self.publisher.started_at.elapsed();
         let record_bytes_max = self.publisher.appender.record_bytes_max();
         let roster_bytes_max = ROSTER_BYTES_MAX.min(record_bytes_max.saturating_sub(ROSTER_OVERHEAD_BYTES));

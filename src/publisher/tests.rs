@@ -3,7 +3,7 @@
 use std::sync::Mutex;
 
 use super::*;
-use crate::lobby::{Body, Lobby};
+use crate::lobby::{Action, Body, Lobby};
 
 const OLD: InstanceId = InstanceId(1);
 const NEW: InstanceId = InstanceId(2);
@@ -87,4 +87,68 @@ fn leaves_beyond_the_window_are_appended_when_records_are_read_back() {
     }
     let left = lock(&taken.0).iter().filter(|record| matches!(record.body, Body::Left { .. })).count();
     assert_eq!(left, joined.len());
+}
+
+fn moderation(action: Action) -> Moderation {
+    let (username, by, reason) = ("BOB".into(), "Ann".into(), "spam".into());
+    Moderation { action, username, by, reason, at_ms: 5, until_ms: None }
+}
+
+fn left_of(taken: &Taken) -> Vec<SessionId> {
+    let left = |record: &Record| if let Body::Left { session } = record.body { Some(session) } else { None };
+    lock(&taken.0).iter().filter_map(left).collect()
+}
+
+#[test]
+fn a_muted_user_cannot_write_and_a_banned_one_cannot_join() {
+    let (publisher, _driver, taken) = ready();
+    let session = publisher.new_session();
+    publisher.open_session(session, user(), None).unwrap();
+    publisher.sanctions().apply(&moderation(Action::Mute));
+    let refused = publisher.say(session, "hello".into(), None);
+    assert!(matches!(refused, Err(SayError::Muted(mute)) if &*mute.reason == "spam"));
+    assert!(!lock(&taken.0).iter().any(|record| matches!(record.body, Body::Said { .. })));
+    publisher.sanctions().apply(&Moderation { at_ms: 6, ..moderation(Action::Ban) });
+    assert_eq!(publisher.open_session(publisher.new_session(), user(), None), Err(OpenError::Banned));
+    publisher.sanctions().apply(&Moderation { at_ms: 7, ..moderation(Action::Unban) });
+    assert_eq!(publisher.say(session, "hello".into(), None), Ok(()));
+}
+
+#[test]
+fn an_ended_session_leaves_once_and_cannot_write() {
+    let (publisher, _driver, taken) = ready();
+    let session = publisher.new_session();
+    publisher.open_session(session, user(), None).unwrap();
+    let reason: Arc<str> = "spam".into();
+    let ended = publisher.end_sessions(|name| (name == "Bob").then(|| reason.clone()));
+    assert_eq!(ended, [(session, reason)]);
+    assert_eq!(publisher.say(session, "hello".into(), None), Err(SayError::Unavailable));
+    publisher.close_session(session);
+    assert_eq!(left_of(&taken), [session]);
+}
+
+#[test]
+fn a_broken_session_leaves_after_its_grace_period_or_when_the_user_joins_again() {
+    let (publisher, mut driver, taken) = ready();
+    let open = || {
+        let session = publisher.new_session();
+        publisher.open_session(session, user(), None).unwrap();
+        session
+    };
+    let (long, first) = (Duration::from_secs(300), open());
+    publisher.close_broken_session(first, long);
+    publisher.close_session(first);
+    driver.tick(&Lobby::default());
+    assert_eq!(left_of(&taken), []);
+    let second = open();
+    assert_eq!(left_of(&taken), [first]);
+    publisher.close_broken_session(second, Duration::ZERO);
+    assert_eq!(left_of(&taken), [first, second]);
+    let third = open();
+    publisher.close_broken_session(third, Duration::from_nanos(1));
+    driver.tick(&Lobby::default());
+    assert_eq!(left_of(&taken), [first, second, third]);
+    publisher.close_broken_session(open(), long);
+    publisher.begin_drain();
+    assert_eq!(publisher.session_count(), 0);
 }

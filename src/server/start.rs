@@ -13,7 +13,7 @@ use std::time::Instant;
 use crossbeam_channel::{Receiver, bounded};
 use thiserror::Error;
 
-use super::{Backends, Server};
+use super::{Backends, Server, sanctions};
 use crate::accounts::{
     AccountLimits, AccountStore, Accounts, StoreError, TokenError, TokenKey, TokenSettings, Tokens, postgres, secret,
     sqlite,
@@ -155,6 +155,7 @@ impl Server {
         let log_thread =
             LogThread::new(log, driver, fan_out.clone(), history.clone(), metrics.clone(), abandon.clone());
         let log_thread_end = start_log_thread(log_thread, supervisor)?;
+        sanctions::load(&store, &publisher, &fan_out, supervisor)?;
         let account_limits =
             AccountLimits::new(config.limits.logins_per_minute, config.limits.registrations_per_minute);
         let (archive, archive_reader) = start_archive(config, open_reader, &metrics, supervisor)?.unzip();
@@ -178,6 +179,7 @@ impl Server {
             limits: config.limits.clone(),
             metrics,
             check_token: check_token(&app, &workers),
+            leave_grace: config.leave_grace,
         };
         let pending = Arc::new(Pending::default());
         let refusals = RefusalLog::new(Instant::now());
@@ -310,7 +312,20 @@ fn open_tokens(config: &Config) -> Result<Tokens, StartError> {
 }
 
 fn open_backends(config: &Config, supervisor: &Supervisor) -> Result<Backends, StartError> {
-    let (store, accounts): (Arc<dyn AccountStore>, _) = match &config.database_url {
+    let (store, accounts) = open_accounts(config, supervisor)?;
+    let (log, events) = open_event_log(config, supervisor)?;
+    Ok(Backends { store, log, description: format!("{accounts}, {events}") })
+}
+
+/// The store of the accounts, and where it is.
+///
+/// # Errors
+/// [`StartError::Accounts`].
+pub(crate) fn open_accounts(
+    config: &Config,
+    supervisor: &Supervisor,
+) -> Result<(Arc<dyn AccountStore>, String), StartError> {
+    Ok(match &config.database_url {
         None => {
             let store = sqlite::open(&config.data_dir).map_err(StartError::Accounts)?;
             (Arc::new(store), format!("accounts in SQLite in {}", config.data_dir.display()))
@@ -319,9 +334,7 @@ fn open_backends(config: &Config, supervisor: &Supervisor) -> Result<Backends, S
             let store = postgres::open(url, supervisor).map_err(StartError::Accounts)?;
             (Arc::new(store), "accounts in PostgreSQL".to_owned())
         }
-    };
-    let (log, events) = open_event_log(config, supervisor)?;
-    Ok(Backends { store, log, description: format!("{accounts}, {events}") })
+    })
 }
 
 /// The log, and where it is.

@@ -35,6 +35,8 @@ pub enum ErrorCode {
     BadToken,
     /// The new token names another user.
     OtherUser,
+    /// An administrator has muted the user.
+    Muted,
     /// The message repeats one that was published.
     Duplicate,
     /// The event log did not accept the message, or the lobby ignored it.
@@ -52,7 +54,7 @@ pub struct Row {
 
 impl ErrorCode {
     /// All errors, in the order of `doc/api.md`.
-    pub const ALL: [ErrorCode; 15] = [
+    pub const ALL: [ErrorCode; 16] = [
         ErrorCode::BadJson,
         ErrorCode::NoType,
         ErrorCode::UnknownType,
@@ -66,6 +68,7 @@ impl ErrorCode {
         ErrorCode::NoToken,
         ErrorCode::BadToken,
         ErrorCode::OtherUser,
+        ErrorCode::Muted,
         ErrorCode::Duplicate,
         ErrorCode::Unavailable,
     ];
@@ -92,6 +95,7 @@ impl ErrorCode {
             ErrorCode::NoToken => ("no_token", "msg.token is missing"),
             ErrorCode::BadToken => ("bad_token", "the token is not valid"),
             ErrorCode::OtherUser => ("other_user", "the token is for another user: join with it instead"),
+            ErrorCode::Muted => ("muted", "an administrator has muted you"),
             ErrorCode::Duplicate => ("duplicate", "a message of this account with this id was published already"),
             ErrorCode::Unavailable => ("unavailable", "the lobby did not accept this message: send it again later"),
         };

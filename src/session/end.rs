@@ -5,6 +5,9 @@
 
 use log::Level;
 
+/// The most bytes of the text of a close frame (RFC 6455, section 5.5).
+const CLOSE_TEXT_BYTES_MAX: usize = 123;
+
 /// Why a session ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum End {
@@ -26,6 +29,10 @@ pub enum End {
     TokenExpired,
     /// The client did not read fast enough.
     TooSlow,
+    /// An administrator ended the user's sessions.
+    Kicked,
+    /// An administrator has banned the user.
+    Banned,
     /// This instance stops gracefully.
     Restarting,
     /// The event log does not answer.
@@ -49,7 +56,7 @@ pub struct Row {
 
 impl End {
     /// All reasons, in the order of the variants.
-    pub const ALL: [End; 12] = [
+    pub const ALL: [End; 14] = [
         End::ClosedByClient,
         End::Disconnected,
         End::PingTimeout,
@@ -59,6 +66,8 @@ impl End {
         End::TooFast,
         End::TokenExpired,
         End::TooSlow,
+        End::Kicked,
+        End::Banned,
         End::Restarting,
         End::LogUnavailable,
         End::Internal,
@@ -77,11 +86,21 @@ impl End {
             End::TooFast => (1008, "too many messages", Level::Info, "too_fast"),
             End::TokenExpired => (1008, "token expired: log in again", Level::Debug, "token_expired"),
             End::TooSlow => (1013, "too slow: the client did not read fast enough", Level::Info, "too_slow"),
+            End::Kicked => (1008, "kicked by an administrator", Level::Info, "kicked"),
+            End::Banned => (1008, "banned by an administrator", Level::Info, "banned"),
             End::Restarting => (1012, "the server restarts: join again", Level::Debug, "restarting"),
             End::LogUnavailable => (1013, "the lobby is unavailable: try again later", Level::Debug, "log_unavailable"),
             End::Internal => (1011, "a defect of the server", Level::Error, "internal"),
         };
         Row { code, text, level, label }
+    }
+
+    /// The text of the close frame, with a reason that an administrator gave, truncated to the 123 bytes of a close frame.
+    #[must_use]
+    pub(crate) fn text_with(self, reason: &str) -> String {
+        let text = self.row().text;
+        let text = if reason.is_empty() { text.to_owned() } else { format!("{text}: {reason}") };
+        text[..text.floor_char_boundary(CLOSE_TEXT_BYTES_MAX)].to_owned()
     }
 }
 
@@ -94,6 +113,8 @@ mod tests {
         let mut labels: Vec<_> = End::ALL.iter().map(|end| end.row().label).collect();
         // RFC 6455, section 5.5: 125 bytes, two of which are the code.
         assert!(End::ALL.iter().all(|end| end.row().text.len() <= 123));
+        assert_eq!(End::Kicked.text_with("spam"), "kicked by an administrator: spam");
+        assert_eq!(End::Kicked.text_with(&"ß".repeat(100)).len(), 122);
         labels.sort_unstable();
         labels.dedup();
         assert_eq!(labels.len(), End::ALL.len());

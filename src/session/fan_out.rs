@@ -56,6 +56,15 @@ pub enum Command<S = TcpStream> {
         /// The encoded close frame.
         frame: Vec<u8>,
     },
+    /// An administrator ends the session.
+    End {
+        /// The session.
+        session: SessionId,
+        /// [`End::Kicked`] or [`End::Banned`].
+        end: End,
+        /// The reason of the administrator. May be empty.
+        reason: Arc<str>,
+    },
     /// The session thread ends. Sends as many of the earlier frames as the socket accepts without waiting, then closes
     /// the connection.
     Forget(SessionId),

@@ -21,8 +21,9 @@ use crate::clock;
 use crate::config::{Limits, Secret};
 use crate::lobby::User;
 use crate::metrics::Metrics;
+use crate::moderation::Sanction;
 use crate::net::{self, LingerLimits};
-use crate::publisher::{Publisher, SayError};
+use crate::publisher::{OpenError, Publisher, SayError};
 use crate::rate::{Rate, TokenBucket};
 
 /// The rate of control frames of one client. Ordinary clients stay far below: a browser sends only pongs, and a
@@ -45,6 +46,8 @@ pub struct Sessions<S = TcpStream> {
     pub metrics: Arc<Metrics>,
     /// Checks the new token of a session.
     pub check_token: CheckToken,
+    /// How long after a broken connection the user stays in the lobby.
+    pub leave_grace: Duration,
 }
 
 /// The data of a session that begins: the handshake is done.
@@ -73,12 +76,16 @@ pub fn run<S: Socket>(shared: &Sessions<S>, new: NewSession<S>) {
     let open = OpenSession { shared, link: &link };
     let end = match shared.publisher.open_session(link.session, user.clone(), request) {
         Ok(()) => Conversation::new(shared, &link, user, after_head).run(),
-        Err(_) => End::LogUnavailable,
+        Err(OpenError::Unavailable) => End::LogUnavailable,
+        Err(OpenError::Banned) => End::Banned,
     };
     let end = link.end(end);
     // The close frame comes first, so that no client gets its own `user_left`.
     send_close(shared, &link, end);
-    shared.publisher.close_session(link.session);
+    match end {
+        End::Disconnected | End::PingTimeout => shared.publisher.close_broken_session(link.session, shared.leave_grace),
+        _ => shared.publisher.close_session(link.session),
+    }
     linger(&link, end);
     drop(open);
     log!(end.row().level, "session {} of {username:?} ended: {}", link.session.0, end.row().label);
@@ -112,7 +119,14 @@ fn send_close<S: Socket>(shared: &Sessions<S>, link: &Link<S>, end: End) {
         // The close frame was sent already, or the connection is gone.
         End::Disconnected | End::PingTimeout | End::TokenExpired | End::TooSlow | End::Restarting => {}
         End::ClosedByClient => {}
-        End::ProtocolError | End::NotUtf8 | End::TooBig | End::TooFast | End::Internal | End::LogUnavailable => {
+        End::ProtocolError
+        | End::NotUtf8
+        | End::TooBig
+        | End::TooFast
+        | End::Kicked
+        | End::Banned
+        | End::Internal
+        | End::LogUnavailable => {
             shared.fan_out.send(link.session, close(link, end));
         }
     }
@@ -223,6 +237,7 @@ impl<'a, S: Socket> Conversation<'a, S> {
     fn say(&mut self, text: Arc<str>, id: Option<Arc<str>>) {
         match self.shared.publisher.say(self.link.session, text, id.clone()) {
             Ok(()) => self.shared.metrics.message_accepted(),
+            Err(SayError::Muted(mute)) => self.answer(&muted(&mute).about(id)),
             Err(SayError::Unavailable) => self.answer(&ClientError::from(ErrorCode::Unavailable).about(id)),
         }
     }
@@ -247,6 +262,11 @@ impl<'a, S: Socket> Conversation<'a, S> {
     fn send_direct(&mut self, frame: Vec<u8>) {
         self.shared.fan_out.send(self.link.session, Command::Direct { session: self.link.session, frame });
     }
+}
+
+/// The error for a message of a muted user: until when, and the reason.
+fn muted(mute: &Sanction) -> ClientError {
+    ErrorCode::Muted.with_text(format!("an administrator has muted you{}", mute.until_and_reason()))
 }
 
 #[cfg(test)]

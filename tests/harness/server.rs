@@ -173,7 +173,7 @@ pub fn new_dir() -> PathBuf {
 /// Issues and checks tokens like the servers of the tests; `ttl` is their lifetime.
 pub fn tokens(ttl: Duration) -> Tokens {
     let key = TokenKey::Secret { current: SECRET.as_bytes().to_vec(), previous: None };
-    let claims = ClaimNames { id: "id".into(), username: "username".into() };
+    let claims = ClaimNames { id: "id".into(), username: "username".into(), admin: None };
     Tokens::new(TokenSettings { key, issuer: "ich".into(), audience: None, claims, ttl }).expect("tokens")
 }
 

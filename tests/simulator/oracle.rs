@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use ich::lobby::{Body, Event, EventId, InstanceId, Lobby, Outcome, Record, User};
+use ich::lobby::{Action, Body, Event, EventId, InstanceId, Lobby, Moderation, Outcome, Record, User};
 
 use super::archive::SeenArchive;
 use super::log::VirtualLog;
@@ -28,6 +28,8 @@ pub struct Seen {
     pub records: usize,
     pub duplicates: usize,
     pub parts_of_rosters: usize,
+    /// Actions of administrators in the log.
+    pub actions: usize,
     pub ignored_messages: usize,
     pub expired_instances: usize,
     pub last_byes: usize,
@@ -56,6 +58,8 @@ pub struct Oracle {
     /// The offset of the last message of each account with each id.
     published_at: BTreeMap<(Arc<str>, Arc<str>), usize>,
     texts_without_id: BTreeSet<Arc<str>>,
+    /// The last time at which each user was unbanned.
+    unbanned: BTreeMap<Arc<str>, u64>,
     /// The instances that ended, and when.
     crashed: Vec<(InstanceId, Millis)>,
 }
@@ -71,6 +75,7 @@ impl Default for Oracle {
             event_ids: BTreeSet::new(),
             published_at: BTreeMap::new(),
             texts_without_id: BTreeSet::new(),
+            unbanned: BTreeMap::new(),
             crashed: Vec::new(),
         }
     }
@@ -123,6 +128,25 @@ impl Oracle {
         self.published_at.contains_key(&(user.id.clone(), id.clone()))
     }
 
+    /// An administrator acted: the action is in the database, and may come into the log.
+    pub fn on_action(&mut self, moderation: &Moderation) {
+        if moderation.action == Action::Unban {
+            self.unbanned.insert(moderation.username.clone(), moderation.at_ms);
+        }
+    }
+
+    /// Whether a user is muted for those who have read the records before this offset, and whatever the database has.
+    pub fn is_muted_before(&self, offset: usize, username: &Arc<str>) -> bool {
+        let unbanned_at = self.unbanned.get(username).copied().unwrap_or(0);
+        self.reference.muted_at(offset, username) > unbanned_at
+    }
+
+    /// Checks, after all instances have read everything, that kicks have ended all earlier sessions of their users.
+    pub fn check_kicks(&self) -> Result<(), Violation> {
+        let survivor = self.reference.survivor_of_a_kick();
+        ensure(survivor.is_none(), "a kick ends all sessions of the user", || format!("{survivor:?}"))
+    }
+
     pub fn on_crash(&mut self, id: InstanceId, now: Millis) {
         self.crashed.push((id, now));
     }
@@ -172,7 +196,9 @@ impl Oracle {
     fn note(&mut self, offset: usize, record: &Record, is_fresh: bool) {
         let seen = &mut self.seen;
         seen.records += 1;
-        seen.duplicates += usize::from(!is_fresh);
+        let is_action = matches!(record.body, Body::Moderated(_));
+        seen.actions += usize::from(is_action);
+        seen.duplicates += usize::from(!is_fresh && !is_action);
         match record.body {
             Body::Roster { parts: 2.., .. } => seen.parts_of_rosters += 1,
             Body::Bye { last: true } => seen.last_byes += 1,

@@ -6,7 +6,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ich::lobby::bootstrap::Spans;
-use ich::lobby::{Body, Bootstrap, Event, Health, Instance, InstanceId, Lobby, Outcome, Record, SessionId, User};
+use ich::lobby::{
+    Action, Body, Bootstrap, Event, Health, Instance, InstanceId, Lobby, Moderation, Outcome, Record, SessionId, User,
+};
+use ich::moderation::{Sanction, SanctionKind, Sanctions};
 use ich::session::history::{History, Request};
 
 use super::client::{Client, Horizon, Memory, Message, frame, ids_of};
@@ -43,6 +46,11 @@ pub struct Process {
     span_end: Option<usize>,
     /// Each message that was appended, and neither read back nor reported undelivered, by `seq`.
     unanswered: BTreeMap<u64, (SessionId, Message)>,
+    sanctions: Sanctions,
+    /// The position of this process when it appended each message that was not read back yet, by `seq`.
+    said_at: BTreeMap<u64, usize>,
+    /// The users of sessions that an administrator ended.
+    pub ended: Vec<(User, Memory)>,
     /// Complete and incomplete answers to clients that asked for messages.
     returns: (usize, usize),
     /// Repeated messages that only this process published, because it did not know the first message.
@@ -62,7 +70,7 @@ pub enum ReadResult {
 }
 
 impl Process {
-    pub fn new(id: InstanceId, log: &VirtualLog, now: Millis) -> Self {
+    pub fn new(id: InstanceId, log: &VirtualLog, stored: Sanctions, now: Millis) -> Self {
         let mut process = Process {
             instance: Instance::new(id, ROSTER_BYTES_MAX, Duration::from_millis(now)),
             producer: Producer::default(),
@@ -78,6 +86,9 @@ impl Process {
             span: SPANS.first,
             span_end: None,
             unanswered: BTreeMap::new(),
+            sanctions: stored,
+            said_at: BTreeMap::new(),
+            ended: Vec::new(),
             returns: (0, 0),
             unknown_repetitions: 0,
             at: "".into(),
@@ -145,9 +156,14 @@ impl Process {
     }
 
     pub fn say(&mut self, session: SessionId, message: Message, is_accepted: bool, now: Millis) {
+        let is_muted = |user: &User| self.sanctions.active(SanctionKind::Mute, &name_key(user), 0).is_some();
+        if self.instance.user_of(session).is_some_and(is_muted) {
+            return;
+        }
         let (text, id) = (message.text.clone(), message.id.clone());
         let Some(record) = self.instance.say(session, text, id, self.at.clone()) else { return };
         let seq = record.seq;
+        self.said_at.insert(seq, self.position);
         let is_accepted = self.append(record, is_accepted, now);
         if let Some(client) = self.clients.get_mut(&session) {
             client.on_said(message.clone());
@@ -157,6 +173,29 @@ impl Process {
         } else {
             self.answer_unavailable(session, message);
         }
+    }
+
+    pub fn moderate(&mut self, moderation: Moderation, is_accepted: bool, now: Millis) {
+        if let Some(record) = self.instance.moderate(moderation, self.at.clone()) {
+            self.append(record, is_accepted, now);
+        }
+    }
+
+    /// An administrator acted: ends the sessions of a kicked user, as the log thread does.
+    fn on_moderated(&mut self, moderation: &Moderation, oracle: &Oracle, now: Millis) -> Result<(), Violation> {
+        let sanctions = Sanction::of(moderation);
+        let is_new = sanctions.into_iter().fold(false, |is_new, sanction| self.sanctions.add(sanction) || is_new);
+        if !is_new || moderation.action != Action::Kick {
+            return Ok(());
+        }
+        let is_kicked = |client: &Client| client.user.username == moderation.username;
+        let kicked: Vec<_> =
+            self.clients.iter().filter(|(_, client)| is_kicked(client)).map(|(session, _)| *session).collect();
+        for session in kicked {
+            let ended = self.close(session, true, now, oracle)?;
+            self.ended.extend(ended);
+        }
+        Ok(())
     }
 
     fn answer_unavailable(&mut self, session: SessionId, message: Message) {
@@ -312,7 +351,11 @@ impl Process {
         self.clients
             .values_mut()
             .filter(|client| client.is_admitted())
-            .try_for_each(|client| client.on_events(offset, record.event_id(), &events, oracle))
+            .try_for_each(|client| client.on_events(offset, record.event_id(), &events, oracle))?;
+        if let Body::Moderated(moderation) = &record.body {
+            self.on_moderated(moderation, oracle, now)?;
+        }
+        Ok(())
     }
 
     fn admit_clients(
@@ -346,6 +389,14 @@ impl Process {
         self.instance.on_own_record(record, &self.lobby, Duration::from_millis(now));
         let Body::Said { session, text, id } = &record.body else { return Ok(()) };
         self.unanswered.remove(&record.seq);
+        if let (Some(position), Outcome::Applied) = (self.said_at.remove(&record.seq), outcome)
+            && let Some(user) = self.lobby.user_of(record.from, *session)
+        {
+            let is_muted = oracle.is_muted_before(position, &user.username);
+            ensure(!is_muted, "an instance that has read a mute publishes no message of the user", || {
+                format!("{record:?}, appended at position {position}")
+            })?;
+        }
         let Some(client) = self.clients.get_mut(session) else { return Ok(()) };
         match outcome {
             Outcome::Applied | Outcome::Duplicate => {}
@@ -390,4 +441,9 @@ impl Process {
         let is_known = self.lobby.sessions_of(id).eq(self.clients.keys().copied());
         ensure(is_known, "the state has the open sessions", || format!("{id}: {:?}", self.lobby))
     }
+}
+
+/// The names of this simulation differ in more than their case.
+fn name_key(user: &User) -> String {
+    user.username.to_lowercase()
 }

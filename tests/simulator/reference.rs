@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use ich::lobby::{Body, EventId, InstanceId, Record, SessionId, User};
+use ich::lobby::{Action, Body, EventId, InstanceId, Moderation, Record, SessionId, User};
 
 use super::REPETITION_WINDOW;
 
@@ -64,6 +64,12 @@ impl Reference {
     pub fn read(&mut self, record: Arc<Record>) -> (bool, Vec<InstanceId>) {
         let from = record.from;
         let here = self.lines.len();
+        if matches!(record.body, Body::Moderated(_)) {
+            self.lines.push(Line { record: record.clone(), is_fresh: false, used: None });
+            self.note_change(&record, false, false);
+            self.known.push(self.histories.keys().copied().collect());
+            return (false, Vec::new());
+        }
         let history = self.histories.entry(from).or_default();
         let is_fresh = history.fresh.iter().all(|before| before.seq < record.seq);
         history.last = here;
@@ -83,7 +89,7 @@ impl Reference {
 
     fn note_change(&mut self, record: &Record, is_fresh: bool, is_any_forgotten: bool) {
         let before = self.online.last().cloned().unwrap_or_default();
-        let keeps_presence = matches!(record.body, Body::Heartbeat { .. } | Body::Said { .. });
+        let keeps_presence = matches!(record.body, Body::Heartbeat { .. } | Body::Said { .. } | Body::Moderated(_));
         let online: BTreeSet<Arc<str>> = if keeps_presence && !is_any_forgotten {
             before.clone()
         } else {
@@ -116,6 +122,42 @@ impl Reference {
         let is_repeated = used.is_some() && window.iter().any(|line| line.used == used);
         self.lines[here].used = used;
         is_repeated
+    }
+
+    /// The offset of the last action of each kind on each user, with the latest time in the record.
+    fn last_actions(&self, before: usize) -> BTreeMap<(Action, Arc<str>), (u64, usize)> {
+        let mut last = BTreeMap::new();
+        for (offset, line) in self.lines[..before].iter().enumerate() {
+            if let Body::Moderated(Moderation { action, username, at_ms, .. }) = &line.record.body {
+                let known = last.entry((*action, username.clone())).or_insert((*at_ms, offset));
+                // A record that the log has twice acts at its first offset.
+                if known.0 < *at_ms {
+                    *known = (*at_ms, offset);
+                }
+            }
+        }
+        last
+    }
+
+    /// The time of the last mute of a user in the records before this offset; 0 if there is none.
+    pub fn muted_at(&self, offset: usize, username: &Arc<str>) -> u64 {
+        self.last_actions(offset).get(&(Action::Mute, username.clone())).map_or(0, |(at_ms, _)| *at_ms)
+    }
+
+    /// A session that was in the log before its user was kicked, and is still effective.
+    pub fn survivor_of_a_kick(&self) -> Option<(InstanceId, SessionId)> {
+        let kicks = self.last_actions(self.lines.len());
+        let sessions = self.histories.keys().flat_map(|id| self.sessions(*id).into_iter().map(|it| (*id, it)));
+        sessions.map(|(id, (session, user))| (id, session, user)).find_map(|(id, session, user)| {
+            let (_, kicked_at) = kicks.get(&(Action::Kick, user.username))?;
+            let opens = |record: &Record| match &record.body {
+                Body::Joined { session: opened, .. } => *opened == session,
+                Body::Roster { sessions, .. } => sessions.iter().any(|entry| entry.session == session),
+                _ => false,
+            };
+            let before = &self.lines[..*kicked_at];
+            before.iter().any(|line| line.record.from == id && opens(&line.record)).then_some((id, session))
+        })
     }
 
     fn forgotten_by(&self, record: &Record) -> Vec<InstanceId> {

@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use ich::lobby::{Health, InstanceId, SessionId, User};
+use ich::lobby::{Action, Health, InstanceId, Moderation, SessionId, User};
+use ich::moderation::{Sanction, Sanctions};
 use ich::session::history::Request;
 
 use super::archive::Archive;
@@ -40,6 +41,8 @@ pub struct World {
     activity: Activity,
     are_clients_active: bool,
     away: Vec<(User, Memory)>,
+    /// What the database has.
+    stored: Sanctions,
 }
 
 /// How often clients act.
@@ -47,6 +50,7 @@ struct Activity {
     /// At each process, a client joins on average once in this many steps. In some runs the lobby is mostly empty.
     join_one_in: u64,
     next_message: u64,
+    next_action: u64,
 }
 
 impl World {
@@ -64,9 +68,10 @@ impl World {
             archive: Archive::new(seed),
             trace,
             next_instance: 0,
-            activity: Activity { join_one_in, next_message: 0 },
+            activity: Activity { join_one_in, next_message: 0, next_action: 0 },
             are_clients_active: true,
             away: Vec::new(),
+            stored: Sanctions::default(),
         }
     }
 
@@ -179,6 +184,15 @@ impl World {
                 process.open(user(rng.below(USERS)), Memory::default(), request, is_accepted, now);
             }
         }
+        if rng.one_in(200) {
+            self.activity.next_action += 1;
+            let moderation = new_action(self.activity.next_action, rng);
+            for sanction in Sanction::of(&moderation) {
+                self.stored.add(sanction);
+            }
+            self.oracle.on_action(&moderation);
+            process.moderate(moderation, !refuses, now);
+        }
         for session in sessions {
             let is_accepted = !(refuses && rng.one_in(2));
             let Some(client) = process.clients.get_mut(session) else { continue };
@@ -223,6 +237,8 @@ impl World {
             self.start(index);
             return Ok(());
         }
+        self.away.append(&mut process.ended);
+        self.away.truncate(AWAY_MAX);
         let is_stopped = process.instance.is_stopped();
         if is_stopped || self.slots[index].exits_at.is_some_and(|deadline| deadline < now) {
             self.trace.note(now, || format!("slot {index}: exits, stopped: {is_stopped}"));
@@ -246,7 +262,8 @@ impl World {
         self.next_instance += 1;
         let id = InstanceId((self.rng.below(1 << 20) << 20) + self.next_instance);
         self.trace.note(self.now, || format!("slot {index}: {id} starts"));
-        self.slots[index].start(Process::new(id, &self.log, self.now), self.now);
+        let process = Process::new(id, &self.log, self.stored.clone(), self.now);
+        self.slots[index].start(process, self.now);
     }
 
     pub fn crash(&mut self, index: usize) {
@@ -295,6 +312,7 @@ impl World {
     pub fn check_final_state(&mut self) -> Result<(), Violation> {
         let processes = || self.slots.iter().filter_map(|slot| slot.process.as_ref());
         processes().try_for_each(|process| process.check_final_state(&self.oracle))?;
+        self.oracle.check_kicks()?;
         self.archive.check_final_state(&self.oracle)?;
         let connected =
             processes().flat_map(|process| process.clients.values().map(|client| client.user.username.clone()));
@@ -321,6 +339,13 @@ impl World {
 fn new_message(number: u64, rng: &mut Rng) -> Message {
     let id = (!rng.one_in(4)).then(|| format!("id {}", number / 2).into());
     Message { id, text: format!("message {number}").into() }
+}
+
+/// An administrator kicks or mutes a user, or ends a mute. Each action is later than those before it.
+fn new_action(number: u64, rng: &mut Rng) -> Moderation {
+    let action = [Action::Kick, Action::Mute, Action::Unban, Action::Unban][rng.index(4)];
+    let username = user(rng.below(USERS)).username;
+    Moderation { action, username, by: "".into(), reason: "".into(), at_ms: number, until_ms: None }
 }
 
 /// Two accounts have the same name.

@@ -11,9 +11,10 @@ use postgres::{Client, Row};
 
 use super::diagnosis::{describe, describe_connect};
 use super::target::Target;
-use super::{schema, skeletons};
+use super::{moderation, schema, skeletons};
 use crate::accounts::pool::{Backend, Failed};
-use crate::accounts::store::{Account, CreateError, NewAccount, StoredAccount};
+use crate::accounts::store::{Account, Change, CreateError, NewAccount, PAGE_ACCOUNTS, StoredAccount};
+use crate::moderation::Sanction;
 
 /// The names of the constraints in the migrations.
 const EMAIL_CONSTRAINT: &str = "accounts_email_key_unique";
@@ -26,17 +27,32 @@ const BEGIN: &str = "BEGIN; SET LOCAL statement_timeout = '1500ms'; SET LOCAL lo
 
 const INSERT: &str = "INSERT INTO accounts (email, email_key, username, username_key, username_skeleton, password_hash) \
                       VALUES ($1, $2, $3, $4, $5, $6) RETURNING id";
-const FIND: &str = "SELECT id, email, username, password_hash FROM accounts WHERE email_key = $1";
+const FIND: &str = "SELECT id, email, username, password_hash, is_admin FROM accounts WHERE email_key = $1";
+const FIND_BY_USERNAME: &str =
+    "SELECT id, email, username, password_hash, is_admin FROM accounts WHERE username_key = $1";
+const LIST: &str =
+    "SELECT id, email, username, password_hash, is_admin FROM accounts WHERE id > $1 ORDER BY id LIMIT $2";
 
 pub(super) enum Request {
     Create(NewAccount),
     /// Finds the account with this email key.
-    Find(String),
+    FindByEmail(String),
+    /// Finds the account with this username key.
+    FindByUsername(String),
+    List {
+        after_id: i64,
+    },
+    Change(i64, Change),
+    PutSanctions(Vec<Sanction>),
+    Sanctions,
 }
 
 pub(super) enum Answer {
     Created(Result<i64, CreateError>),
-    Found(Option<StoredAccount>),
+    Found(Vec<StoredAccount>),
+    /// The number of rows.
+    Changed(u64),
+    Sanctions(Vec<Sanction>),
 }
 
 /// Shared by the threads of the pool.
@@ -80,9 +96,24 @@ impl Backend for Database {
             Request::Create(account) => {
                 create(client, account).map(Answer::Created).map_err(|error| failed(&error, false))
             }
-            Request::Find(email_key) => {
-                let found = in_transaction(client, |client| find(client, email_key));
-                found.map(Answer::Found).map_err(|error| failed(&error, true))
+            Request::FindByEmail(key) => found(client, FIND, &[(key, Type::TEXT)]),
+            Request::FindByUsername(key) => found(client, FIND_BY_USERNAME, &[(key, Type::TEXT)]),
+            Request::List { after_id } => {
+                let most = i64::from(PAGE_ACCOUNTS);
+                found(client, LIST, &[(after_id, Type::INT8), (&most, Type::INT8)])
+            }
+            // Each of these can be repeated: the second time it changes nothing. Only the answer to a removal differs.
+            Request::Change(id, change) => {
+                let changed = in_transaction(client, |client| moderation::change(client, *id, change));
+                changed.map(Answer::Changed).map_err(|error| failed(&error, !matches!(change, Change::Remove)))
+            }
+            Request::PutSanctions(sanctions) => {
+                let put = in_transaction(client, |client| moderation::put_sanctions(client, sanctions));
+                put.map(|()| Answer::Changed(0)).map_err(|error| failed(&error, true))
+            }
+            Request::Sanctions => {
+                let sanctions = in_transaction(client, moderation::sanctions);
+                sanctions.map(Answer::Sanctions).map_err(|error| failed(&error, true))
             }
         }
     }
@@ -121,22 +152,28 @@ fn create(client: &mut Client, account: &NewAccount) -> Result<Result<i64, Creat
         Some(EMAIL_CONSTRAINT) => Ok(Err(CreateError::EmailTaken)),
         // The database may check any constraint first; if several are violated, the email is reported.
         Some(USERNAME_CONSTRAINT | SKELETON_CONSTRAINT) => {
-            Ok(Err(match in_transaction(client, |client| find(client, email_key))? {
-                Some(_) => CreateError::EmailTaken,
-                None => CreateError::UsernameTaken,
-            }))
+            let found = in_transaction(client, |client| find(client, FIND, &[(email_key, Type::TEXT)]))?;
+            Ok(Err(if found.is_empty() { CreateError::UsernameTaken } else { CreateError::EmailTaken }))
         }
         _ => Err(error),
     }
 }
 
-fn find(client: &mut Client, email_key: &str) -> Result<Option<StoredAccount>, postgres::Error> {
-    let row = client.query_typed_opt(FIND, &[(&email_key, Type::TEXT)])?;
-    row.map(|row| stored_account(&row)).transpose()
+fn found(client: &mut Client, sql: &str, parameters: &[(&(dyn ToSql + Sync), Type)]) -> Result<Answer, Failed> {
+    let found = in_transaction(client, |client| find(client, sql, parameters));
+    found.map(Answer::Found).map_err(|error| failed(&error, true))
+}
+
+fn find(
+    client: &mut Client,
+    sql: &str,
+    parameters: &[(&(dyn ToSql + Sync), Type)],
+) -> Result<Vec<StoredAccount>, postgres::Error> {
+    client.query_typed(sql, parameters)?.iter().map(stored_account).collect()
 }
 
 fn stored_account(row: &Row) -> Result<StoredAccount, postgres::Error> {
     let account =
         Account { id: row.try_get::<_, i64>(0)?.to_string(), email: row.try_get(1)?, username: row.try_get(2)? };
-    Ok(StoredAccount { account, password_hash: row.try_get(3)? })
+    Ok(StoredAccount { account, password_hash: row.try_get(3)?, is_admin: row.try_get(4)? })
 }

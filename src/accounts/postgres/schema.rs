@@ -12,6 +12,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("../../../sql/postgres/0001_accounts.sql"),
     include_str!("../../../sql/postgres/0002_username_skeletons.sql"),
     include_str!("../../../sql/postgres/0003_messages.sql"),
+    include_str!("../../../sql/postgres/0004_moderation.sql"),
 ];
 /// The key of an advisory lock, which must differ from the keys of other programs: "ich" and a version, as bytes.
 pub(super) const MIGRATION_LOCK: i64 = 0x69_63_68_00_01;

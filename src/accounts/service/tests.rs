@@ -5,8 +5,10 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 
+use super::super::store::Change;
 use super::*;
 use crate::accounts::testing::until;
+use crate::moderation::Sanction;
 
 /// A store in memory that hangs, fails or panics when the test wants it.
 #[derive(Default)]
@@ -51,8 +53,29 @@ impl AccountStore for FakeStore {
                     username: known.username.clone(),
                 },
                 password_hash: known.password_hash.clone(),
+                is_admin: false,
             }
         }))
+    }
+
+    fn find_by_username_key(&self, _: &str) -> Result<Option<StoredAccount>, StoreError> {
+        Ok(None)
+    }
+
+    fn list(&self, _: i64) -> Result<Vec<StoredAccount>, StoreError> {
+        Ok(Vec::new())
+    }
+
+    fn change(&self, _: i64, _: &Change) -> Result<bool, StoreError> {
+        Ok(false)
+    }
+
+    fn put_sanctions(&self, _: &[Sanction]) -> Result<(), StoreError> {
+        Ok(())
+    }
+
+    fn sanctions(&self) -> Result<Vec<Sanction>, StoreError> {
+        Ok(Vec::new())
     }
 
     fn is_ready(&self) -> bool {
@@ -85,8 +108,11 @@ fn a_request_that_waited_too_long_is_answered_and_not_executed() {
     let store = Arc::new(FakeStore::default());
     let jobs = Arc::new(Jobs::new(1));
     let (answer, answers) = bounded(1);
-    let request = Request::LogIn { email: "bob@example.com".to_owned(), password: "12345678".to_owned() };
-    assert!(jobs.push(Kind::Login, ADDRESS, Job { request, deadline: Instant::now(), answer }).is_none());
+    let run = move |worker: Option<&mut Worker>| {
+        let logged_in = worker.map_or(Err(BUSY), |worker| worker.log_in("bob@example.com", "12345678"));
+        answer.send(logged_in).unwrap();
+    };
+    assert!(jobs.push(Kind::Login, ADDRESS, Job { run: Box::new(run), deadline: Instant::now() }).is_none());
     jobs.close();
     let unmatchable = password::unmatchable_hash().unwrap().into();
     let hasher = Hasher::default();

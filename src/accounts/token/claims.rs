@@ -16,6 +16,40 @@ pub struct ClaimNames {
     pub id: String,
     /// The claim with the username.
     pub username: String,
+    /// The claim that makes the user an administrator. `None`: no claim does.
+    pub admin: Option<AdminClaim>,
+}
+
+/// The claim that makes a user an administrator.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AdminClaim {
+    /// The name of the claim.
+    pub name: String,
+    /// The text that the claim must be, or that it must contain if it is a list. `None`: the claim must be `true`.
+    pub value: Option<String>,
+}
+
+impl AdminClaim {
+    /// Parses `name` or `name=value`. `None` if the name or the value is empty.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<AdminClaim> {
+        let (name, value) = match text.split_once('=') {
+            Some((name, value)) => (name, Some(value)),
+            None => (text, None),
+        };
+        let is_valid = !name.is_empty() && value != Some("");
+        is_valid.then(|| AdminClaim { name: name.to_owned(), value: value.map(str::to_owned) })
+    }
+
+    fn is_in(&self, claims: &Map<String, Value>) -> bool {
+        let is_value = |claim: &Value| claim.as_str().is_some() && claim.as_str() == self.value.as_deref();
+        match claims.get(&self.name) {
+            Some(Value::Bool(is_admin)) => *is_admin && self.value.is_none(),
+            Some(Value::Array(list)) => list.iter().any(is_value),
+            Some(claim) => is_value(claim),
+            None => false,
+        }
+    }
 }
 
 /// The claims of a valid token.
@@ -28,6 +62,8 @@ pub(crate) struct Claims {
     pub(crate) username: String,
     /// At most the end of the year 9999.
     pub(crate) expires_at_unix_seconds: u64,
+    /// Whether the token names an administrator, with [`ClaimNames::admin`].
+    pub(crate) is_admin: bool,
 }
 
 impl Claims {
@@ -52,7 +88,9 @@ impl Claims {
         // `as` saturates. The library has refused negative and infinite values.
         let expires_at = claims.get("exp").and_then(Value::as_f64).ok_or_else(|| missing("exp"))? as u64;
         let expires_at_unix_seconds = expires_at.min(LATEST_UNIX_SECONDS);
-        Ok(Claims { user_id, username: rules::shown_username(username).into_owned(), expires_at_unix_seconds })
+        let username = rules::shown_username(username).into_owned();
+        let is_admin = names.admin.as_ref().is_some_and(|claim| claim.is_in(claims));
+        Ok(Claims { user_id, username, expires_at_unix_seconds, is_admin })
     }
 
     /// How many seconds after `now_unix_seconds` a session with this token ends: when the token expires. A token that is

@@ -16,7 +16,7 @@ const SECRET: &[u8] = b"0123456789abcdef0123456789abcdef";
 const OLD_SECRET: &[u8] = b"fedcba9876543210fedcba9876543210";
 
 fn settings(key: TokenKey) -> TokenSettings {
-    let claims = ClaimNames { id: "id".to_owned(), username: "username".to_owned() };
+    let claims = ClaimNames { id: "id".to_owned(), username: "username".to_owned(), admin: None };
     TokenSettings { key, issuer: "ich".to_owned(), audience: None, claims, ttl: Duration::from_secs(24 * 3600) }
 }
 
@@ -162,7 +162,8 @@ fn clocks_may_differ_by_a_minute_and_ids_may_be_numbers() {
 
 #[test]
 fn a_session_ends_when_the_token_expires_or_with_the_leeway() {
-    let claims = |exp| Claims { user_id: String::new(), username: String::new(), expires_at_unix_seconds: exp };
+    let claims =
+        |exp| Claims { user_id: String::new(), username: String::new(), expires_at_unix_seconds: exp, is_admin: false };
     assert_eq!(claims(1_010).seconds_left(1_000), 10);
     assert_eq!(claims(1_001).seconds_left(1_000), 1);
     assert_eq!(claims(1_000).seconds_left(1_000), LEEWAY_SECONDS);
@@ -185,7 +186,7 @@ fn with_an_audience_each_token_needs_it() {
 
 #[test]
 fn the_claims_of_the_user_can_have_other_names() {
-    let names = ClaimNames { id: "sub".to_owned(), username: "https://chat.example/name".to_owned() };
+    let names = ClaimNames { id: "sub".to_owned(), username: "https://chat.example/name".to_owned(), admin: None };
     let tokens = Tokens::new(TokenSettings { claims: names, ..settings(secret()) }).unwrap();
     assert!(tokens.verify(&tokens.issue(&bob()).unwrap()).is_ok(), "an issued token");
     let renamed = json!({"id": "1", "username": "Eve", "sub": 7, "https://chat.example/name": "Ann"});
@@ -277,4 +278,32 @@ fn nothing_secret_is_printed() {
     let settings = settings(secret());
     let printed = format!("{settings:?} {:?}", Tokens::new(settings.clone()).unwrap());
     assert!(!printed.contains("0123456789") && !printed.contains("48, 49"), "{printed}");
+}
+
+#[test]
+fn a_claim_names_an_administrator() {
+    let is_admin = |setting: &str, claim: Value| {
+        let claims = json!({"iss": "ich", "id": "4", "username": "Bob", "exp": 1, "role": claim});
+        let names = ClaimNames { id: "id".into(), username: "username".into(), admin: AdminClaim::parse(setting) };
+        Claims::read(claims.as_object().unwrap(), &names).unwrap().is_admin
+    };
+    for right in
+        [("role", json!(true)), ("role=a", json!("a")), ("role=a", json!(["b", "a"])), ("role=a=b", json!("a=b"))]
+    {
+        assert!(is_admin(right.0, right.1.clone()), "{right:?}");
+    }
+    for wrong in [
+        ("role", json!("true")),
+        ("role", json!(1)),
+        ("role", json!([true])),
+        ("role=a", json!(true)),
+        ("role=a", json!("ab")),
+        ("", json!(true)),
+        ("other", json!(true)),
+    ] {
+        assert!(!is_admin(wrong.0, wrong.1.clone()), "{wrong:?}");
+    }
+    for invalid in ["", "=a", "role="] {
+        assert_eq!(AdminClaim::parse(invalid), None);
+    }
 }

@@ -8,7 +8,6 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
-use http::header::AUTHORIZATION;
 use serde::Serialize;
 
 use crate::accounts::TokenRefused;
@@ -57,24 +56,20 @@ struct Message<'a> {
 /// Checks the request. Called on a worker thread.
 ///
 /// # Errors
-/// The error answer: 400, 401, 404, 405 or 503.
+/// The error answer: 400, 401, 403, 404, 405 or 503.
 pub(crate) fn check(app: &AppState, request: &Request) -> Result<Asked, Response> {
     if !request.is_get() {
         return Err(ApiError::MethodNotAllowed.response().with("Allow", "GET, HEAD"));
     }
-    let token = bearer_token(request).ok_or_else(|| ApiError::Unauthorized.response())?;
+    let token = request.bearer_token().ok_or_else(|| ApiError::Unauthorized.response())?;
     let refused = |refused: TokenRefused| ApiError::Unauthorized.with_text(&format!("{refused}: log in again"));
-    app.check_token(token).map_err(refused)?;
+    let claims = app.claims(token).map_err(refused)?;
+    app.check_ban(&claims.username)?;
     let (before, limit) = parse(request.head.uri().query())?;
     if !app.publisher.is_ready() {
         return Err(ApiError::NotReady.response());
     }
     Ok(Asked { before, limit, is_head: request.is_head() })
-}
-
-fn bearer_token(request: &Request) -> Option<&str> {
-    let (scheme, token) = request.header(AUTHORIZATION)?.split_once(' ')?;
-    scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
 }
 
 /// `before` and `limit`, each once. Other parameters are ignored.

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use http::header::{AUTHORIZATION, SEC_WEBSOCKET_PROTOCOL, UPGRADE};
+use http::header::{SEC_WEBSOCKET_PROTOCOL, UPGRADE};
 
 use crate::accounts::TokenRefused;
 use crate::http::api_error::ApiError;
@@ -64,6 +64,7 @@ pub(crate) fn check(app: &AppState, request: &Request, page: &Page) -> Result<Jo
     let token = token.ok_or_else(|| ApiError::Unauthorized.response())?;
     let refused = |refused: TokenRefused| ApiError::Unauthorized.with_text(&format!("{refused}: log in again"));
     let grant = app.check_token(token).map_err(refused)?;
+    app.check_ban(&grant.user.username)?;
     let history = history_request(request.head.uri().query())?;
     if !app.publisher.is_ready() {
         return Err(ApiError::NotReady.response());
@@ -113,13 +114,9 @@ fn last(value: &str) -> Result<history::Request, Response> {
     }
 }
 
-/// The token: in `Authorization`, or else in a subprotocol. Credentials of another scheme are for a proxy: a browser sends
-/// `Basic` with each request to a site behind a password. None if there are two different tokens.
+/// The token: in `Authorization`, or else in a subprotocol. None if there are two different tokens.
 fn token(request: &Request) -> Option<&str> {
-    let credentials = request.head.headers().get_all(AUTHORIZATION).iter().filter_map(|value| value.to_str().ok());
-    let of_bearer = credentials.filter_map(|value| value.split_once(' '));
-    let of_bearer = of_bearer.filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"));
-    let mut tokens: Vec<&str> = of_bearer.map(|(_, token)| token.trim()).collect();
+    let mut tokens: Vec<&str> = request.bearer_tokens().collect();
     if tokens.is_empty() {
         let offered = request.list(SEC_WEBSOCKET_PROTOCOL);
         tokens = offered.filter_map(|name| name.strip_prefix(SUBPROTOCOL_TOKEN_PREFIX)).collect();

@@ -57,6 +57,7 @@ impl PostEndpoint for LogIn {
 
     fn respond(app: &AppState, found: Self::Output) -> Result<Response, Response> {
         let account = found.map_err(|error| account_error(&error))?;
+        app.check_ban(&account.username)?;
         match app.tokens.issue(&account) {
             Ok(token) => Ok(Response::json(&LoggedIn { id: &account.id, username: &account.username, token: &token })),
             Err(error @ TokenError::OutsideIssuer) => Err(ApiError::OutsideIssuer.with_text(&error.to_string())),

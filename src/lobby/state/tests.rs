@@ -4,6 +4,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::lobby::testing::*;
+use crate::lobby::{Action, Moderation};
 
 const NOTHING: [&str; 0] = [];
 
@@ -300,6 +301,35 @@ proptest! {
             let by_session: BTreeSet<Arc<str>> = sessions.map(|user| user.username.clone()).collect();
             prop_assert_eq!(&by_session, &seen);
             prop_assert!(lobby.names_online().eq(seen.iter()));
+        }
+    }
+
+    /// Actions of administrators change nothing, not even a lease: the version before skips these records.
+    #[test]
+    fn actions_of_administrators_change_nothing(
+        log in proptest::collection::vec((any_record(), any::<bool>()), 0..120),
+    ) {
+        let (mut with, mut without) = (Lobby::default(), Lobby::default());
+        for (offset, (record, is_action)) in (0..).zip(log) {
+            let (mut events, mut same) = (Vec::new(), Vec::new());
+            if is_action {
+                let action = Body::Moderated(Moderation {
+                    action: Action::Kick,
+                    username: "Ann".into(),
+                    by: "Bob".into(),
+                    reason: "".into(),
+                    at_ms: 1,
+                    until_ms: None,
+                });
+                with.apply(&Record { body: action, ..record }, offset, &mut events);
+                // The repetitions of messages depend on the offset alone.
+                without.repetitions.advance(offset);
+            } else {
+                with.apply(&record, offset, &mut events);
+                without.apply(&record, offset, &mut same);
+            }
+            prop_assert_eq!(events, same);
+            prop_assert_eq!(&with, &without);
         }
     }
 

@@ -159,6 +159,12 @@ impl<S: Socket> FanOutThread<S> {
             Command::Events(batch) => self.take_batch(batch, now),
             Command::Direct { session, frame } => self.add_direct(session, &frame, now),
             Command::Close { session, frame } => self.end_after_round(session, frame),
+            Command::End { session, end, reason } => {
+                if let Some(outbox) = self.outbox(session) {
+                    outbox.link.end(end);
+                    self.end_after_round(session, wire::close(end.row().code, &end.text_with(&reason)));
+                }
+            }
             Command::Forget(session) => self.forgotten.push(session),
             Command::CloseAll(end) => {
                 self.send_round();

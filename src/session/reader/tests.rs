@@ -51,7 +51,8 @@ impl Bench {
             }
             None => Err("the token has expired".to_owned()),
         });
-        let sessions = Sessions { publisher, fan_out, limits: config.limits, metrics, check_token };
+        let sessions =
+            Sessions { publisher, fan_out, limits: config.limits, metrics, check_token, leave_grace: Duration::ZERO };
         Bench { sessions, fan_out: threads.remove(0), taken, driver }
     }
 

@@ -1,0 +1,126 @@
+//! `/admin/...`: the endpoints for administrators. This file has what the actions share: [`act`] stores a ban or a mute,
+//! appends the action to the event log, and waits until this instance has read it.
+
+mod ban;
+mod bans;
+mod kick;
+mod mute;
+mod unban;
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+pub(crate) use self::ban::Ban;
+pub(crate) use self::bans::Bans;
+pub(crate) use self::kick::Kick;
+pub(crate) use self::mute::Mute;
+pub(crate) use self::unban::Unban;
+use super::account_error;
+use crate::accounts::{AccountError, rules};
+use crate::clock;
+use crate::http::api_error::ApiError;
+use crate::http::app_state::AppState;
+use crate::http::body::{self, TextField};
+use crate::http::response::Response;
+use crate::lobby::{Action, Moderation};
+use crate::moderation::{Sanction, SanctionKind};
+
+/// The longest reason, in characters.
+const REASON_CHARS_MAX: usize = 200;
+/// The longest ban or mute with an end: a hundred years.
+const MINUTES_MAX: u64 = 100 * 366 * 24 * 60;
+/// How long a request waits until this instance has read the action from the event log.
+const APPLY_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// The body of an action.
+pub(crate) struct Order {
+    username: String,
+    /// `None`: without an end.
+    minutes: Option<u64>,
+    reason: String,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Body {
+    username: TextField,
+    minutes: Option<Value>,
+    reason: TextField,
+}
+
+/// Why an action failed.
+pub(crate) enum Failed {
+    Store(AccountError),
+    /// The event log does not answer.
+    NotApplied,
+}
+
+#[derive(Serialize)]
+struct Applied<'a> {
+    action: &'static str,
+    username: &'a str,
+    /// RFC 3339; missing if there is no end.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    until: Option<String>,
+}
+
+impl Order {
+    /// Parses a body. `minutes` that are 0 or missing mean no end.
+    fn parse(body: &[u8]) -> Result<Order, Response> {
+        let bad = |text: &str| ApiError::BadField.with_text(text);
+        let Body { username, minutes, reason } = body::parse(body)?;
+        let username = username.text("username")?;
+        rules::check_username(&username).map_err(|rule| bad(&rule.to_string()))?;
+        let reason = match reason {
+            TextField::Missing => String::new(),
+            given => given.text("reason")?,
+        };
+        if reason.chars().count() > REASON_CHARS_MAX || reason.chars().any(char::is_control) {
+            return Err(bad("reason: must have at most 200 characters and no control characters"));
+        }
+        let minutes = minutes.map_or(Some(0), |minutes| minutes.as_u64()).filter(|minutes| *minutes <= MINUTES_MAX);
+        let minutes = minutes.ok_or_else(|| bad("minutes: must be a whole number; 0 means without an end"))?;
+        Ok(Order { username, minutes: (minutes > 0).then_some(minutes), reason })
+    }
+}
+
+/// Applies an action: all instances read it from the event log. Called on the connection's thread.
+fn act(app: &AppState, action: Action, order: Order, by: &str, address: IpAddr) -> Result<Moderation, Failed> {
+    let sanctions = app.publisher.sanctions();
+    let at_ms = sanctions.next_at_ms(&order.username);
+    let has_end = matches!(action, Action::Mute | Action::Ban);
+    let moderation = Moderation {
+        action,
+        until_ms: order.minutes.filter(|_| has_end).map(|minutes| clock::unix_millis() + minutes * 60_000),
+        username: order.username.into(),
+        by: by.into(),
+        reason: order.reason.into(),
+        at_ms,
+    };
+    let mut stored = Sanction::of(&moderation);
+    stored.retain(|sanction| sanction.kind != SanctionKind::Kick);
+    if !stored.is_empty() {
+        app.accounts.put_sanctions(address, stored).map_err(Failed::Store)?;
+    }
+    let appended = app.publisher.moderate(&moderation);
+    if appended.is_err() || !sanctions.wait_applied(&moderation, APPLY_TIMEOUT) {
+        return Err(Failed::NotApplied);
+    }
+    Ok(moderation)
+}
+
+/// The answer to an action.
+fn applied(result: Result<Moderation, Failed>) -> Result<Response, Response> {
+    match result {
+        Ok(Moderation { action, username, until_ms, .. }) => Ok(Response::json(&Applied {
+            action: action.name(),
+            username: &username,
+            until: until_ms.map(clock::shown_millis),
+        })),
+        Err(Failed::Store(error)) => Err(account_error(&error)),
+        Err(Failed::NotApplied) => Err(ApiError::NotApplied.response()),
+    }
+}
