@@ -60,10 +60,13 @@ pub struct Accounts {
     store: Arc<dyn AccountStore>,
 }
 
+/// The work of a [`Job`]. It gets no worker if the server is busy.
+type Work = Box<dyn FnOnce(Option<&mut Worker>) + Send>;
+
 struct Job {
     /// Does the work with the worker, or answers that the server is busy if it gets none. Sends the answer to the caller,
     /// who may have stopped waiting.
-    run: Box<dyn FnOnce(Option<&mut Worker>) + Send>,
+    run: Work,
     /// The time at which the caller stops waiting.
     deadline: Instant,
 }

@@ -29,7 +29,10 @@ impl SharedSanctions {
     /// Adds sanctions. False if they change nothing.
     pub(crate) fn add(&self, sanctions: Vec<Sanction>) -> bool {
         let mut known = lock(&self.sanctions);
-        let changed = sanctions.into_iter().fold(false, |changed, sanction| known.add(sanction) || changed);
+        let mut changed = false;
+        for sanction in sanctions {
+            changed |= known.add(sanction);
+        }
         self.added.notify_all();
         changed
     }

@@ -99,8 +99,11 @@ impl End {
     #[must_use]
     pub(crate) fn text_with(self, reason: &str) -> String {
         let text = self.row().text;
-        let text = if reason.is_empty() { text.to_owned() } else { format!("{text}: {reason}") };
-        text[..text.floor_char_boundary(CLOSE_TEXT_BYTES_MAX)].to_owned()
+        let mut text = if reason.is_empty() { text.to_owned() } else { format!("{text}: {reason}") };
+        while text.len() > CLOSE_TEXT_BYTES_MAX {
+            text.pop();
+        }
+        text
     }
 }
 

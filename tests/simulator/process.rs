@@ -183,8 +183,10 @@ impl Process {
 
     /// An administrator acted: ends the sessions of a kicked user, as the log thread does.
     fn on_moderated(&mut self, moderation: &Moderation, oracle: &Oracle, now: Millis) -> Result<(), Violation> {
-        let sanctions = Sanction::of(moderation);
-        let is_new = sanctions.into_iter().fold(false, |is_new, sanction| self.sanctions.add(sanction) || is_new);
+        let mut is_new = false;
+        for sanction in Sanction::of(moderation) {
+            is_new |= self.sanctions.add(sanction);
+        }
         if !is_new || moderation.action != Action::Kick {
             return Ok(());
         }
