@@ -248,10 +248,11 @@ fn the_program_ends_with_exit_code_1() {
 
 /// The files that may start threads without the supervisor: the supervisor and what it calls, and the files that start
 /// threads for one connection or for the clients of Kafka.
-const STARTS_THREADS: [&str; 7] = [
+const STARTS_THREADS: [&str; 8] = [
     "src/threads.rs",
     "src/supervisor.rs",
     "src/http/accept_loop.rs",
+    "src/event_log/kafka/certificates.rs",
     "src/event_log/kafka/consumer.rs",
     "src/event_log/kafka/drop_within.rs",
     "src/event_log/kafka/topic.rs",
