@@ -1,6 +1,7 @@
 //! TLS connections. (librdkafka uses the same library, OpenSSL, for connections to Kafka.)
 
 mod client_certificate;
+#[cfg(feature = "kafka")]
 mod probe;
 
 use std::fs;
@@ -12,6 +13,7 @@ use openssl::x509::X509;
 use postgres_openssl::{MakeTlsConnector, set_postgresql_alpn};
 
 pub(crate) use self::client_certificate::{ClientCertificate, PairError};
+#[cfg(feature = "kafka")]
 pub(crate) use self::probe::certificate_problem;
 
 /// The files in which distributions keep the certificates of public authorities.

@@ -43,7 +43,7 @@ pub trait AccountStore: Send + Sync {
     /// The store does not answer.
     fn find_by_email_key(&self, email_key: &str) -> Result<Option<StoredAccount>, StoreError>;
 
-    /// The account with this username key (see [`rules::username_key`](super::rules::username_key)), if it exists.
+    /// The account with this username key (see [`rules::username_key`]), if it exists.
     ///
     /// # Errors
     /// The store does not answer.
