@@ -9,7 +9,7 @@
 use std::fs;
 use std::io::{self, ErrorKind};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -17,6 +17,8 @@ use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior};
 use rustix::fs::{Access, access};
 use thiserror::Error;
 
+/// The suffix of the write-ahead log.
+const WAL_SUFFIX: &str = "-wal";
 /// The pause between two attempts to open a file that another process keeps locked.
 const OPEN_RETRY: Duration = Duration::from_millis(20);
 
@@ -96,10 +98,8 @@ pub(crate) fn check_folder(folder: &Path) -> Result<(), OpenError> {
 /// [`OpenError::Unusable`] or [`OpenError::NotWritable`].
 pub(crate) fn check(path: &Path, schema: &Schema) -> Result<(), OpenError> {
     // SQLite keeps two more files beside a database that is in use. Another user may have created them.
-    for suffix in ["", "-wal", "-shm"] {
-        let mut name = path.as_os_str().to_owned();
-        name.push(suffix);
-        let path = Path::new(&name);
+    for suffix in ["", WAL_SUFFIX, "-shm"] {
+        let path = &beside(path, suffix);
         let checked = if path.is_dir() { Err(ErrorKind::IsADirectory.into()) } else { check_access(path) };
         match checked {
             Err(error) if error.kind() == ErrorKind::NotFound => {}
@@ -112,10 +112,24 @@ pub(crate) fn check(path: &Path, schema: &Schema) -> Result<(), OpenError> {
     match stored_version(path) {
         Ok(version) if usize::try_from(version).is_ok_and(|version| version <= schema.migrations.len()) => Ok(()),
         Ok(version) => Err(ConnectError::LaterVersion(version).explain(path, schema)),
+        // A checkpoint may be running, or was interrupted: then the file is complete only with its write-ahead log.
+        Err(error) if error.sqlite_error_code() == Some(ErrorCode::DatabaseCorrupt) && has_wal(path) => Ok(()),
         Err(error) if is_damaged(&error) => Err(ConnectError::Sqlite(error).explain(path, schema)),
         // Anything else is found, and reported, when the file is opened.
         Err(_) => Ok(()),
     }
+}
+
+/// The file with this suffix beside the database.
+fn beside(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(suffix);
+    PathBuf::from(name)
+}
+
+/// Whether the database has a write-ahead log with content.
+fn has_wal(path: &Path) -> bool {
+    fs::metadata(beside(path, WAL_SUFFIX)).is_ok_and(|metadata| metadata.len() > 0)
 }
 
 /// Whether this process may read and write the file, or use the folder.
@@ -128,7 +142,7 @@ fn check_access(path: &Path) -> io::Result<()> {
     Ok(access(path, needed)?)
 }
 
-/// Reads the version in the file itself. `immutable` keeps SQLite from creating files beside it.
+/// Reads the version in the file itself, without its write-ahead log. `immutable` keeps SQLite from creating files beside it.
 fn stored_version(path: &Path) -> rusqlite::Result<i64> {
     let mut uri = String::from("file:");
     for character in path.to_string_lossy().chars() {
@@ -269,4 +283,45 @@ fn migrate(connection: &mut Connection, migrations: &[&str]) -> Result<(), Conne
 
 fn version(connection: &Connection) -> rusqlite::Result<i64> {
     connection.pragma_query_value(None, "user_version", |row| row.get(0))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SCHEMA: Schema = Schema {
+        content: "test",
+        migrations: &["CREATE TABLE numbers (number INTEGER)"],
+        synchronous: "normal",
+        lock_timeout: Duration::from_secs(1),
+        open_timeout: Duration::from_secs(1),
+    };
+
+    /// A process that is killed during a checkpoint leaves such a file: its first page has the new length, and the other
+    /// pages are only in the write-ahead log.
+    #[test]
+    fn a_file_whose_checkpoint_was_interrupted_is_valid_with_its_write_ahead_log_only() {
+        let folder = std::env::temp_dir().join(format!("ich-interrupted-{}", std::process::id()));
+        fs::create_dir_all(&folder).unwrap();
+        let (path, copy) = (folder.join("file"), folder.join("copy"));
+        let connection = open(&path, &SCHEMA).unwrap();
+        let many = "WITH RECURSIVE i(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM i LIMIT 5000) \
+                    INSERT INTO numbers SELECT n FROM i";
+        connection.execute_batch(&format!("PRAGMA wal_autocheckpoint = 0; {many}")).unwrap();
+        connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(())).unwrap();
+        fs::copy(beside(&path, WAL_SUFFIX), beside(&copy, WAL_SUFFIX)).unwrap();
+        let pages = fs::read(&path).unwrap();
+        fs::write(&copy, &pages[..4096]).unwrap();
+
+        assert!(stored_version(&copy).is_err_and(|error| is_damaged(&error)), "the test needs a damaged file");
+        check(&copy, &SCHEMA).unwrap();
+        let reopened = open(&copy, &SCHEMA).unwrap();
+        let count: i64 = reopened.query_row("SELECT count(*) FROM numbers", [], |row| row.get(0)).unwrap();
+        assert_eq!(count, 5000);
+        drop(reopened);
+
+        fs::write(&copy, &pages[..4096]).unwrap();
+        assert!(matches!(check(&copy, &SCHEMA), Err(OpenError::Unusable(_))), "there is no write-ahead log any more");
+        fs::remove_dir_all(&folder).unwrap();
+    }
 }

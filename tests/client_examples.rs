@@ -72,10 +72,10 @@ fn read_lines(output: ChildStdout) -> Receiver<String> {
 
 fn check(new_command: impl Fn() -> Command) {
     let folder = DataFolder::new();
-    // The crowd does not answer pings.
+    // The users do not answer pings.
     let other = Server::start_in(folder.path(), &[("ICH_PING_INTERVAL_SECONDS", "300")]);
     let bob = Watcher::join(&other, "Bob");
-    let crowd: Vec<Client> = (0..USERS).map(|number| other.join(&format!("{number:064}"))).collect();
+    let users: Vec<Client> = (0..USERS).map(|number| other.join(&format!("{number:064}"))).collect();
     wait_for("all users", || (bob.online().len() == USERS + 1).then_some(()));
 
     let server = Server::start_in(folder.path(), &[]);
@@ -96,7 +96,7 @@ fn check(new_command: impl Fn() -> Command) {
     program.expect("Ann: written offline");
     bob.say("3", "three");
     program.expect("Bob: three");
-    drop(crowd);
+    drop(users);
 
     let mut refused = Program::start(&mut new_command(), &other, "not a token");
     assert!(!refused.wait().success());

@@ -130,7 +130,7 @@ fn join_at_once(clients: usize, address: SocketAddr, request: &str, expected: &[
 /// The first frames that a client receives which sends this request.
 fn first_frames(address: SocketAddr, query: &str, count: usize) -> Vec<Frame> {
     let stream = TcpStream::connect(address).expect("connecting");
-    let mut client = RawClient::join_query_on(stream, "Crowd", query);
+    let mut client = RawClient::join_query_on(stream, "Users", query);
     (0..count).map(|_| client.next().expect("a frame")).collect()
 }
 
@@ -143,11 +143,11 @@ fn the_memory_does_not_grow_with_what_the_clients_missed() {
     let after = format!("after={}", ann.last_id.clone().expect("an id"));
     (0..MESSAGES).for_each(|number| ann.say(&format!("{number:0>TEXT_BYTES$}")));
     // All clients are one user, who is online: nobody is told of their joins. So what they read is what they missed.
-    let _crowd = Returning::join(&server, "Crowd");
+    let _users = Returning::join(&server, "Users");
     let threads = server.proc_status("Threads");
     let before = server.proc_status("VmRSS");
 
-    let request = handshake("Crowd");
+    let request = handshake("Users");
     let expected = first_frames(server.address, "", 1);
     let plain = join_at_once(clients, server.address, &request, &expected);
     let plain_kib = server.proc_status("VmHWM");

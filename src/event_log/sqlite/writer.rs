@@ -163,7 +163,8 @@ impl Writer {
             }
         };
         if let Some(more) = self.throttle.may_log(&text, Instant::now()) {
-            log::warn!("event log: {text}; trying again{more}");
+            let then = if is_final { "the waiting records are not delivered" } else { "trying again" };
+            log::warn!("event log: {text}; {then}{more}");
         }
         let is_over = |queued: &Queued| is_final || queued.queued_at.elapsed() >= DELIVERY_TIMEOUT;
         let count = self.batch.iter().take_while(|queued| is_over(queued)).count();
