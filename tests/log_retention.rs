@@ -24,6 +24,9 @@ const MESSAGES: usize = 300;
 /// The limit, and 1 MiB more, because records are deleted in steps.
 const USED_BYTES_MAX: i64 = 17 << 20;
 
+/// Twice a lease: each tenth heartbeat has a roster.
+const HEARTBEATS: i64 = 20;
+
 /// Sends far more messages than the log may keep.
 fn flood(watcher: &Watcher) {
     let text = "x".repeat(TEXT_BYTES);
@@ -39,6 +42,11 @@ fn used_bytes(folder: &DataFolder) -> i64 {
     let sql = "SELECT (page_count - freelist_count) * page_size \
                FROM pragma_page_count(), pragma_freelist_count(), pragma_page_size()";
     folder.connect().query_row(sql, [], |row| row.get(0)).expect("its size")
+}
+
+fn heartbeats(folder: &DataFolder) -> i64 {
+    let sql = "SELECT count(*) FROM records WHERE instr(record, '\"type\":\"beat\"') > 0";
+    folder.connect().query_row(sql, [], |row| row.get(0)).expect("their number")
 }
 
 #[test]
@@ -86,6 +94,8 @@ fn a_client_that_retention_overtook_is_told_that_messages_are_missing() {
     let bob = Watcher::join(&server, "Bob");
     flood(&bob);
     wait_for("retention", || (used_bytes(&folder) < USED_BYTES_MAX).then_some(()));
+    // A restart knows the messages if the remaining records show who is online: heartbeats of a whole lease, and a roster.
+    wait_for("heartbeats", || (heartbeats(&folder) > HEARTBEATS).then_some(()));
     let last = bob.chat_ids().len();
     drop(bob);
     let is_told = |server: &Server| {
