@@ -13,7 +13,7 @@ fn a_user_registers_logs_in_joins_and_sends_a_message() {
     let new = r#"{"email":"igor@example.com","username":"Igor","password":"qwerty123456"}"#;
     let created = post(server.address, "/createUser", new);
     assert_eq!(created.status, 200, "{created:?}");
-    assert_eq!(created.body, r#"{"id":"1","username":"Igor","email":"igor@example.com"}"#);
+    assert_eq!(created.body, "{\"id\":\"1\",\"username\":\"Igor\",\"email\":\"igor@example.com\"}\n");
 
     let login = post(server.address, "/login", r#"{"email":"igor@example.com","password":"qwerty123456"}"#);
     assert_eq!(login.status, 200, "{login:?}");

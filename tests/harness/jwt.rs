@@ -19,6 +19,8 @@ pub fn sign(header: &Value, claims: &Value, key: &PKey<Private>) -> String {
 
 /// A token by HS256, HS384 or HS512 with this secret.
 pub fn sign_with_secret(algorithm: &str, claims: &Value, secret: &[u8]) -> String {
+    // OpenSSL refuses an empty key. HMAC pads keys with zeros (RFC 2104, section 2), so this one is equal.
+    let secret = if secret.is_empty() { b"\0" } else { secret };
     sign(&json!({"alg": algorithm, "typ": "JWT"}), claims, &PKey::hmac(secret).expect("a key"))
 }
 
