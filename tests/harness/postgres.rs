@@ -257,7 +257,10 @@ pub struct Frozen {
 
 impl Drop for Frozen {
     fn drop(&mut self) {
+        // `runuser` stops itself when its child is stopped, and does not continue by itself.
+        let parents: Vec<u32> = self.pids.iter().filter_map(|pid| parent(*pid)).collect();
         signal("CONT", &self.pids);
+        signal("CONT", &parents);
     }
 }
 
@@ -291,13 +294,15 @@ pub fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
-/// The child processes of `parent`: field 4 of `stat` is the parent; field 2, in parentheses, may contain spaces.
-fn children(parent: u32) -> Vec<u32> {
-    let is_child = |pid: &u32| {
-        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-        let fields = stat.rsplit_once(')').map_or("", |(_, fields)| fields);
-        fields.split_whitespace().nth(1) == Some(&parent.to_string())
-    };
+/// The parent of a process: field 4 of `stat`. Field 2, in parentheses, may contain spaces.
+fn parent(pid: u32) -> Option<u32> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    stat.rsplit_once(')')?.1.split_whitespace().nth(1)?.parse().ok()
+}
+
+/// The child processes of `of`.
+fn children(of: u32) -> Vec<u32> {
+    let is_child = |pid: &u32| parent(*pid) == Some(of);
     let pids = fs::read_dir("/proc").unwrap().flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok());
     pids.filter(is_child).collect()
 }
