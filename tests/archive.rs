@@ -4,13 +4,12 @@ mod harness;
 
 use std::fs;
 
-use harness::archive::{Archive, Chatter, archiver_of, connect};
+use harness::archive::{Archive, Chatter, connect, replace_archivers};
 use harness::cluster::metric;
 use harness::folder::Folder;
 use harness::returning::Returning;
 use harness::server::Server;
 use harness::{wait_for, wait_until};
-use rustix::process::Signal;
 
 const ON: [(&str, &str); 2] = [("ICH_ARCHIVE", "on"), ("ICH_MAX_MESSAGES_PER_SECOND", "0")];
 
@@ -65,20 +64,12 @@ fn without_the_setting_nothing_is_archived_and_with_it_the_log_is_read_from_its_
 fn when_the_archiving_process_is_killed_another_one_takes_over() {
     let folder = Folder::new();
     let archive = Archive::Sqlite(&folder.0);
-    let mut servers = vec![Server::start_in(&folder.0, &ON), Server::start_in(&folder.0, &ON)];
+    let start = || Server::start_in(&folder.0, &ON);
+    let mut servers = vec![start(), start()];
     // A third process, which does not archive, has the clients: they receive everything.
     let chat = Server::start_in(&folder.0, &[("ICH_MAX_MESSAGES_PER_SECOND", "0")]);
     let chatter = Chatter::start(&chat, "Ann");
-    for _ in 0..3 {
-        let leader = archiver_of(&[&servers[0], &servers[1]]);
-        chatter.wait_for_more(100);
-        let archived = archive.event_ids().len();
-        let mut killed = servers.remove(leader);
-        killed.signal(Signal::KILL);
-        killed.wait();
-        wait_until("the other archiver", || archive.event_ids().len() > archived + 100);
-        servers.push(Server::start_in(&folder.0, &ON));
-    }
+    replace_archivers(&mut servers, &archive, &chatter, 3, start);
     let ids = chatter.finish();
     assert!(ids.len() > 600, "{}", ids.len());
     archive.wait_for_ids(&ids);

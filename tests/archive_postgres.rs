@@ -6,7 +6,7 @@ mod harness;
 use std::env;
 use std::time::{Duration, Instant};
 
-use harness::archive::{Archive, Chatter, archiver_of};
+use harness::archive::{Archive, Chatter, replace_archivers};
 use harness::cluster::{Cluster, metric};
 use harness::folder::Folder;
 use harness::kafka::Broker;
@@ -14,7 +14,6 @@ use harness::postgres::{Server as Postgres, database};
 use harness::returning::Returning;
 use harness::server::Server;
 use harness::wait_until;
-use rustix::process::Signal;
 
 /// How long the database is stopped. `ICH_TEST_OUTAGE_SECONDS` sets another time.
 fn outage() -> Duration {
@@ -98,19 +97,11 @@ fn on_kafka_another_instance_takes_over_from_a_killed_one() {
     let archive = Archive::Postgres(&database);
     let cluster = Cluster::new(broker);
     let on = settings(&database.url);
-    let mut servers = vec![cluster.start_with(&on), cluster.start_with(&on)];
+    let start = || cluster.start_with(&on);
+    let mut servers = vec![start(), start()];
     let chat = cluster.start_with(&[("ICH_DATABASE_URL", &database.url)]);
     let chatter = Chatter::start(&chat, "Ann");
-    for _ in 0..2 {
-        let leader = archiver_of(&[&servers[0], &servers[1]]);
-        chatter.wait_for_more(100);
-        let archived = archive.event_ids().len();
-        let mut killed = servers.remove(leader);
-        killed.signal(Signal::KILL);
-        killed.wait();
-        wait_until("the other archiver", || archive.event_ids().len() > archived + 100);
-        servers.push(cluster.start_with(&on));
-    }
+    replace_archivers(&mut servers, &archive, &chatter, 2, start);
     archive.wait_for_ids(&chatter.finish());
     assert_eq!(archive.gaps(), Vec::<String>::new());
 }

@@ -8,12 +8,13 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use rusqlite::{Connection, OpenFlags};
+use rustix::process::Signal;
 
 use super::cluster::metric;
 use super::postgres::Database;
 use super::returning::Returning;
 use super::server::Server;
-use super::wait_for;
+use super::{wait_for, wait_until};
 
 /// Between two messages of a [`Chatter`].
 const PAUSE: Duration = Duration::from_millis(2);
@@ -80,8 +81,29 @@ pub fn connect(dir: &Path) -> Connection {
 }
 
 /// Which of the servers archives.
-pub fn archiver_of(servers: &[&Server]) -> usize {
+fn archiver_of(servers: &[&Server]) -> usize {
     wait_for("an archiver", || servers.iter().position(|server| metric(server, "ich_archiver") == 1))
+}
+
+/// Kills the one of two servers that archives, waits until the other one archives, and starts another server; all that
+/// `rounds` times.
+pub fn replace_archivers(
+    servers: &mut Vec<Server>,
+    archive: &Archive<'_>,
+    chatter: &Chatter,
+    rounds: usize,
+    start: impl Fn() -> Server,
+) {
+    for _ in 0..rounds {
+        let leader = archiver_of(&[&servers[0], &servers[1]]);
+        chatter.wait_for_more(100);
+        let archived = archive.event_ids().len();
+        let mut killed = servers.remove(leader);
+        killed.signal(Signal::KILL);
+        killed.wait();
+        wait_until("the other archiver", || archive.event_ids().len() > archived + 100);
+        servers.push(start());
+    }
 }
 
 /// A client that says something, waits until it comes back, and says something again.
