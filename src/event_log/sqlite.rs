@@ -33,7 +33,7 @@ use self::checkpoint::Checkpoints;
 use self::file::LogFile;
 use self::handover::Handover;
 use self::queue::Queue;
-use self::reader::{Pace, SqliteReader};
+use self::reader::{Interval, SqliteReader};
 pub use self::retention::Retention;
 use self::writer::Writer;
 use super::{AppendError, Appender, EventLog, OpenReader, codec};
@@ -93,11 +93,11 @@ pub fn open(data_dir: &Path, retention: Retention, supervisor: &Supervisor) -> R
         Ok(())
     })?;
     let skipped = Arc::new(AtomicU64::new(0));
-    let reader = SqliteReader::new(file.clone(), handover, Pace::Live, skipped.clone());
+    let reader = SqliteReader::new(file.clone(), handover, Interval::Live, skipped.clone());
     let open_reader: OpenReader = Box::new(move || {
         // No writer gives this reader records, and the reader of the log thread counts what it skips, too.
         let (handover, skipped) = (Arc::new(Handover::default()), Arc::default());
-        Ok(Box::new(SqliteReader::new(file.clone(), handover, Pace::Unhurried, skipped)))
+        Ok(Box::new(SqliteReader::new(file.clone(), handover, Interval::Unhurried, skipped)))
     });
     Ok(EventLog {
         appender: Arc::new(appender),

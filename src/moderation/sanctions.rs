@@ -190,11 +190,11 @@ mod tests {
         /// Any order of the same actions, with repetitions, gives the same sanctions: those of the latest action.
         #[test]
         fn the_latest_action_applies_in_any_order(
-            drawn in proptest::collection::vec((0usize..4, 0usize..3, prop::option::of(0u64..40)), 1..20),
+            inputs in proptest::collection::vec((0usize..4, 0usize..3, prop::option::of(0u64..40)), 1..20),
             order in proptest::collection::vec(any::<prop::sample::Index>(), 0..60),
         ) {
             let kinds = [Action::Kick, Action::Mute, Action::Ban, Action::Unban];
-            let actions: Vec<_> = (1..).zip(&drawn).map(|(at, (kind, name, until))| {
+            let actions: Vec<_> = (1..).zip(&inputs).map(|(at, (kind, name, until))| {
                 moderation(kinds[*kind], ["Ann", "Bob", "Cid"][*name], at, *until)
             }).collect();
             let shuffled: Vec<_> = order.iter().map(|index| index.get(&actions).clone()).chain(actions.iter().rev().cloned()).collect();

@@ -38,7 +38,7 @@ const POLL_BYTES: usize = 8 * 1024 * 1024;
 
 /// How soon a reader notices the records of other connections.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Pace {
+pub(super) enum Interval {
     /// Within some milliseconds: clients wait for the records.
     Live,
     /// Within [`UNHURRIED_INTERVAL`].
@@ -48,7 +48,7 @@ pub(super) enum Pace {
 pub(super) struct SqliteReader {
     file: Arc<LogFile>,
     handover: Arc<Handover>,
-    pace: Pace,
+    interval: Interval,
     opened: Option<Opened>,
     /// The value of `PRAGMA data_version` before the last read.
     data_version: i64,
@@ -66,11 +66,11 @@ pub(super) struct SqliteReader {
 
 impl SqliteReader {
     /// `skipped` counts the rows that cannot be decoded.
-    pub fn new(file: Arc<LogFile>, handover: Arc<Handover>, pace: Pace, skipped: Arc<AtomicU64>) -> Self {
+    pub fn new(file: Arc<LogFile>, handover: Arc<Handover>, interval: Interval, skipped: Arc<AtomicU64>) -> Self {
         SqliteReader {
             file,
             handover,
-            pace,
+            interval,
             opened: None,
             data_version: 0,
             position: 0,
@@ -180,7 +180,7 @@ impl SqliteReader {
             if left.is_zero() {
                 return Ok(false);
             }
-            let is_woken = self.handover.wait(changes, self.interval().min(left));
+            let is_woken = self.handover.wait(changes, self.poll_interval().min(left));
             if self.file_checked_at.elapsed() >= FILE_CHECK_INTERVAL {
                 self.check_file()?;
             }
@@ -198,12 +198,12 @@ impl SqliteReader {
         }
     }
 
-    fn interval(&self) -> Duration {
+    fn poll_interval(&self) -> Duration {
         let is_busy = self.others_at.is_some_and(|at| at.elapsed() < BUSY_TIME);
-        match self.pace {
-            Pace::Unhurried => UNHURRIED_INTERVAL,
-            Pace::Live if is_busy => BUSY_INTERVAL,
-            Pace::Live => IDLE_INTERVAL,
+        match self.interval {
+            Interval::Unhurried => UNHURRIED_INTERVAL,
+            Interval::Live if is_busy => BUSY_INTERVAL,
+            Interval::Live => IDLE_INTERVAL,
         }
     }
 
