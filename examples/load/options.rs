@@ -1,10 +1,15 @@
 //! The command line options and their help text.
 
 use std::net::{IpAddr, SocketAddr};
+use std::ops::Range;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::engines;
 use crate::events::MIN_TEXT_BYTES;
+
+/// Unless `--processes` says otherwise. A process often has at most 20,000 open files.
+const CLIENTS_PER_PROCESS: usize = 15_000;
 
 /// The output of `--help`.
 pub const HELP: &str = "\
@@ -28,6 +33,7 @@ what is measured (without any of these: clients join, then chat)
   --idle T              all clients stay connected and idle for T seconds
   --logins N            N logins during a chat, compared with N bare password hashes
   --outstanding N       most joins in flight at once in a join burst           [512]
+  --processes N         processes for the clients; those that send are in the first       [one per 15,000 clients]
 
 what it is measured on
   --server PATH         the server's binary; the default is this project's, which is built when missing or outdated
@@ -75,6 +81,8 @@ pub struct Options {
     pub logins: usize,
     /// Most joins in flight at once in a join burst.
     pub outstanding: usize,
+    /// Processes for the clients; none: as many as are needed.
+    pub processes: Option<usize>,
     pub server: Option<PathBuf>,
     pub instances: usize,
     /// The value of `ICH_EVENT_LOG`, if not its default.
@@ -111,6 +119,7 @@ impl Options {
             idle: 0.0,
             logins: 0,
             outstanding: 512,
+            processes: None,
             server: None,
             instances: 1,
             event_log: None,
@@ -145,6 +154,7 @@ impl Options {
                 "--idle" => options.idle = number(&flag, &value()?, 0.0, 86_400.0)?,
                 "--logins" => options.logins = number(&flag, &value()?, 0, 100_000)?,
                 "--outstanding" => options.outstanding = number(&flag, &value()?, 1, 10_000)?,
+                "--processes" => options.processes = Some(number(&flag, &value()?, 1, 16)?),
                 "--server" => options.server = Some(value()?.into()),
                 "--instances" => options.instances = number(&flag, &value()?, 1, 16)?,
                 "--event-log" => options.event_log = Some(value()?),
@@ -215,6 +225,16 @@ impl Options {
     /// All clients, including those that never read.
     pub fn total_clients(&self) -> usize {
         self.clients + self.slow
+    }
+
+    /// How many processes have the clients.
+    pub fn process_count(&self) -> usize {
+        self.processes.unwrap_or_else(|| self.total_clients().div_ceil(CLIENTS_PER_PROCESS))
+    }
+
+    /// The clients of each process.
+    pub fn parts(&self) -> Vec<Range<usize>> {
+        engines::parts(self.total_clients(), self.senders, self.process_count())
     }
 
     /// `seconds` as a duration.
