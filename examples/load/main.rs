@@ -2,12 +2,14 @@
 //!
 //! [`options`] parses the command line, [`target`] starts the servers (or the bare loop of [`baseline`], for
 //! comparison), [`scenario`] makes the clients of [`engines`] join, chat and leave, [`ledger`] checks what each client
-//! received, and [`report`] prints the figures.
+//! received, [`report`] prints the figures, and [`compare`] compares them with
+//! those of an earlier run.
 
 mod bare_kafka;
 mod baseline;
 mod client;
 mod clock;
+mod compare;
 mod engine;
 mod engines;
 mod events;
@@ -35,6 +37,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
+use compare::Earlier;
 use figures::Run;
 use options::Options;
 use scenario::Scenario;
@@ -72,11 +75,15 @@ fn run() -> Result<ExitCode, String> {
         println!("{}", options::HELP);
         return Ok(ExitCode::SUCCESS);
     };
+    let earlier = options.compare.as_deref().map(Earlier::read).transpose()?;
     let runs = measure(&options)?;
     report::print(&options, &runs);
     let document = report::document(&options, &runs);
     if let Some(path) = &options.json {
         report::write_json(path, &document)?;
+    }
+    if let Some(earlier) = &earlier {
+        earlier.print(&document, &runs);
     }
     // Failures of the bare loop are printed but do not fail the run: it is there for comparison only.
     let passed = runs.iter().filter(|run| run.name == "ich").all(|run| run.failures.is_empty());

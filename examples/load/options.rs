@@ -52,6 +52,7 @@ what it is measured on
 
 output
   --json FILE           also write the figures as JSON
+  --compare FILE        also print the ratios to the figures of an earlier run, which --json wrote
   -h, --help            print this text
 
 Exit codes: 1 when a message was lost, duplicated or out of order, a client that returned was told that messages are
@@ -100,6 +101,8 @@ pub struct Options {
     pub history: u64,
     pub bare_kafka: bool,
     pub json: Option<PathBuf>,
+    /// The JSON of an earlier run.
+    pub compare: Option<PathBuf>,
 }
 
 impl Options {
@@ -133,6 +136,7 @@ impl Options {
             bare_kafka: false,
             history: 0,
             json: None,
+            compare: None,
         };
         let (mut seconds_given, mut arguments) = (false, arguments);
         while let Some(flag) = arguments.next() {
@@ -168,6 +172,7 @@ impl Options {
                 "--baseline-only" => (options.baseline, options.measure_server) = (true, false),
                 "--bare-kafka" => options.bare_kafka = true,
                 "--json" => options.json = Some(value()?.into()),
+                "--compare" => options.compare = Some(value()?.into()),
                 "-h" | "--help" => return Ok(None),
                 _ => return Err(format!("unknown option {flag}; --help lists them all")),
             }
