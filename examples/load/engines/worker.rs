@@ -2,6 +2,7 @@
 //! writes its state to the standard output. It ends with its parent.
 
 use std::io::{BufRead, Write};
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, TryRecvError, sync_channel};
 use std::time::Duration;
 
@@ -26,6 +27,9 @@ const QUEUED_COMMANDS: usize = 1024;
 pub fn run() -> Result<(), String> {
     rustix::process::set_parent_process_death_signal(Some(Signal::TERM))
         .map_err(|error| format!("cannot request a signal on the death of the parent: {error}"))?;
+    // An interrupt on the terminal goes to all processes. The parent acts on it, and ends this one.
+    signal_hook::flag::register(signal_hook::consts::SIGINT, Arc::default())
+        .map_err(|error| format!("cannot install a signal handler: {error}"))?;
     raise_file_limit();
     let mut first = String::new();
     std::io::stdin().lock().read_line(&mut first).map_err(|error| format!("no setup from the parent: {error}"))?;
