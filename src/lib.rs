@@ -5,7 +5,7 @@
 //! `publisher`; [`archive`] imports [`accounts`] and [`event_log`]; `log_thread` imports [`session`] and `publisher`;
 //! these import [`event_log`], [`moderation`] and [`lobby`]; [`lobby`] imports no other module.
 //!
-//! Only items that the program, the tests or the load tool use are public.
+//! Only items that the program, the tests or the load tool use are public. `hot_paths` is for `cargo bench`.
 
 pub mod accounts;
 pub mod archive;
@@ -13,6 +13,8 @@ pub mod cli;
 mod clock;
 pub mod config;
 pub mod event_log;
+#[doc(hidden)]
+pub mod hot_paths;
 pub mod http;
 mod limits;
 pub mod lobby;
