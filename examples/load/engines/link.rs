@@ -95,7 +95,7 @@ impl Drop for Link {
 /// Starts a thread that reads the answers.
 fn watch(pipe: impl Read + Send + 'static, answers: Arc<Mutex<Answers>>) -> std::io::Result<()> {
     let read = move || {
-        let mut reason = "a worker process has ended; its message is above".to_owned();
+        let mut reason = "a worker process has ended before its parent; the lines above may say why".to_owned();
         for line in BufReader::new(pipe).lines().map_while(Result::ok) {
             let mut answers = answers.lock().unwrap_or_else(PoisonError::into_inner);
             match serde_json::from_str::<Answer>(&line) {
