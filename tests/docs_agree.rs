@@ -1,4 +1,4 @@
-//! The documents agree with the program: settings, errors, close codes, metrics and links.
+//! The documents and the files for containers agree with the program: settings, errors, close codes, metrics and links.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -149,5 +149,16 @@ fn links_between_pages_lead_to_existing_files() {
                 assert!(folder.join(path).exists(), "{}: {target}", page.display());
             }
         }
+    }
+}
+
+/// Cargo refuses a manifest that names an example or a benchmark whose file is missing.
+#[test]
+fn the_build_context_of_the_container_has_the_targets_of_the_manifest() {
+    let (manifest, context) = (text_of("Cargo.toml"), text_of(".dockerignore"));
+    for (section, folder) in [("[[example]]", "examples"), ("[[bench]]", "benches"), ("[[test]]", "tests")] {
+        let is_needed = manifest.lines().any(|line| line == section);
+        let is_copied = context.lines().any(|line| line == format!("!{folder}"));
+        assert!(is_copied || !is_needed, ".dockerignore leaves out {folder}, which {section} in Cargo.toml needs");
     }
 }
