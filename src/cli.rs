@@ -4,6 +4,7 @@
 //! generated from it (`reference.rs`). A command that does more than a few lines has a file of its own in `cli/`.
 
 mod admin;
+mod execute_again;
 mod export;
 mod http_client;
 mod reference;
