@@ -139,7 +139,9 @@ fn each_websocat_command_ends_when_the_server_closes_the_connection() {
 #[test]
 fn links_between_pages_lead_to_existing_files() {
     let mut pages = vec![root().join("README.md"), root().join("CHANGELOG.md")];
-    pages.extend(fs::read_dir(root().join("doc")).expect("doc").map(|entry| entry.expect("an entry").path()));
+    for folder in ["doc", "doc/proxies"] {
+        pages.extend(fs::read_dir(root().join(folder)).expect("a folder").map(|entry| entry.expect("an entry").path()));
+    }
     for page in pages.iter().filter(|page| page.extension().is_some_and(|extension| extension == "md")) {
         let text = fs::read_to_string(page).expect("text");
         for target in text.split("](").skip(1).filter_map(|after| after.split_once(')').map(|(target, _)| target)) {

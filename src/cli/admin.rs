@@ -9,6 +9,7 @@ use super::http_client::{self, Answer};
 use super::{EXIT_FAILED, EXIT_USAGE, print, secret_input};
 use crate::config::Config;
 use crate::lobby::Action;
+use crate::proxies::Proxies;
 
 /// The environment variable with the token.
 const TOKEN_VARIABLE: &str = "ICH_TOKEN";
@@ -83,10 +84,10 @@ fn call(server: &Server, method: &str, path: &str, body: &str) -> Result<Value, 
         eprintln!("ich: {error}");
         ExitCode::from(code)
     };
-    let url = match &server.url {
-        Some(url) => url.clone(),
+    let (url, proxies) = match &server.url {
+        Some(url) => (url.clone(), Proxies::default()),
         None => match Config::load() {
-            Ok(config) => format!("http://localhost:{}", config.port),
+            Ok(config) => (format!("http://localhost:{}", config.port), config.proxies),
             Err(errors) => return Err(fail(format!("the settings cannot be used:\n{errors}"), EXIT_USAGE)),
         },
     };
@@ -94,7 +95,7 @@ fn call(server: &Server, method: &str, path: &str, body: &str) -> Result<Value, 
         Ok(token) if !token.is_empty() => token,
         _ => secret_input::read("token (or set ICH_TOKEN)").map_err(|error| fail(error, EXIT_USAGE))?,
     };
-    let answer = http_client::request(&url, method, path, &token, body);
+    let answer = http_client::request(&url, &proxies, method, path, &token, body);
     let Answer { status, body } = answer.map_err(|error| fail(error, EXIT_FAILED))?;
     if status == 200 {
         return Ok(body);

@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use serde_json::Value;
 
+use crate::proxies::{Proxies, protocol};
+
 /// For connecting, and for each read and write. The server answers an action within about 15 seconds.
 const TIMEOUT: Duration = Duration::from_secs(20);
 /// The longest answer.
@@ -19,8 +21,16 @@ pub(super) struct Answer {
     pub(super) body: Value,
 }
 
-/// Sends a request to the server at `url`, `http://host:port`.
-pub(super) fn request(url: &str, method: &str, path: &str, token: &str, body: &str) -> Result<Answer, String> {
+/// Sends a request to the server at `url`, `http://host:port`. `proxies` are those of the server's settings: they may
+/// require a PROXY header from this machine.
+pub(super) fn request(
+    url: &str,
+    proxies: &Proxies,
+    method: &str,
+    path: &str,
+    token: &str,
+    body: &str,
+) -> Result<Answer, String> {
     let host = url.strip_prefix("http://").map(|rest| rest.trim_end_matches('/')).filter(|host| !host.is_empty());
     let host = host.ok_or("--url must be http://host:port, an instance without TLS")?;
     if token.contains(|c: char| c.is_control() || c.is_whitespace()) {
@@ -30,11 +40,11 @@ pub(super) fn request(url: &str, method: &str, path: &str, token: &str, body: &s
         "{method} {path} HTTP/1.1\r\nHost: {host}\r\nAuthorization: Bearer {token}\r\nContent-Length: {}\r\n\r\n",
         body.len()
     );
-    let bytes = exchange(host, &(head + body)).map_err(|error| format!("no answer from {url}: {error}"))?;
+    let bytes = exchange(host, proxies, &(head + body)).map_err(|error| format!("no answer from {url}: {error}"))?;
     parse(&bytes).ok_or_else(|| format!("the answer from {url} is not that of this program"))
 }
 
-fn exchange(host: &str, request: &str) -> std::io::Result<Vec<u8>> {
+fn exchange(host: &str, proxies: &Proxies, request: &str) -> std::io::Result<Vec<u8>> {
     let has_port = host.rsplit_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok());
     let addresses = if has_port { host.to_socket_addrs()? } else { format!("{host}:80").to_socket_addrs()? };
     let mut last = Err(std::io::Error::other("the host has no address"));
@@ -47,6 +57,9 @@ fn exchange(host: &str, request: &str) -> std::io::Result<Vec<u8>> {
     let mut stream = last?;
     stream.set_read_timeout(Some(TIMEOUT))?;
     stream.set_write_timeout(Some(TIMEOUT))?;
+    if proxies.expects_proxy_header(stream.local_addr()?.ip()) {
+        stream.write_all(protocol::HEADER_WITHOUT_CLIENT)?;
+    }
     stream.write_all(request.as_bytes())?;
     let mut answer = Vec::new();
     stream.take(ANSWER_BYTES_MAX).read_to_end(&mut answer)?;
@@ -73,11 +86,15 @@ mod tests {
         assert!(parse(b"SSH-2.0-x\r\n\r\n").is_none());
     }
 
+    fn get(url: &str, token: &str) -> Result<Answer, String> {
+        request(url, &Proxies::default(), "GET", "/", token, "")
+    }
+
     #[test]
     fn an_address_or_token_that_cannot_be_used_is_reported() {
         for url in ["https://chat.example", "localhost:8080", "http://", ""] {
-            assert!(request(url, "GET", "/", "t", "").is_err_and(|error| error.contains("--url")), "{url}");
+            assert!(get(url, "t").is_err_and(|error| error.contains("--url")), "{url}");
         }
-        assert!(request("http://localhost:1", "GET", "/", "a\r\nb", "").is_err_and(|error| !error.contains("a\r\nb")));
+        assert!(get("http://localhost:1", "a\r\nb").is_err_and(|error| !error.contains("a\r\nb")));
     }
 }
