@@ -16,6 +16,8 @@ pub mod codec;
 #[cfg(feature = "kafka")]
 pub mod kafka;
 pub mod memory;
+mod pace;
+mod queue;
 pub mod sqlite;
 
 use std::sync::Arc;

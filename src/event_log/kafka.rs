@@ -4,17 +4,18 @@
 //! [`Reader`](super::Reader). librdkafka's own threads connect to the brokers, and reconnect without end. So an
 //! unavailable cluster is not an error here: the log has no new records until the cluster is back.
 //!
-//! - **Appending** puts the record into the producer's queue and returns. The producer is idempotent: a record that it
-//!   sends again after a broken connection is in the log once and in order. A record that Kafka does not accept within
-//!   30 seconds is reported undelivered.
+//! - **Appending** puts the record into a bounded queue (`queue`) and returns. One thread gives the queued records to the
+//!   producer, one batch at a time (`batches`). The producer is idempotent: a record that it sends again after a broken
+//!   connection is in the log once and in order. A record that waits for Kafka for 30 seconds is reported undelivered.
 //! - **Reading** starts from an offset that the reader computes. There is no consumer group, and no offset is
 //!   committed: each instance reads all records.
 //!
-//! The parts: `writer` and `producer` append; `reader` and `consumer` read; `topic_setup`, `topic` and `topic_settings`
+//! The parts: `writer`, `batches` and `producer` append; `reader` and `consumer` read; `topic_setup`, `topic` and `topic_settings`
 //! create and check the topic; `topic_watch` checks it again when Kafka refuses a record; `diagnostics`, `explain`,
 //! `certificates` and `addresses` explain errors; `drop_within` bounds the time that closing a client takes.
 
 mod addresses;
+mod batches;
 mod certificates;
 mod consumer;
 mod diagnostics;
@@ -36,6 +37,7 @@ use crossbeam_channel::unbounded;
 use rdkafka::config::ClientConfig;
 use rdkafka::error::KafkaError;
 
+use self::batches::Batches;
 use self::consumer::KafkaConsumer;
 use self::diagnostics::Diagnostics;
 pub use self::properties::OpenError;
@@ -43,10 +45,12 @@ use self::reader::KafkaReader;
 use self::topic::TopicAdmin;
 use self::topic_setup::TopicSetup;
 use self::topic_watch::RefusalReports;
-use self::writer::{KafkaAppender, Writer};
+use self::writer::{KafkaAppender, QUEUE_BYTES, QUEUE_RECORDS, Writer};
+use super::queue::Queue;
 use super::{EventLog, OpenReader, ReadError};
 pub use crate::config::KafkaSettings;
 use crate::supervisor::Supervisor;
+use crate::threads::Stack;
 
 /// The only partition of the topic: one order for all instances.
 const PARTITION: i32 = 0;
@@ -63,15 +67,24 @@ pub fn open(settings: &KafkaSettings, supervisor: &Supervisor) -> Result<EventLo
     let diagnostics = Arc::new(Diagnostics::new(settings));
     let admin = TopicAdmin::new(settings, Arc::clone(&diagnostics));
     let (refusals, reported) = RefusalReports::new();
-    let writer = Writer::open(settings, Arc::clone(&diagnostics), undelivered_sender, undelivered.clone(), refusals)?;
-    topic_watch::start(admin.clone(), reported, &writer, supervisor)
-        .map_err(|error| OpenError::Together(error.to_string()))?;
+    let writer = Writer::open(settings, Arc::clone(&diagnostics), undelivered_sender.clone(), refusals)?;
+    let thread_error = |error: std::io::Error| OpenError::Together(error.to_string());
+    topic_watch::start(admin.clone(), reported, &writer, supervisor).map_err(thread_error)?;
+    let queue = Arc::new(Queue::new(QUEUE_RECORDS, QUEUE_BYTES));
+    let batches = Batches::new(Arc::clone(&queue), Arc::clone(&writer), undelivered_sender);
+    let appender = KafkaAppender { writer: Arc::clone(&writer), queue, undelivered: undelivered.clone() };
+    supervisor
+        .spawn("log-writer", Stack::Normal, move || {
+            batches.run();
+            Ok(())
+        })
+        .map_err(thread_error)?;
     let consumer = KafkaConsumer::open(settings, Arc::clone(&diagnostics))?;
     let setup = TopicSetup { admin, writer: Arc::clone(&writer) };
     let reader = KafkaReader::new(consumer, setup, diagnostics, Arc::clone(&skipped));
     let open_reader = open_reader(settings.clone(), Arc::downgrade(&writer));
     Ok(EventLog {
-        appender: Arc::new(KafkaAppender(writer)),
+        appender: Arc::new(appender),
         reader: Box::new(reader),
         undelivered,
         skipped,

@@ -1,6 +1,7 @@
-//! librdkafka's producer: its configuration, and [`DeliveryContext`], which receives its delivery reports.
+//! librdkafka's producer: its configuration, and [`DeliveryContext`], which receives its delivery reports and counts the
+//! records that are not reported yet.
 
-use std::sync::Arc;
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
 use crossbeam_channel::Sender;
@@ -15,13 +16,13 @@ use super::drop_within::DropWithin;
 use super::topic_watch::RefusalReports;
 use super::{KafkaSettings, client_config};
 use crate::lobby::Record;
+use crate::threads::lock;
 
-/// How many records the producer's queue holds.
-pub(super) const QUEUE_RECORDS: usize = 65_536;
-/// The size of the records in the producer's queue, in KiB.
+/// The size of the producer's own queue, in KiB. It has one batch of the writer.
 const QUEUE_KIB: usize = 64 * 1024;
-/// How long the producer tries to deliver a record. An outage that is shorter loses nothing.
-const DELIVERY_TIMEOUT_MS: u64 = 30_000;
+/// How long a record may wait for Kafka: in the queue of the writer, and then in the producer. An outage that is shorter
+/// loses nothing.
+pub(super) const DELIVERY_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long a purged producer may take to report its records undelivered.
 const PURGE_TIMEOUT: Duration = Duration::from_millis(250);
 
@@ -50,8 +51,7 @@ impl ProducerFactory {
             .set("enable.idempotence", "true")
             .set("acks", "all")
             .set("linger.ms", "0")
-            .set("message.timeout.ms", DELIVERY_TIMEOUT_MS.to_string())
-            .set("queue.buffering.max.messages", QUEUE_RECORDS.to_string())
+            .set("message.timeout.ms", DELIVERY_TIMEOUT.as_millis().to_string())
             .set("queue.buffering.max.kbytes", QUEUE_KIB.to_string());
         ProducerFactory { topic: settings.topic.clone(), config, diagnostics, undelivered, refusals }
     }
@@ -67,6 +67,7 @@ impl ProducerFactory {
             kafka: KafkaContext { client: Client::Producer, topic, diagnostics },
             undelivered: self.undelivered.clone(),
             refusals: self.refusals.clone(),
+            unreported: Unreported::default(),
         };
         Ok(DropWithin::new(config.create_with_context(context)?))
     }
@@ -77,6 +78,36 @@ pub(super) struct DeliveryContext {
     kafka: KafkaContext,
     undelivered: Sender<Record>,
     refusals: RefusalReports,
+    pub(super) unreported: Unreported,
+}
+
+/// The number of records of one producer that it has neither delivered nor reported undelivered.
+#[derive(Default)]
+pub(super) struct Unreported {
+    count: Mutex<usize>,
+    none: Condvar,
+}
+
+impl Unreported {
+    /// Called before a record is sent, so that its report cannot come first.
+    pub(super) fn add(&self) {
+        *lock(&self.count) += 1;
+    }
+
+    /// Called for each report, and if the producer does not accept the record.
+    pub(super) fn remove(&self) {
+        let mut count = lock(&self.count);
+        *count -= 1;
+        if *count == 0 {
+            self.none.notify_all();
+        }
+    }
+
+    /// Waits until there are none, up to `timeout`.
+    pub(super) fn wait_none(&self, timeout: Duration) {
+        let waited = self.none.wait_timeout_while(lock(&self.count), timeout, |count| *count > 0);
+        drop(waited.unwrap_or_else(PoisonError::into_inner));
+    }
 }
 
 impl ClientContext for DeliveryContext {
@@ -117,6 +148,7 @@ impl ProducerContext for DeliveryContext {
             // The receiver is gone only while the event log is being dropped.
             let _ = self.undelivered.send(*record);
         }
+        self.unreported.remove();
     }
 }
 

@@ -1,10 +1,9 @@
-//! [`KafkaAppender`]: appends records with the current producer. [`Writer`] replaces the producer when it has failed
-//! permanently, and when the limits of the topic have changed, because the batch size of a producer cannot change.
-//!
-//! Any thread appends, and never waits. A failed producer is replaced on a thread of its own.
+//! [`KafkaAppender`] puts records into the queue; any thread appends, and never waits. [`Writer`] sends them with the
+//! current producer, for the thread of `batches`. It replaces the producer when it has failed permanently, and when the
+//! limits of the topic have changed, because the batch size of a producer cannot change.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, TryLockError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender};
@@ -12,14 +11,21 @@ use rdkafka::error::RDKafkaErrorCode as Code;
 use rdkafka::producer::{BaseRecord, Producer};
 
 use super::diagnostics::Diagnostics;
-use super::producer::{LiveProducer, ProducerFactory, QUEUE_RECORDS, purge};
+use super::producer::{LiveProducer, ProducerFactory, purge};
 use super::topic_settings::{BATCH_BYTES_MAX, TopicSettings, record_bytes_max};
 use super::topic_watch::RefusalReports;
 use super::{KafkaSettings, OpenError, PARTITION, open_error};
+use crate::event_log::queue::{Queue, Queued};
 use crate::event_log::{AppendError, Appender, codec};
 use crate::lobby::Record;
 use crate::threads::{self, Stack, lock};
 
+/// The most records that wait for Kafka.
+pub(super) const QUEUE_RECORDS: usize = 65_536;
+/// The most bytes of these records, as JSON.
+pub(super) const QUEUE_BYTES: usize = 64 * 1024 * 1024;
+/// How long dropping the log waits until the queued records are sent.
+const DROP_TIMEOUT: Duration = Duration::from_secs(2);
 /// The time between two replacements of failed producers, at least.
 const REPLACEMENT_INTERVAL: Duration = Duration::from_secs(2);
 /// How long a producer that is replaced because of its batch size may take to deliver its records.
@@ -30,10 +36,6 @@ pub(super) struct Writer {
     diagnostics: Arc<Diagnostics>,
     factory: ProducerFactory,
     refusals: RefusalReports,
-    /// The receiving end of the channel of undelivered records, for its length. The channel is unbounded, because a
-    /// delivery report must not wait; `append` refuses records while it holds [`QUEUE_RECORDS`]. So the queue of the
-    /// producer and this channel hold at most twice that many records.
-    undelivered: Receiver<Record>,
     /// The largest batch of the current producer and of the next one, in bytes.
     batch_bytes_max: AtomicUsize,
     producer: RwLock<Arc<LiveProducer>>,
@@ -47,23 +49,20 @@ struct Replacement {
 }
 
 impl Writer {
-    /// `undelivered` and `undelivered_sender` are the two ends of the channel of undelivered records. `refusals` is
-    /// notified when the topic refuses a record.
+    /// `undelivered` gets the records that Kafka does not accept. `refusals` is notified when the topic refuses one.
     pub(super) fn open(
         settings: &KafkaSettings,
         diagnostics: Arc<Diagnostics>,
-        undelivered_sender: Sender<Record>,
-        undelivered: Receiver<Record>,
+        undelivered: Sender<Record>,
         refusals: RefusalReports,
     ) -> Result<Arc<Self>, OpenError> {
-        let factory = ProducerFactory::new(settings, Arc::clone(&diagnostics), undelivered_sender, refusals.clone());
+        let factory = ProducerFactory::new(settings, Arc::clone(&diagnostics), undelivered, refusals.clone());
         let producer = factory.create(BATCH_BYTES_MAX).map_err(open_error)?;
         Ok(Arc::new(Writer {
             topic: settings.topic.clone(),
             diagnostics,
             factory,
             refusals,
-            undelivered,
             batch_bytes_max: AtomicUsize::new(BATCH_BYTES_MAX),
             producer: RwLock::new(Arc::new(producer)),
             replacement: Mutex::default(),
@@ -96,6 +95,41 @@ impl Writer {
         if !is_delivered {
             purge(&old);
         }
+    }
+
+    /// Gives a record to the producer, which delivers it or reports it undelivered.
+    ///
+    /// # Errors
+    /// The record: the producer does not accept it.
+    pub(super) fn send(self: &Arc<Self>, queued: Queued) -> Result<(), Record> {
+        let message: BaseRecord<'_, (), str, _> =
+            BaseRecord::with_opaque_to(&self.topic, Box::new(queued.record)).partition(PARTITION).payload(&queued.json);
+        // Locked only while one record is put into the queue of the producer.
+        let producer = self.producer.read().unwrap_or_else(PoisonError::into_inner);
+        producer.context().unreported.add();
+        let Err((error, refused)) = producer.send(message) else { return Ok(()) };
+        producer.context().unreported.remove();
+        drop(producer);
+        match error.rdkafka_error_code() {
+            Some(Code::MessageSizeTooLarge) => self.on_too_large(),
+            // The replacement logs the reason.
+            Some(Code::Fatal) => self.start_replacement(),
+            _ => self.warn(&format!("Kafka accepts no records: {error}")),
+        }
+        Err(*refused.delivery_opaque)
+    }
+
+    /// The limit of the topic may have been raised since it was read.
+    fn on_too_large(&self) {
+        if self.batch_bytes_max.load(Ordering::Acquire) < BATCH_BYTES_MAX {
+            self.refusals.report();
+        }
+    }
+
+    /// Waits until the current producer has delivered all its records or reported them undelivered, up to `timeout`.
+    pub(super) fn wait_reported(&self, timeout: Duration) {
+        let producer = Arc::clone(&self.producer.read().unwrap_or_else(PoisonError::into_inner));
+        producer.context().unreported.wait_none(timeout);
     }
 
     fn next_producer(&self) -> Option<Arc<LiveProducer>> {
@@ -147,57 +181,44 @@ impl Writer {
     }
 }
 
-pub(super) struct KafkaAppender(pub(super) Arc<Writer>);
+/// The [`Appender`]. Dropping it closes the queue: the queued records are sent, and the thread that sends them ends.
+pub(super) struct KafkaAppender {
+    pub(super) writer: Arc<Writer>,
+    pub(super) queue: Arc<Queue>,
+    /// The receiving end of the channel of undelivered records, used only for its length. The channel is unbounded,
+    /// because a delivery report must not wait; `append` refuses records while it has [`QUEUE_RECORDS`].
+    pub(super) undelivered: Receiver<Record>,
+}
 
 impl Appender for KafkaAppender {
     fn append(&self, record: Record) -> Result<(), AppendError> {
-        let writer = &self.0;
-        if writer.undelivered.len() >= QUEUE_RECORDS {
+        if self.undelivered.len() >= QUEUE_RECORDS {
             return Err(AppendError::Full);
         }
-        let bytes = codec::encode(&record).map_err(|error| {
+        let json = codec::encode_text(&record).map_err(|error| {
             log::error!("a record cannot be encoded as JSON: {error}");
             AppendError::Unavailable
         })?;
-        let message: BaseRecord<'_, (), [u8], _> =
-            BaseRecord::with_opaque_to(&writer.topic, Box::new(record)).partition(PARTITION).payload(&bytes);
-        // Locked only while one record is put into the queue.
-        let producer = match writer.producer.try_read() {
-            Ok(producer) => producer,
-            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
-            // The producer is being replaced.
-            Err(TryLockError::WouldBlock) => return Err(AppendError::Full),
-        };
-        let Err((error, _)) = producer.send(message) else { return Ok(()) };
-        drop(producer);
-        match error.rdkafka_error_code() {
-            Some(Code::QueueFull) => Err(AppendError::Full),
-            Some(Code::MessageSizeTooLarge) => {
-                // The limit of the topic may have been raised since it was read.
-                if writer.batch_bytes_max.load(Ordering::Acquire) < BATCH_BYTES_MAX {
-                    writer.refusals.report();
-                }
-                Err(AppendError::TooLarge)
-            }
-            // The replacement logs the reason.
-            Some(Code::Fatal) => {
-                writer.start_replacement();
-                Err(AppendError::Unavailable)
-            }
-            _ => {
-                writer.warn(&format!("Kafka accepts no records: {error}"));
-                Err(AppendError::Unavailable)
-            }
+        if json.len() > self.record_bytes_max() {
+            self.writer.on_too_large();
+            return Err(AppendError::TooLarge);
         }
+        self.queue.push(record, json)
     }
 
-    /// 0 while the producer is being replaced.
     fn queued_records(&self) -> usize {
-        self.0.producer.try_read().map_or(0, |producer| usize::try_from(producer.in_flight_count()).unwrap_or(0))
+        self.queue.unsettled()
     }
 
     fn record_bytes_max(&self) -> usize {
-        record_bytes_max(self.0.batch_bytes_max.load(Ordering::Acquire))
+        record_bytes_max(self.writer.batch_bytes_max.load(Ordering::Acquire))
+    }
+}
+
+impl Drop for KafkaAppender {
+    fn drop(&mut self) {
+        self.queue.close();
+        self.queue.wait_settled(Instant::now() + DROP_TIMEOUT);
     }
 }
 

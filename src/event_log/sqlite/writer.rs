@@ -15,10 +15,10 @@ use rusqlite::{Connection, TransactionBehavior, params};
 use super::checkpoint::Checkpoints;
 use super::file::{LogFile, Opened};
 use super::handover::{Committed, Handover};
-use super::pace::Pace;
-use super::queue::{Queue, Queued};
 use super::retention::{Cleaner, Retention, unix_seconds};
 use crate::event_log::Entry;
+use crate::event_log::pace::Pace;
+use crate::event_log::queue::{Queue, Queued};
 use crate::lobby::Record;
 use crate::log_throttle::LogThrottle;
 use crate::sqlite::{self, OpenError};
@@ -31,6 +31,11 @@ const BATCH_BYTES: usize = 8 * 1024 * 1024;
 const DELIVERY_TIMEOUT: Duration = Duration::from_secs(5);
 /// The pause between two attempts to commit.
 const RETRY_INTERVAL: Duration = Duration::from_millis(100);
+/// The minimum time between two commits, on average. A commit takes 100 to 200 µs of CPU.
+const COMMIT_INTERVAL: Duration = Duration::from_millis(1);
+/// After this time without a commit, the next one waits for more records: an idle instance appends a roster and a
+/// heartbeat one after the other, and they share a commit.
+const IDLE_TIME: Duration = Duration::from_secs(1);
 
 /// Why a commit failed. The texts say what to do.
 enum Failure {
@@ -74,7 +79,7 @@ impl Writer {
             undelivered,
             cleaner: Cleaner::new(retention),
             batch: VecDeque::new(),
-            pace: Pace::new(Instant::now()),
+            pace: Pace::new(COMMIT_INTERVAL, Some(IDLE_TIME), Instant::now()),
             is_failing: false,
             throttle: LogThrottle::default(),
         }
@@ -133,7 +138,7 @@ impl Writer {
     }
 
     fn on_committed(&mut self, first_offset: u64) {
-        self.pace.on_commit(Instant::now());
+        self.pace.on_batch(Instant::now());
         if self.is_failing {
             self.is_failing = false;
             log::info!("event log: {} accepts records again", self.file.path().display());

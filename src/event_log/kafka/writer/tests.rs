@@ -26,25 +26,21 @@ fn a_failed_producer_is_replaced_and_its_records_are_reported_undelivered() {
     log.reader.rewind(10).expect("rewinding");
 
     let deadline = Instant::now() + Duration::from_secs(30);
-    let (mut accepted, mut seen, mut refused) = (Vec::new(), Vec::new(), 0);
-    let mut entries = Vec::new();
-    for seq in 1.. {
-        assert!(Instant::now() < deadline, "no new producer, or it does not work: {refused} refused");
-        match log.appender.append(record(seq)) {
-            Ok(()) => accepted.push(seq),
-            Err(_) => refused += 1,
-        }
+    let (mut undelivered, mut entries) = (Vec::new(), Vec::new());
+    let mut appended = 0;
+    while entries.is_empty() {
+        assert!(Instant::now() < deadline, "no new producer, or it does not work: {} undelivered", undelivered.len());
+        appended += 1;
+        log.appender.append(record(appended)).expect("the queue has room");
         log.reader.poll(Duration::from_millis(10), 10, &mut entries).expect("polling");
-        if !entries.is_empty() {
-            break;
-        }
+        undelivered.extend(log.undelivered.try_iter().map(|record| record.seq));
     }
-    assert!(refused > 0, "the first producer never failed");
-    while seen.len() + entries.len() < accepted.len() {
-        assert!(Instant::now() < deadline, "{accepted:?}: only {seen:?} and {entries:?}");
+    assert!(!undelivered.is_empty(), "the first producer never failed");
+    while undelivered.len() + entries.len() < usize::try_from(appended).expect("a number") {
+        assert!(Instant::now() < deadline, "{appended}: only {undelivered:?} and {entries:?}");
         log.reader.poll(Duration::from_millis(10), 1000, &mut entries).expect("polling");
-        seen.extend(log.undelivered.try_iter().map(|record| record.seq));
+        undelivered.extend(log.undelivered.try_iter().map(|record| record.seq));
     }
-    seen.extend(entries.iter().map(|entry| entry.record.seq));
-    assert_eq!(seen, accepted);
+    let seen = undelivered.into_iter().chain(entries.iter().map(|entry| entry.record.seq));
+    assert_eq!(seen.collect::<Vec<_>>(), (1..=appended).collect::<Vec<_>>());
 }

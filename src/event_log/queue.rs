@@ -1,7 +1,8 @@
-//! [`Queue`]: the queue from the threads that append (session threads, the log thread) to the writer.
+//! [`Queue`]: the queue from the threads that append (session threads, the log thread) to the thread that writes the
+//! log, in SQLite or in Kafka.
 //!
-//! Bounded in records and bytes. A record is *settled* when it is committed or reported undelivered. It counts until
-//! then, and not only until the writer has taken it. The lock is never held across I/O.
+//! Bounded in records and bytes. A record is *settled* when it is in the log or reported undelivered. It counts until
+//! then, and not only until the writing thread has taken it. The lock is never held across I/O.
 
 use std::collections::VecDeque;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
@@ -31,7 +32,7 @@ pub(super) struct Queue {
 #[derive(Default)]
 struct State {
     waiting: VecDeque<Queued>,
-    /// The records that are not settled: waiting, or taken by the writer.
+    /// The records that are not settled: waiting, or taken by the writing thread.
     unsettled: usize,
     unsettled_bytes: usize,
     /// The number of records ever appended, and how many of them are settled.
@@ -88,7 +89,7 @@ impl Queue {
         }
     }
 
-    /// Settles so many records that were taken, with so many bytes together: they are committed or reported undelivered.
+    /// Settles so many records that were taken, with so many bytes together: they are in the log or reported undelivered.
     pub fn settle(&self, records: usize, bytes: usize) {
         let mut state = lock(&self.state);
         state.unsettled -= records;

@@ -1,0 +1,64 @@
+//! [`Batches`]: the thread that gives the queued records to the producer, one batch at a time.
+//!
+//! The next batch waits until Kafka has answered the one before. So the batches grow with the load and with the time
+//! that Kafka takes. librdkafka would send each record in a request of its own, up to five at a time. Its thread then
+//! asks for the answers in a loop without a pause, while further records wait. That takes a core, and Kafka answers
+//! later still if it has no core for itself.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::Sender;
+
+use super::producer::DELIVERY_TIMEOUT;
+use super::writer::Writer;
+use crate::event_log::pace::Pace;
+use crate::event_log::queue::{Queue, Queued};
+use crate::lobby::Record;
+
+/// The most records of one batch. The producer's queue has room for 100,000.
+const BATCH_RECORDS: usize = 4096;
+/// No more records are added to a batch that has more than this many bytes.
+const BATCH_BYTES: usize = 1024 * 1024;
+/// The minimum time between two batches, on average. Each costs a request to Kafka, and an answer to each reader.
+const BATCH_INTERVAL: Duration = Duration::from_millis(4);
+/// How much longer than a record may wait for Kafka its report may take.
+const REPORT_DELAY: Duration = Duration::from_secs(5);
+
+pub(super) struct Batches {
+    queue: Arc<Queue>,
+    writer: Arc<Writer>,
+    undelivered: Sender<Record>,
+    pace: Pace,
+}
+
+impl Batches {
+    pub(super) fn new(queue: Arc<Queue>, writer: Arc<Writer>, undelivered: Sender<Record>) -> Self {
+        Batches { queue, writer, undelivered, pace: Pace::new(BATCH_INTERVAL, None, Instant::now()) }
+    }
+
+    /// Runs until the queue is closed and empty.
+    pub(super) fn run(mut self) {
+        let mut batch = VecDeque::new();
+        while self.queue.wait_filled(None) {
+            thread::sleep(self.pace.wait(Instant::now()));
+            self.queue.take(&mut batch, BATCH_RECORDS, BATCH_BYTES);
+            self.pace.on_batch(Instant::now());
+            let (records, bytes) = (batch.len(), batch.iter().map(|queued| queued.json.len()).sum());
+            batch.drain(..).for_each(|queued| self.send(queued));
+            self.writer.wait_reported(DELIVERY_TIMEOUT + REPORT_DELAY);
+            self.queue.settle(records, bytes);
+        }
+    }
+
+    fn send(&self, queued: Queued) {
+        let sent =
+            if queued.queued_at.elapsed() < DELIVERY_TIMEOUT { self.writer.send(queued) } else { Err(queued.record) };
+        if let Err(record) = sent {
+            // The receiver is gone only while the event log is being dropped.
+            let _ = self.undelivered.send(record);
+        }
+    }
+}
