@@ -1,12 +1,14 @@
-//! The limits of the machine on this process, read and raised once at start, and the priority of threads. Called on the
-//! main thread, except [`lower_priority`].
+//! The limits of the machine on this process, read and raised once at start, and the priority and the CPU time of
+//! threads. Called on the main thread, except [`lower_priority`] and [`thread_cpu_time`].
 
 pub mod limits;
 
 use std::num::NonZeroU32;
+use std::time::Duration;
 
 use log::info;
 use rustix::process::{Resource, Rlimit, getrlimit, setpriority_process, setrlimit};
+use rustix::time::{ClockId, clock_gettime};
 
 use self::limits::Limits;
 
@@ -24,6 +26,12 @@ pub(crate) fn raise_descriptor_limit() {
     let limit = getrlimit(Resource::Nofile);
     // If it fails, the old limit stays, and the maximum of connections follows from it.
     let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum });
+}
+
+/// The CPU time that the calling thread has used.
+pub(crate) fn thread_cpu_time() -> Duration {
+    let time = clock_gettime(ClockId::ThreadCPUTime);
+    Duration::new(time.tv_sec.unsigned_abs(), u32::try_from(time.tv_nsec).unwrap_or(0))
 }
 
 /// Lowers the priority of the calling thread.

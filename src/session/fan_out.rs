@@ -4,6 +4,7 @@
 //! This file is the sending side, for session threads, the log thread and the server; `thread.rs` is the receiving
 //! side.
 
+mod round_time;
 mod thread;
 
 use std::io;

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError};
 
+use super::round_time::RoundTime;
 use super::{Batch, Command, Settings};
 use crate::limits::{COALESCING_DELAY_MAX, PRESENCE_COALESCING_DELAY_MAX, ROUND_BYTES_MAX, ROUND_DIRECT_BYTES_MAX};
 use crate::lobby::SessionId;
@@ -132,12 +133,12 @@ impl<S: Socket> FanOutThread<S> {
             let Ok(command) = self.commands.recv_deadline(self.coalesce_until) else { break };
             self.take(command);
         }
-        let begun_at = Instant::now();
+        let time = RoundTime::begin();
         self.send_round();
         let delay_max =
             if std::mem::take(&mut self.has_presence) { PRESENCE_COALESCING_DELAY_MAX } else { COALESCING_DELAY_MAX };
         let now = Instant::now();
-        self.coalesce_until = now + (now - begun_at).min(delay_max);
+        self.coalesce_until = now + time.delay(now, delay_max);
         for (session, frame) in std::mem::take(&mut self.closing) {
             if let Some(&index) = self.indices.get(&session) {
                 self.outboxes[index].close(&frame, now);
