@@ -18,7 +18,7 @@ use super::end::End;
 use super::socket::Socket;
 
 /// The size of the read buffer in bytes. It is small, because each connection keeps its buffer until it ends.
-const READ_BUFFER_BYTES: usize = 1024;
+const READ_BUFFER_BYTES: usize = 512;
 
 /// The bytes of the answer to a websocket handshake, with this subprotocol selected.
 ///
