@@ -24,6 +24,7 @@ pub mod schema;
 pub mod secure_kafka;
 pub mod server;
 pub mod sqlite;
+pub mod terminal;
 pub mod tmpfs;
 pub mod watcher;
 

@@ -59,9 +59,10 @@ export async function findRefusal(token) {
   }
 }
 
-/** A page of earlier messages: `{ status, body }`. */
+/** A page of earlier messages: `{ status, body }`. `before` is null for the newest ones. */
 export async function fetchHistory(token, before, limit) {
-  const response = await getWithToken(`history?${new URLSearchParams({ before, limit })}`, token);
+  const query = before === null ? { limit } : { before, limit };
+  const response = await getWithToken(`history?${new URLSearchParams(query)}`, token);
   return { status: response.status, body: response.ok ? await response.json() : null };
 }
 
