@@ -7,11 +7,12 @@ use std::process::{Child, Command, ExitStatus};
 use std::sync::{Arc, Mutex};
 use std::thread;
 
-use regex::Regex;
 use rustix::fs::{Mode, OFlags};
 use rustix::process::{Pid, Signal, kill_process};
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use rustix::termios::{LocalModes, Winsize, tcgetattr, tcsetwinsize};
+
+use unicode_width::UnicodeWidthChar;
 
 use super::{wait_for, wait_until};
 
@@ -70,23 +71,23 @@ impl Terminal {
         String::from_utf8_lossy(&self.output.lock().unwrap()).into_owned()
     }
 
-    /// Waits for a text in what the program has drawn since it wrote `offset` bytes, without the colours.
-    pub fn wait_text_after(&self, offset: usize, text: &str) {
-        let styles = Regex::new("\u{1b}\\[[0-9;]*m").expect("a pattern");
-        wait_until(&format!("{text:?} in the terminal"), || {
-            let output = self.output.lock().unwrap();
-            let new = String::from_utf8_lossy(&output[offset..]).into_owned();
-            styles.replace_all(&new, "").contains(text)
-        });
+    /// The rows that the terminal shows now.
+    ///
+    /// # Panics
+    /// The program has written a sequence that it has no reason for.
+    pub fn rows(&self) -> Vec<String> {
+        let mut picture = Picture::default();
+        picture.write(&self.output());
+        picture.rows.iter().map(|row| row.concat().trim_end().to_owned()).collect()
     }
 
+    /// Waits until a row contains this text.
     pub fn wait_text(&self, text: &str) {
-        self.wait_text_after(0, text);
+        self.wait_rows(&format!("{text:?} in the terminal"), |rows| rows.iter().any(|row| row.contains(text)));
     }
 
-    /// How many bytes the program has written.
-    pub fn written(&self) -> usize {
-        self.output.lock().unwrap().len()
+    pub fn wait_rows(&self, what: &str, is_shown: impl Fn(&[String]) -> bool) {
+        wait_until(what, || is_shown(&self.rows()));
     }
 
     /// Whether the terminal shows what is typed, and sends it line by line.
@@ -98,6 +99,72 @@ impl Terminal {
     /// Waits for the end of the program.
     pub fn wait(&mut self) -> ExitStatus {
         wait_for("the end of the program", || self.child.try_wait().expect("waiting"))
+    }
+}
+
+/// What a terminal shows, for the few sequences that the client writes.
+struct Picture {
+    rows: Vec<Vec<String>>,
+    /// Row and column, from 0.
+    at: (usize, usize),
+}
+
+impl Default for Picture {
+    fn default() -> Self {
+        Picture { rows: vec![vec![" ".to_owned(); 200]; 60], at: (0, 0) }
+    }
+}
+
+impl Picture {
+    fn write(&mut self, output: &str) {
+        let mut rest = output;
+        while let Some(c) = rest.chars().next() {
+            rest = &rest[c.len_utf8()..];
+            match c {
+                '\u{1b}' => rest = self.sequence(rest),
+                '\r' => self.at.1 = 0,
+                '\n' => self.at.0 += 1,
+                c => self.put(c),
+            }
+        }
+    }
+
+    /// Carries out a sequence. Returns the text behind it.
+    fn sequence<'a>(&mut self, text: &'a str) -> &'a str {
+        // The output may end in the middle of it.
+        let Some(parameters) = text.strip_prefix('[') else { return self.unknown(text) };
+        let Some(end) = parameters.find(|c: char| c.is_ascii_alphabetic()) else { return "" };
+        let number =
+            |at: usize| parameters[..end].split(';').nth(at).and_then(|number| number.parse().ok()).unwrap_or(1);
+        match &parameters[end..=end] {
+            "H" => self.at = (number(0) - 1, number(1) - 1),
+            "J" => self.rows = Picture::default().rows,
+            // Another screen.
+            "h" | "l" if parameters[..end] == *"?1049" => *self = Picture::default(),
+            "h" | "l" | "m" => {}
+            _ => return self.unknown(text),
+        }
+        &parameters[end + 1..]
+    }
+
+    fn unknown<'a>(&self, text: &'a str) -> &'a str {
+        assert!(text.is_empty(), "the program writes a sequence for no reason: {:?}", &text[..text.len().min(20)]);
+        text
+    }
+
+    fn put(&mut self, c: char) {
+        assert!(!c.is_control(), "the program writes {c:?}");
+        let (row, column) = self.at;
+        match c.width() {
+            Some(0) => self.rows[row][column - 1].push(c),
+            width => {
+                let width = width.unwrap_or(1);
+                self.rows[row][column] = c.to_string();
+                // A wide character takes two columns.
+                self.rows[row][column + 1..column + width].iter_mut().for_each(String::clear);
+                self.at.1 += width;
+            }
+        }
     }
 }
 

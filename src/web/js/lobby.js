@@ -203,7 +203,8 @@ export class Lobby {
   }
 
   #receiveMessage(message, id) {
-    if (message.isOwn && id !== undefined) this.#pending.confirm(id);
+    // Ids are random: one that is pending is from this user, also if the token does not tell the name.
+    if (id !== undefined && (message.isOwn || this.#username === "")) this.#pending.confirm(id);
     if (this.#missed !== null) {
       this.#missed.messages.push(message);
     } else if (this.#timeline.addMessage(message) && !message.isOwn) {
