@@ -53,7 +53,7 @@ fn a_user_sees_the_lobby_and_writes() {
     bob.wait_text("hi Bob 日本");
     terminal.wait_text("Ann: hi Bob 日本");
     terminal.resize(40, 12);
-    terminal.wait_rows("a narrow picture", |rows| {
+    terminal.wait_rows("the narrow terminal", |rows| {
         let is_bar = rows[0].starts_with(" Ann at") && rows[0].ends_with("Online") && rows[0].len() < 50;
         is_bar
             && rows[9].ends_with("Ann: hi Bob 日本")

@@ -76,9 +76,9 @@ impl Terminal {
     /// # Panics
     /// The program has written a sequence that it has no reason for.
     pub fn rows(&self) -> Vec<String> {
-        let mut picture = Picture::default();
-        picture.write(&self.output());
-        picture.rows.iter().map(|row| row.concat().trim_end().to_owned()).collect()
+        let mut grid = Grid::default();
+        grid.write(&self.output());
+        grid.rows.iter().map(|row| row.concat().trim_end().to_owned()).collect()
     }
 
     /// Waits until a row contains this text.
@@ -103,19 +103,19 @@ impl Terminal {
 }
 
 /// What a terminal shows, for the few sequences that the client writes.
-struct Picture {
+struct Grid {
     rows: Vec<Vec<String>>,
     /// Row and column, from 0.
     at: (usize, usize),
 }
 
-impl Default for Picture {
+impl Default for Grid {
     fn default() -> Self {
-        Picture { rows: vec![vec![" ".to_owned(); 200]; 60], at: (0, 0) }
+        Grid { rows: vec![vec![" ".to_owned(); 200]; 60], at: (0, 0) }
     }
 }
 
-impl Picture {
+impl Grid {
     fn write(&mut self, output: &str) {
         let mut rest = output;
         while let Some(c) = rest.chars().next() {
@@ -138,9 +138,9 @@ impl Picture {
             |at: usize| parameters[..end].split(';').nth(at).and_then(|number| number.parse().ok()).unwrap_or(1);
         match &parameters[end..=end] {
             "H" => self.at = (number(0) - 1, number(1) - 1),
-            "J" => self.rows = Picture::default().rows,
+            "J" => self.rows = Grid::default().rows,
             // Another screen.
-            "h" | "l" if parameters[..end] == *"?1049" => *self = Picture::default(),
+            "h" | "l" if parameters[..end] == *"?1049" => *self = Grid::default(),
             "h" | "l" | "m" => {}
             _ => return self.unknown(text),
         }

@@ -66,7 +66,7 @@ impl Lines<'_> {
             moved += 1;
         }
         let above = self.up_to(at, height).len();
-        (self.later(at, height - above).unwrap_or(bottom), above < height || self.before_page(at, height))
+        (self.later(at, height - above).unwrap_or(bottom), above < height || self.is_first_page(at, height))
     }
 
     /// The bottom line after a move towards the end. `None`: the end is reached.
@@ -82,7 +82,7 @@ impl Lines<'_> {
     }
 
     /// Whether the page that ends here begins with the first line.
-    fn before_page(&self, bottom: At, height: usize) -> bool {
+    fn is_first_page(&self, bottom: At, height: usize) -> bool {
         self.up_to(bottom, height + 1).len() <= height
     }
 

@@ -49,7 +49,7 @@ pub(super) struct Lobby {
 
 /// Sends messages, from any thread.
 #[derive(Clone)]
-pub(super) struct Mouth {
+pub(super) struct MessageSender {
     messages: Sender<String>,
     waker: Arc<UnixStream>,
 }
@@ -97,8 +97,8 @@ impl Lobby {
         Ok(Lobby { updates: update_receiver, messages: message_sender, commands: command_sender, waker })
     }
 
-    pub(super) fn mouth(&self) -> Mouth {
-        Mouth { messages: self.messages.clone(), waker: self.waker.clone() }
+    pub(super) fn message_sender(&self) -> MessageSender {
+        MessageSender { messages: self.messages.clone(), waker: self.waker.clone() }
     }
 
     /// Asks for the messages before the one with this id: [`Update::Earlier`] is the answer.
@@ -119,7 +119,7 @@ impl Lobby {
     }
 }
 
-impl Mouth {
+impl MessageSender {
     /// Sends a message as soon as possible. Waits while many messages wait. Returns whether the session goes on.
     pub(super) fn say(&self, text: String) -> bool {
         let is_sent = self.messages.send(text).is_ok();
@@ -127,7 +127,7 @@ impl Mouth {
         is_sent
     }
 
-    /// As [`Mouth::say`], without waiting: returns the text if too many messages wait.
+    /// As [`MessageSender::say`], without waiting: returns the text if too many messages wait.
     pub(super) fn try_say(&self, text: String) -> Result<(), String> {
         match self.messages.try_send(text) {
             Ok(()) => {

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, after, bounded, never, select};
 
-use super::network::{Lobby, Mouth};
+use super::network::{Lobby, MessageSender};
 use super::protocol::ChatMessage;
 use super::session::{State, Update};
 use super::times;
@@ -38,9 +38,9 @@ struct Ended {
 /// Runs until `stop` receives the name of a signal, the session ends, or standard output is closed.
 pub(super) fn run(lobby: Lobby, options: &Options, stop: &Receiver<()>) -> ExitCode {
     let (sender, input) = bounded(1);
-    let mouth = lobby.mouth();
+    let messages = lobby.message_sender();
     let started = threads::spawn("chat-input", Stack::Normal, move || {
-        let _ = sender.send(read_lines(&mut io::stdin().lock(), &mouth));
+        let _ = sender.send(read_lines(&mut io::stdin().lock(), &messages));
     });
     if let Err(error) = started {
         eprintln!("ich: no thread can be started: {error}");
@@ -54,7 +54,7 @@ pub(super) fn run(lobby: Lobby, options: &Options, stop: &Receiver<()>) -> ExitC
         has_joined: false,
         failed: false,
         is_offline: false,
-        told: String::new(),
+        last_notice: String::new(),
     };
     let code = pipe.run(&lobby, &input, stop);
     lobby.leave();
@@ -73,7 +73,7 @@ struct Pipe<'a> {
     failed: bool,
     is_offline: bool,
     /// The last line about the connection.
-    told: String,
+    last_notice: String,
 }
 
 impl Pipe<'_> {
@@ -156,9 +156,9 @@ impl Pipe<'_> {
 
     /// Writes a line to standard error, unless it is there already.
     fn tell(&mut self, text: String) {
-        if self.told != text {
+        if self.last_notice != text {
             eprintln!("ich: {}", printable(&text));
-            self.told = text;
+            self.last_notice = text;
         }
     }
 
@@ -198,7 +198,7 @@ fn json_line(message: &ChatMessage) -> String {
 }
 
 /// Sends the lines, until there are no more. Empty lines are no messages.
-fn read_lines(input: &mut impl BufRead, mouth: &Mouth) -> Ended {
+fn read_lines(input: &mut impl BufRead, messages: &MessageSender) -> Ended {
     let mut ended = Ended { messages: 0, refused: 0 };
     loop {
         let mut line = Vec::new();
@@ -224,7 +224,7 @@ fn read_lines(input: &mut impl BufRead, mouth: &Mouth) -> Ended {
             continue;
         }
         ended.messages += 1;
-        if !mouth.say(text.to_owned()) {
+        if !messages.say(text.to_owned()) {
             return ended;
         }
     }

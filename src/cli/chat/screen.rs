@@ -1,4 +1,5 @@
-//! `ich chat` in a terminal: reads keys, draws at most 30 times a second, and restores the terminal however it ends.
+//! `ich chat` in a terminal: reads keys, draws at most 30 times a second, and restores the terminal however it ends. The
+//! only user of `crossterm`.
 
 use std::io::{self, BufWriter, Stdout, stdout};
 use std::ops::ControlFlow;
@@ -16,7 +17,7 @@ use ratatui::crossterm::terminal::{EnterAlternateScreen, LeaveAlternateScreen, d
 
 use super::input::Input;
 use super::lines::Lines;
-use super::network::{Lobby, Mouth};
+use super::network::{Lobby, MessageSender};
 use super::room::Room;
 use super::theme::Theme;
 use super::view::{self, Screen};
@@ -25,9 +26,9 @@ use crate::text::is_blank;
 use crate::text::terminal::printable;
 use crate::threads::{self, Stack};
 
-/// The time between two pictures.
-const PICTURE_TIME: Duration = Duration::from_millis(33);
-/// Updates that are taken before the next picture.
+/// The shortest time between two redraws.
+const REDRAW_INTERVAL: Duration = Duration::from_millis(33);
+/// Updates that are taken before the next redraw.
 const UPDATES_PER_TURN: usize = 1_000;
 /// Users by which a key moves the list of users.
 const USERS_PER_KEY: usize = 10;
@@ -35,8 +36,8 @@ const USERS_PER_KEY: usize = 10;
 /// Runs until the user leaves, `stop` receives something, or the session ends. `own_name`: of the user, if it is known.
 pub(super) fn run(lobby: Lobby, server: String, own_name: Option<String>, stop: &Receiver<()>) -> ExitCode {
     let mut room = Room::new(own_name);
-    let ended = match Shown::open(server) {
-        Ok(mut shown) => shown.run(&mut room, &lobby, stop),
+    let ended = match OpenTerminal::open(server) {
+        Ok(mut terminal) => terminal.run(&mut room, &lobby, stop),
         Err(error) => Err(error),
     };
     // The terminal is restored.
@@ -66,12 +67,12 @@ fn is_gone(error: &io::Error) -> bool {
 }
 
 /// The terminal, which is restored on drop.
-struct Shown {
+struct OpenTerminal {
     terminal: Terminal<CrosstermBackend<BufWriter<Stdout>>>,
     screen: Screen,
 }
 
-impl Shown {
+impl OpenTerminal {
     fn open(server: String) -> io::Result<Self> {
         let hook = std::panic::take_hook();
         std::panic::set_hook(Box::new(move |panic| {
@@ -82,24 +83,27 @@ impl Shown {
         execute!(stdout(), EnterAlternateScreen, EnableBracketedPaste).inspect_err(|_| restore())?;
         let terminal = Terminal::new(CrosstermBackend::new(BufWriter::new(stdout()))).inspect_err(|_| restore())?;
         let theme = Theme::of_environment();
-        Ok(Shown { terminal, screen: Screen { server, input: Input::default(), bottom: None, first_user: 0, theme } })
+        Ok(OpenTerminal {
+            terminal,
+            screen: Screen { server, input: Input::default(), bottom: None, first_user: 0, theme },
+        })
     }
 
     fn run(&mut self, room: &mut Room, lobby: &Lobby, stop: &Receiver<()>) -> io::Result<()> {
         let keys = keys()?;
-        let mouth = lobby.mouth();
+        let messages = lobby.message_sender();
         let mut is_changed = true;
-        let mut next_picture = Instant::now();
+        let mut next_redraw = Instant::now();
         loop {
             let now = Instant::now();
-            if is_changed && next_picture <= now {
+            if is_changed && next_redraw <= now {
                 self.terminal.draw(|frame| view::draw(frame, room, &self.screen))?;
-                (is_changed, next_picture) = (false, now + PICTURE_TIME);
+                (is_changed, next_redraw) = (false, now + REDRAW_INTERVAL);
             }
-            let picture = if is_changed { after(next_picture.saturating_duration_since(now)) } else { never() };
+            let redraw = if is_changed { after(next_redraw.saturating_duration_since(now)) } else { never() };
             select! {
                 recv(lobby.updates) -> update => {
-                    let Ok(update) = update else { return Ok(()) };
+                    let update = update.map_err(|_| io::Error::other("the network thread has ended: an error of this program"))?;
                     room.apply(update);
                     lobby.updates.try_iter().take(UPDATES_PER_TURN).for_each(|update| room.apply(update));
                     if room.ended.is_some() {
@@ -109,13 +113,13 @@ impl Shown {
                 }
                 recv(keys) -> event => {
                     let event = event.map_err(|_| io::Error::from(io::ErrorKind::BrokenPipe))??;
-                    if self.take_event(event, room, lobby, &mouth)?.is_break() {
+                    if self.take_event(event, room, lobby, &messages)?.is_break() {
                         return Ok(());
                     }
                     is_changed = true;
                 }
                 recv(stop) -> _ => return Ok(()),
-                recv(picture) -> _ => {}
+                recv(redraw) -> _ => {}
             }
         }
     }
@@ -126,7 +130,7 @@ impl Shown {
         event: Event,
         room: &mut Room,
         lobby: &Lobby,
-        mouth: &Mouth,
+        messages: &MessageSender,
     ) -> io::Result<ControlFlow<()>> {
         let input = &mut self.screen.input;
         match event {
@@ -136,7 +140,7 @@ impl Shown {
                     return Ok(ControlFlow::Break(()));
                 }
                 if !edit(input, key) {
-                    self.move_or_send(key, room, lobby, mouth)?;
+                    self.move_or_send(key, room, lobby, messages)?;
                 }
             }
             _ => {}
@@ -144,7 +148,13 @@ impl Shown {
         Ok(ControlFlow::Continue(()))
     }
 
-    fn move_or_send(&mut self, key: KeyEvent, room: &mut Room, lobby: &Lobby, mouth: &Mouth) -> io::Result<()> {
+    fn move_or_send(
+        &mut self,
+        key: KeyEvent,
+        room: &mut Room,
+        lobby: &Lobby,
+        messages: &MessageSender,
+    ) -> io::Result<()> {
         let size = self.terminal.size()?;
         let (columns, rows) = view::messages_size(size.width, size.height);
         let screen = &mut self.screen;
@@ -155,7 +165,7 @@ impl Shown {
         match key.code {
             KeyCode::Enter if !is_blank(screen.input.parts().0) || !is_blank(screen.input.parts().1) => {
                 screen.bottom = None;
-                if let Err(text) = mouth.try_say(screen.input.take()) {
+                if let Err(text) = messages.try_say(screen.input.take()) {
                     screen.input.put_back(text);
                 }
             }
@@ -228,7 +238,7 @@ fn keys() -> io::Result<Receiver<io::Result<Event>>> {
     Ok(receiver)
 }
 
-impl Drop for Shown {
+impl Drop for OpenTerminal {
     fn drop(&mut self) {
         restore();
     }

@@ -1,4 +1,4 @@
-//! Pictures of the terminal, in two sizes.
+//! What the terminal shows, in two sizes.
 
 use ratatui::Terminal;
 use ratatui::backend::TestBackend;
@@ -50,7 +50,7 @@ fn screen() -> Screen {
     Screen { server, input: Input::default(), bottom: None, first_user: 0, theme: Theme { has_colors: false } }
 }
 
-fn picture(columns: u16, rows: u16, room: &Room, screen: &Screen) -> Vec<String> {
+fn rows_of(columns: u16, rows: u16, room: &Room, screen: &Screen) -> Vec<String> {
     let mut terminal = Terminal::new(TestBackend::new(columns, rows)).unwrap();
     terminal.draw(|frame| draw(frame, room, screen)).unwrap();
     let buffer = terminal.backend().buffer();
@@ -97,7 +97,7 @@ fn a_terminal_of_80_columns_shows_messages_and_users() {
         "PageUp: earlier messages  Ctrl-C: leave",
         "> Hel␇lo",
     ];
-    assert_eq!(picture(80, 24, &room(), &screen), rows);
+    assert_eq!(rows_of(80, 24, &room(), &screen), rows);
 }
 
 #[test]
@@ -120,7 +120,7 @@ fn a_narrow_terminal_shows_no_list_of_users() {
         "Not connected: the connection was lost.",
         "> e is longer than the terminal is wide",
     ];
-    assert_eq!(picture(40, 12, &room, &screen), rows);
+    assert_eq!(rows_of(40, 12, &room, &screen), rows);
 }
 
 #[test]
@@ -141,7 +141,7 @@ fn pages_of_earlier_messages_stay_where_they_are() {
 
     let mut screen = screen();
     screen.bottom = Some(first);
-    let before = picture(40, 12, &room, &screen);
+    let before = rows_of(40, 12, &room, &screen);
     assert_eq!(before[1], "        Bob: text 0");
     room.apply(message("new", "Bob", "a new one"));
     let old = |id: &str| ChatMessage {
@@ -153,17 +153,17 @@ fn pages_of_earlier_messages_stay_where_they_are() {
     assert_eq!(room.begin_earlier().as_deref(), Some("0"));
     assert_eq!(room.begin_earlier(), None, "it is loading");
     room.apply(Update::Earlier(Ok((vec![old("y"), old("x")], false))));
-    assert_eq!(picture(40, 12, &room, &screen)[1..10], before[1..10]);
+    assert_eq!(rows_of(40, 12, &room, &screen)[1..10], before[1..10]);
     assert_eq!((room.begin_earlier(), room.earlier), (None, Earlier::End));
     screen.bottom = None;
-    assert_eq!(picture(40, 12, &room, &screen)[9], "        Bob: a new one");
+    assert_eq!(rows_of(40, 12, &room, &screen)[9], "        Bob: a new one");
 }
 
 #[test]
 fn of_10000_users_those_are_drawn_that_have_room() {
     let mut room = room();
     room.apply(Update::Users((0..10_000).map(|number| format!("User {number:05} of a very long name")).collect()));
-    let shown = picture(80, 24, &room, &screen());
+    let shown = rows_of(80, 24, &room, &screen());
     assert!(shown[0].contains("10000 users"), "{shown:?}");
     assert!(shown[2].ends_with("│ User 00000 of a v…") && shown[21].ends_with("│ and 9981 more"), "{shown:?}");
 }
@@ -174,7 +174,7 @@ fn any_size_can_be_drawn() {
     screen.input.insert("日本語日本語");
     for columns in 1..90 {
         for rows in 1..8 {
-            picture(columns, rows, &room(), &screen);
+            rows_of(columns, rows, &room(), &screen);
         }
     }
 }
