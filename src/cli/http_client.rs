@@ -15,6 +15,9 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
 /// The longest answer.
 const ANSWER_BYTES_MAX: usize = 64 * 1024 * 1024;
 
+/// The most header fields of an answer, with those that proxies add.
+const FIELDS_MAX: usize = 100;
+
 /// An answer.
 #[derive(Debug)]
 pub(super) struct Answer {
@@ -65,9 +68,11 @@ fn exchange(url: &ServerUrl, request: &str) -> Result<Vec<u8>, String> {
         match stream.read(&mut buffer) {
             Ok(0) => return Ok(answer),
             Ok(count) => answer.extend_from_slice(&buffer[..count]),
-            // A proxy may end TLS without saying so. What is missing shows when the answer is parsed.
-            Err(_) if is_complete(&answer) => return Ok(answer),
             Err(error) => return Err(cause(&error)),
+        }
+        // A proxy may keep the connection open.
+        if is_complete(&answer) {
+            return Ok(answer);
         }
         if answer.len() > ANSWER_BYTES_MAX || Instant::now() > deadline {
             return Err("the answer is too long, or takes too long".to_owned());
@@ -75,19 +80,31 @@ fn exchange(url: &ServerUrl, request: &str) -> Result<Vec<u8>, String> {
     }
 }
 
+/// Whether the answer says that nothing follows. Otherwise it ends with the connection.
 fn is_complete(bytes: &[u8]) -> bool {
-    parse(bytes).is_some_and(|answer| !answer.body.is_null())
+    let mut headers = [httparse::EMPTY_HEADER; FIELDS_MAX];
+    let mut response = httparse::Response::new(&mut headers);
+    let Ok(httparse::Status::Complete(head_bytes)) = response.parse(bytes) else { return false };
+    if is_chunked(&response) {
+        return bytes.ends_with(b"\r\n0\r\n\r\n");
+    }
+    let length = response.headers.iter().find(|field| field.name.eq_ignore_ascii_case("content-length"));
+    let length = length.and_then(|field| str::from_utf8(field.value).ok()?.parse::<usize>().ok());
+    length.is_some_and(|length| bytes.len() - head_bytes >= length)
+}
+
+fn is_chunked(response: &httparse::Response<'_, '_>) -> bool {
+    response.headers.iter().any(|field| {
+        field.name.eq_ignore_ascii_case("transfer-encoding") && field.value.eq_ignore_ascii_case(b"chunked")
+    })
 }
 
 fn parse(bytes: &[u8]) -> Option<Answer> {
-    let mut headers = [httparse::EMPTY_HEADER; 100];
+    let mut headers = [httparse::EMPTY_HEADER; FIELDS_MAX];
     let mut response = httparse::Response::new(&mut headers);
     let httparse::Status::Complete(head_bytes) = response.parse(bytes).ok()? else { return None };
     let body = bytes.get(head_bytes..)?;
-    let is_chunked = |field: &httparse::Header<'_>| {
-        field.name.eq_ignore_ascii_case("transfer-encoding") && field.value.eq_ignore_ascii_case(b"chunked")
-    };
-    let data = if response.headers.iter().any(is_chunked) { join_chunks(body)? } else { body.to_vec() };
+    let data = if is_chunked(&response) { join_chunks(body)? } else { body.to_vec() };
     Some(Answer { status: response.code?, body: serde_json::from_slice(&data).unwrap_or(Value::Null) })
 }
 
@@ -127,6 +144,21 @@ mod tests {
         assert_eq!(answer.body["a"].as_u64(), Some(1));
         for part in ["", "3", "3\r\n{\"a", "ffffffffffffffff\r\n", "x\r\n", "1\r\nab\r\n0\r\n\r\n"] {
             assert!(parse(format!("{head}{part}").as_bytes()).is_none(), "{part}");
+        }
+    }
+
+    #[test]
+    fn an_answer_ends_where_it_says() {
+        let head = "HTTP/1.1 200 OK\r\n";
+        for (rest, complete) in [
+            ("Content-Length: 2\r\n\r\n{", false),
+            ("Content-Length: 2\r\n\r\n{}", true),
+            ("content-length: 2\r\n", false),
+            ("\r\n{}", false),
+            ("Transfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n", false),
+            ("Transfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n\r\n", true),
+        ] {
+            assert_eq!(is_complete(format!("{head}{rest}").as_bytes()), complete, "{rest}");
         }
     }
 

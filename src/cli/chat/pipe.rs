@@ -89,13 +89,13 @@ impl Pipe<'_> {
             let ended = if self.ended.is_none() { input.clone() } else { never() };
             select! {
                 recv(lobby.updates) -> update => {
-                    let was_waiting = (self.waiting, self.settled, self.has_joined);
+                    let before = (self.settled, self.has_joined, self.waiting > 0);
                     match update.map(|update| self.take(update)) {
                         Ok(None) => {}
                         Ok(Some(code)) => return code,
                         Err(_) => return fail("the network thread has ended: an error of this program"),
                     }
-                    if was_waiting != (self.waiting, self.settled, self.has_joined) {
+                    if before != (self.settled, self.has_joined, self.waiting > 0) {
                         progress_at = Instant::now();
                     }
                 }
