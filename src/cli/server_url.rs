@@ -113,6 +113,7 @@ mod tests {
             "http://a:0",
             "http://a:70000",
             "http://Ann:secret@a",
+            "http://Ann@a",
             "http://a/?b",
             "http://a#b",
             "http://a b",
