@@ -5,6 +5,7 @@
 
 mod admin;
 mod chat;
+mod execute_again;
 mod export;
 mod http_client;
 mod reference;

@@ -28,6 +28,7 @@ pub use self::table::{SETTINGS, Setting};
 use crate::accounts::ClaimNames;
 use crate::limits::{FRAME_BYTES_MAX, HISTORY_MESSAGES_MAX, OUTBOX_BYTES_MIN};
 use crate::origin::Origin;
+use crate::proxies::Proxies;
 
 /// A value that must not be printed.
 #[derive(Clone, PartialEq, Eq)]
@@ -114,6 +115,7 @@ pub struct Config {
     pub(crate) token_ttl: Duration,
     /// Origins besides the server's own whose pages may use this server.
     pub(crate) allowed_origins: Vec<Origin>,
+    pub(crate) proxies: Proxies,
     pub(crate) limits: Limits,
     /// The time between two pings to a client.
     pub ping_interval: Duration,
@@ -201,6 +203,7 @@ impl Config {
             jwt_claims: settings.jwt_claims(),
             token_ttl: Duration::from_secs(3600 * settings.number("ICH_TOKEN_TTL_HOURS", 1, 24 * 366)),
             allowed_origins: settings.origins(),
+            proxies: settings.proxies(),
             limits: Limits {
                 connections: settings.limit("ICH_MAX_CONNECTIONS", 1_000_000),
                 connections_per_address: settings.limit("ICH_MAX_CONNECTIONS_PER_ADDRESS", 1_000_000),

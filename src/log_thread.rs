@@ -3,7 +3,7 @@
 //!
 //! It must never wait for a client, a store or a lock that is held across I/O.
 
-mod batch_builder;
+pub(crate) mod batch_builder;
 mod start;
 
 use std::collections::HashSet;

@@ -1,4 +1,4 @@
-//! The documents agree with the program: settings, errors, close codes, metrics and links.
+//! The documents and the files for containers agree with the program: settings, errors, close codes, metrics and links.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -139,7 +139,9 @@ fn each_websocat_command_ends_when_the_server_closes_the_connection() {
 #[test]
 fn links_between_pages_lead_to_existing_files() {
     let mut pages = vec![root().join("README.md"), root().join("CHANGELOG.md")];
-    pages.extend(fs::read_dir(root().join("doc")).expect("doc").map(|entry| entry.expect("an entry").path()));
+    for folder in ["doc", "doc/proxies"] {
+        pages.extend(fs::read_dir(root().join(folder)).expect("a folder").map(|entry| entry.expect("an entry").path()));
+    }
     for page in pages.iter().filter(|page| page.extension().is_some_and(|extension| extension == "md")) {
         let text = fs::read_to_string(page).expect("text");
         for target in text.split("](").skip(1).filter_map(|after| after.split_once(')').map(|(target, _)| target)) {
@@ -149,5 +151,16 @@ fn links_between_pages_lead_to_existing_files() {
                 assert!(folder.join(path).exists(), "{}: {target}", page.display());
             }
         }
+    }
+}
+
+/// Cargo refuses a manifest that names an example or a benchmark whose file is missing.
+#[test]
+fn the_build_context_of_the_container_has_the_targets_of_the_manifest() {
+    let (manifest, context) = (text_of("Cargo.toml"), text_of(".dockerignore"));
+    for (section, folder) in [("[[example]]", "examples"), ("[[bench]]", "benches"), ("[[test]]", "tests")] {
+        let is_needed = manifest.lines().any(|line| line == section);
+        let is_copied = context.lines().any(|line| line == format!("!{folder}"));
+        assert!(is_copied || !is_needed, ".dockerignore leaves out {folder}, which {section} in Cargo.toml needs");
     }
 }

@@ -78,3 +78,17 @@ fn fields_that_are_lists_may_have_several_lines_and_members() {
         joins_with(&server, fields);
     }
 }
+
+/// A browser's websocket over HTTP/2 (RFC 8441), as HAProxy 2.6 passes it on.
+#[test]
+fn a_websocket_over_http2_is_passed_on_by_haproxy_in_this_form() {
+    let server = Server::start(&[]);
+    let request = format!(
+        "GET /join HTTP/1.1\r\nhost: chat.example\r\nsec-websocket-version: 13\r\nauthorization: Bearer {}\r\n\
+         upgrade: websocket\r\nconnection: upgrade\r\nx-forwarded-for: 127.0.0.1\r\n\
+         Sec-Websocket-Key: UhxkCZ1yGl52W55alBSFug==\r\n\r\n",
+        token("Bob")
+    );
+    let stream = TcpStream::connect(server.address).expect("connecting");
+    RawClient::upgrade(stream, request.as_bytes()).wait_for("users_online");
+}

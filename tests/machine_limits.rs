@@ -21,7 +21,7 @@ use ich::server::{Backends, Server};
 use serde_json::json;
 
 const MAPS: u64 = 2500;
-/// Memory maps of one thread.
+/// Memory maps of one thread with a stack for signal handlers: the test's process began with the usual signals.
 const MAPS_PER_THREAD: u64 = 4;
 
 fn idle(address: SocketAddr) -> TcpStream {
@@ -44,7 +44,7 @@ fn connections_beyond_the_memory_maps_are_refused_and_a_chat_continues() {
     let config = Config::from_values(&values, Vec::new()).expect("settings");
     let store = Arc::new(sqlite::open(&dir).expect("accounts"));
     let backends = Backends { store, log: memory::open(), description: String::new() };
-    let limits = Limits { maps: Some(Limit { max: MAPS, in_use: 100 }), ..Limits::default() };
+    let limits = Limits { maps: Some(Limit { max: MAPS, in_use: 100 }), has_signal_stacks: true, ..Limits::default() };
     let tokens = tokens(Duration::from_secs(3600));
     let server = Server::start_within(&config, tokens, backends, &limits).expect("a server");
     wait_for("a ready server", || server.is_ready().then_some(()));

@@ -1,7 +1,7 @@
 //! The connection of one client: its non-blocking socket, the beginning of an incomplete frame, and the output buffer.
 
 use std::io::{ErrorKind, Read, Write};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use mio::net::TcpStream;
 use mio::{Interest, Registry, Token};
@@ -65,11 +65,12 @@ impl Client {
         }
     }
 
-    /// Starts a connection and queues `request` as its first bytes.
+    /// Starts a connection from `source` and queues `request` as its first bytes.
     pub fn connect(
         &mut self,
         registry: &Registry,
         token: Token,
+        source: Option<IpAddr>,
         address: SocketAddr,
         slow: bool,
         request: &[u8],
@@ -79,6 +80,9 @@ impl Client {
         socket.set_tcp_nodelay(true)?;
         if slow {
             socket.set_recv_buffer_size(SLOW_RECEIVE_BYTES)?;
+        }
+        if let Some(source) = source {
+            socket.bind(&SocketAddr::new(source, 0).into())?;
         }
         if let Err(error) = socket.connect(&address.into())
             && error.raw_os_error() != Some(rustix::io::Errno::INPROGRESS.raw_os_error())

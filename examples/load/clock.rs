@@ -1,15 +1,32 @@
 //! The clock of this tool: monotonic nanoseconds since its start.
 //!
-//! All clients run in this process, so a message can carry its due time and the receiver can compute the latency.
+//! A message carries its due time and the receiver computes the latency. So all processes of this tool count from the
+//! same moment: a worker process gets it from its parent, as a time of the system's clock.
 
-use std::sync::LazyLock;
-use std::time::{Duration, Instant};
+use std::sync::OnceLock;
+use std::time::{Duration, Instant, SystemTime};
 
-static START: LazyLock<Instant> = LazyLock::new(Instant::now);
+/// When the clock of this process began, and the nanoseconds that the clock showed then.
+static START: OnceLock<(Instant, u64)> = OnceLock::new();
 
-/// Nanoseconds since the first call in this process.
+/// Nanoseconds since the start of this tool.
 pub fn now_ns() -> u64 {
-    u64::try_from(START.elapsed().as_nanos()).unwrap_or(u64::MAX)
+    let (begun, shown_ns) = START.get_or_init(|| (Instant::now(), 0));
+    shown_ns + nanos(begun.elapsed())
+}
+
+/// The time of the system's clock at which this clock was 0, in nanoseconds since 1970.
+pub fn origin() -> u64 {
+    system_ns() - now_ns()
+}
+
+/// Makes this clock count from `origin`, which another process returned. To be called before anything else here.
+pub fn start_at(origin: u64) {
+    START.get_or_init(|| (Instant::now(), system_ns().saturating_sub(origin)));
+}
+
+fn system_ns() -> u64 {
+    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, nanos)
 }
 
 /// Converts a duration to nanoseconds.

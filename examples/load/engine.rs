@@ -1,20 +1,23 @@
-//! All clients of a run on one thread and one `epoll`: connects them, sends chat messages on schedule, reads events and
+//! The clients of this process on one thread and one `epoll`: connects them, sends chat messages on schedule, reads events and
 //! passes them to the ledger.
 //!
-//! A client is identified by its index: the first clients send, the last ones never read. The scenario calls
-//! [`Engine::poll_once`] until a condition holds.
+//! A client is identified by its index: the first clients send, the last ones never read. [`crate::engines`] calls
+//! [`Engine::poll_once`] again and again.
 
 mod receive;
 mod returns;
 mod send;
+mod status;
 
-use std::collections::{BTreeMap, VecDeque};
-use std::net::SocketAddr;
+use std::collections::VecDeque;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
 use mio::event::Event as Readiness;
 use mio::{Events, Poll, Token, Waker};
+use serde::{Deserialize, Serialize};
 
 use crate::client::{Client, ReadResult, Stage};
 use crate::clock::{nanos, now_ns};
@@ -24,8 +27,9 @@ use crate::ledger::Ledger;
 use crate::pacer::Pacer;
 use crate::wire;
 
-pub use self::returns::ReturnCounts;
-use self::returns::Returns;
+use self::returns::{ReturnCounts, Returns};
+use self::status::Reasons;
+pub use self::status::{Report, Status};
 
 /// The `mio` token of the waker. The token of a client is its index.
 const WAKER: Token = Token(usize::MAX);
@@ -42,10 +46,17 @@ const UPGRADE_DEADLINE: Duration = Duration::from_secs(60);
 /// How an instance that stops ends a connection.
 const RESTART: &str = "closed with 1012";
 
+/// The clients with one source address. An address has about 28,000 ports, of which those of closed connections stay
+/// in use for a while.
+const CLIENTS_PER_SOURCE: usize = 5000;
+
 /// What the engine needs to know about the load.
+#[derive(Clone, Serialize, Deserialize)]
 pub struct Load {
     /// Clients that read.
     pub readers: usize,
+    /// The clients of this process. The other ones are in other processes.
+    pub own: Range<usize>,
     /// Clients that never read. Their indexes follow those of the readers.
     pub slow: usize,
     /// How many of the readers send: those with the lowest indexes.
@@ -54,7 +65,7 @@ pub struct Load {
     pub bytes: usize,
     /// The servers. Clients are distributed over them in turn.
     pub addresses: Vec<SocketAddr>,
-    /// One access token per client.
+    /// One access token per client; empty for clients of other processes.
     pub tokens: Vec<String>,
     /// Part of all usernames and texts of this run.
     pub run_id: [u8; 4],
@@ -62,29 +73,31 @@ pub struct Load {
     pub returns: bool,
 }
 
-/// The clients and the measurements. The scenario reads and resets the public fields.
+impl Load {
+    /// The load of a process with the clients `own`.
+    pub fn part(&self, own: Range<usize>) -> Self {
+        let token =
+            |(client, token): (usize, &String)| if own.contains(&client) { token.clone() } else { String::new() };
+        Self { tokens: self.tokens.iter().enumerate().map(token).collect(), own, ..self.clone() }
+    }
+}
+
+/// The clients and the measurements, which [`Status`] and [`Report`] explain.
 pub struct Engine {
-    pub ledger: Ledger,
-    /// Time from a message's due time to its receipt by a client.
-    pub latency: Histogram,
-    /// The longest delay between a message's due time and its sending.
-    pub lag_ns: u64,
-    /// Messages not sent because the sender was not connected or its output buffer was full.
-    pub unsent: u64,
-    /// When the last chat message or presence event was received.
-    pub last_event_ns: u64,
-    /// When the last presence event was received.
-    pub last_presence_ns: u64,
-    /// Reading clients that the server disconnected or that could not join, counted by reason.
-    pub disconnects: BTreeMap<String, u64>,
-    /// Clients that never read and were disconnected, counted by reason.
-    pub slow_disconnects: BTreeMap<String, u64>,
-    /// `error` frames by code, and frames outside the protocol.
-    pub error_frames: BTreeMap<String, u64>,
-    /// Clients that have joined.
-    pub open: usize,
     /// Most joins in flight at once.
     pub outstanding: usize,
+    ledger: Ledger,
+    latency: Histogram,
+    lag_ns: u64,
+    unsent: u64,
+    last_event_ns: u64,
+    last_presence_ns: u64,
+    disconnects: Reasons,
+    slow_disconnects: Reasons,
+    error_frames: Reasons,
+    open: usize,
+    /// Clients that have lost their connections and do not return.
+    gone: Vec<usize>,
     load: Load,
     accept: String,
     reader: Reader,
@@ -100,6 +113,8 @@ pub struct Engine {
     returns: Option<Returns>,
     upgrading: usize,
     pacer: Option<Pacer>,
+    /// The senders send, in this process or in another one.
+    chats: bool,
     /// No chat message is in flight.
     all_delivered: bool,
     overdue_checked_ns: u64,
@@ -113,15 +128,16 @@ impl Engine {
         let waker = Arc::new(Waker::new(poll.registry(), WAKER).map_err(failed)?);
         let clients = load.readers + load.slow;
         Ok(Self {
-            ledger: Ledger::new(clients, load.senders, load.readers),
+            ledger: Ledger::new(clients, load.senders, load.readers, load.own.clone()),
             latency: Histogram::default(),
             lag_ns: 0,
             unsent: 0,
             last_event_ns: 0,
             last_presence_ns: 0,
-            disconnects: BTreeMap::new(),
-            slow_disconnects: BTreeMap::new(),
-            error_frames: BTreeMap::new(),
+            disconnects: Reasons::new(),
+            slow_disconnects: Reasons::new(),
+            error_frames: Reasons::new(),
+            gone: Vec::new(),
             open: 0,
             outstanding: 1,
             accept: tungstenite::handshake::derive_accept_key(wire::WEBSOCKET_KEY.as_bytes()),
@@ -138,6 +154,7 @@ impl Engine {
             to_join: VecDeque::new(),
             upgrading: 0,
             pacer: None,
+            chats: false,
             all_delivered: true,
             overdue_checked_ns: 0,
         })
@@ -147,13 +164,31 @@ impl Engine {
     pub fn join(&mut self, clients: impl Iterator<Item = usize>) {
         for client in clients {
             self.ledger.expect(client, true);
-            self.to_join.push_back(client);
+            if self.load.own.contains(&client) {
+                self.to_join.push_back(client);
+            }
         }
     }
 
     /// Disconnects `client`, with a close frame if `close_frame` is set.
     pub fn leave(&mut self, client: usize, close_frame: bool) {
-        self.disconnect(client, close_frame);
+        if self.load.own.contains(&client) {
+            self.disconnect(client, close_frame);
+        } else {
+            self.ledger.expect(client, false);
+        }
+    }
+
+    /// `client` has lost its connection. In its own process this is known, and it may have joined again since.
+    pub fn on_gone(&mut self, client: usize) {
+        if !self.load.own.contains(&client) {
+            self.ledger.expect(client, false);
+        }
+    }
+
+    /// Clients that have lost their connections since the last call and do not return.
+    pub fn take_gone(&mut self) -> Vec<usize> {
+        std::mem::take(&mut self.gone)
     }
 
     /// Whether `client` has joined.
@@ -161,14 +196,14 @@ impl Engine {
         self.clients[client].stage == Stage::Open
     }
 
+    /// The clients of this process that read.
+    pub fn own_readers(&self) -> Range<usize> {
+        self.load.own.start..self.load.own.end.min(self.load.readers)
+    }
+
     /// Joins that are queued or in flight.
     pub fn joining(&self) -> usize {
         self.upgrading + self.to_join.len() + self.returns.as_ref().map_or(0, Returns::waiting)
-    }
-
-    /// What the clients that returned found; none if clients do not return.
-    pub fn return_counts(&self) -> Option<ReturnCounts> {
-        self.returns.as_ref().map(|returns| returns.counts)
     }
 
     /// Another instance is in the place of the one with this number.
@@ -176,22 +211,39 @@ impl Engine {
         self.load.addresses[number] = address;
     }
 
-    /// Starts to send `rate` messages per second.
-    pub fn start_chat(&mut self, rate: f64) -> Result<(), String> {
+    /// From now on messages are in flight.
+    pub fn expect_chat(&mut self) {
+        self.chats = true;
         self.all_delivered = false;
+    }
+
+    /// Starts to send `rate` messages per second, which are expected.
+    pub fn start_chat(&mut self, rate: f64) -> Result<(), String> {
         self.pacer = Some(Pacer::start(rate, Arc::clone(&self.waker))?);
         Ok(())
     }
 
-    /// Stops sending. `all_arrived`: all sent messages were received.
-    pub fn stop_chat(&mut self, all_arrived: bool) {
+    /// Stops sending. Each sender has sent so many messages. `all_arrived`: they were all received.
+    pub fn stop_chat(&mut self, all_arrived: bool, sent: &[u32]) {
         self.pacer = None;
+        self.chats = false;
+        self.ledger.set_sent(sent);
         self.all_delivered = all_arrived;
+    }
+
+    /// How many messages each sender sent.
+    pub fn sent(&self) -> &[u32] {
+        self.ledger.sent()
+    }
+
+    /// The `share` (0 to 1) quantile of the latencies of this process.
+    pub fn latency(&self, share: f64) -> u64 {
+        self.latency.quantile(share)
     }
 
     /// Resumes the clients that never read, so that the engine sees which of them were disconnected.
     pub fn wake_slow(&mut self) {
-        for client in self.load.readers..self.clients.len() {
+        for client in self.load.own.start.max(self.load.readers)..self.load.own.end {
             self.clients[client].paused = false;
             self.unfinished.push(client);
         }
@@ -261,7 +313,8 @@ impl Engine {
             let client = &mut self.clients[index];
             client.begun_ns = now_ns();
             let slow = index >= self.load.readers;
-            match client.connect(self.poll.registry(), Token(index), address, slow, &request) {
+            let source = source_address(index, address);
+            match client.connect(self.poll.registry(), Token(index), source, address, slow, &request) {
                 Ok(()) => self.upgrading += 1,
                 Err(error) => self.connection_lost(index, &format!("connect: {}", error.kind())),
             }
@@ -275,7 +328,7 @@ impl Engine {
             return;
         }
         self.overdue_checked_ns = now;
-        for index in 0..self.clients.len() {
+        for index in self.load.own.clone() {
             let client = &self.clients[index];
             if client.stage == Stage::Upgrading && now > client.begun_ns + nanos(UPGRADE_DEADLINE) {
                 self.connection_lost(index, "no response to the join");
@@ -324,6 +377,7 @@ impl Engine {
         let reasons = if index < self.load.readers { &mut self.disconnects } else { &mut self.slow_disconnects };
         let reason = if was == Stage::Upgrading { format!("while joining: {reason}") } else { reason.to_owned() };
         *reasons.entry(reason).or_default() += 1;
+        self.gone.push(index);
         self.disconnect(index, false);
     }
 
@@ -345,4 +399,10 @@ impl Engine {
         }
         self.clients[index].close(close_frame);
     }
+}
+
+/// The address from which client `index` connects to `server`. 127.0.0.0/8 is this machine. `None`: the kernel chooses.
+fn source_address(index: usize, server: SocketAddr) -> Option<IpAddr> {
+    let number = u8::try_from(1 + index / CLIENTS_PER_SOURCE).ok()?;
+    (server.ip() == Ipv4Addr::LOCALHOST).then(|| Ipv4Addr::new(127, 0, 0, number).into())
 }

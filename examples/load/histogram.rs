@@ -2,12 +2,15 @@
 //!
 //! Its size is fixed. Recording is one index computation and one addition.
 
+use serde::{Deserialize, Serialize};
+
 const STEP_BITS: u32 = 6;
 const STEPS: usize = 1 << STEP_BITS;
 const BUCKETS: usize = (64 - STEP_BITS as usize + 1) * STEPS;
 
 /// Counts of latencies in nanoseconds.
-#[derive(Clone)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(into = "Sparse", from = "Sparse")]
 pub struct Histogram {
     buckets: Vec<u64>,
     count: u64,
@@ -25,6 +28,13 @@ impl Histogram {
         self.buckets[bucket_of(value)] += 1;
         self.count += 1;
         self.max = self.max.max(value);
+    }
+
+    /// Adds the values of another histogram.
+    pub fn merge(&mut self, other: &Self) {
+        self.buckets.iter_mut().zip(&other.buckets).for_each(|(sum, more)| *sum += more);
+        self.count += other.count;
+        self.max = self.max.max(other.max);
     }
 
     /// Number of recorded values.
@@ -48,6 +58,33 @@ impl Histogram {
             }
         }
         self.max
+    }
+}
+
+/// How a histogram is sent to another process: its largest value, and the numbers and counts of the buckets in use.
+#[derive(Serialize, Deserialize)]
+struct Sparse {
+    max: u64,
+    buckets: Vec<(usize, u64)>,
+}
+
+impl From<Histogram> for Sparse {
+    fn from(histogram: Histogram) -> Self {
+        let used = histogram.buckets.into_iter().enumerate().filter(|(_, count)| *count > 0);
+        Self { max: histogram.max, buckets: used.collect() }
+    }
+}
+
+impl From<Sparse> for Histogram {
+    fn from(sparse: Sparse) -> Self {
+        let mut histogram = Self { max: sparse.max, ..Self::default() };
+        for (index, count) in sparse.buckets {
+            if let Some(bucket) = histogram.buckets.get_mut(index) {
+                *bucket += count;
+                histogram.count += count;
+            }
+        }
+        histogram
     }
 }
 

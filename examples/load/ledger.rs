@@ -3,11 +3,15 @@
 //! Pure bookkeeping in flat arrays: one bit per client and user, one counter per client and sender. Users are
 //! identified by the index of their client.
 
+use std::ops::Range;
+
+use serde::{Deserialize, Serialize};
+
 /// The client joined during a chat and has received no message of this sender yet.
 const UNKNOWN: u32 = u32::MAX;
 
 /// Totals since the ledger was created.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Counts {
     /// Messages received by a client for the first time.
     pub deliveries: u64,
@@ -23,7 +27,20 @@ pub struct Counts {
     pub foreign: u64,
 }
 
-/// The bookkeeping for all clients of a run.
+impl Counts {
+    /// Adds the totals of another ledger.
+    pub fn merge(&mut self, other: &Self) {
+        self.deliveries += other.deliveries;
+        self.presence_events += other.presence_events;
+        self.duplicated += other.duplicated;
+        self.reordered += other.reordered;
+        self.presence_errors += other.presence_errors;
+        self.foreign += other.foreign;
+    }
+}
+
+/// The bookkeeping for the clients of this process. All clients of the run are in it, because they are users in the
+/// lists that the clients of this process receive. Memory for the others is reserved, but not used.
 pub struct Ledger {
     pub counts: Counts,
     clients: usize,
@@ -45,13 +62,16 @@ pub struct Ledger {
     expected_online: u32,
     /// Presence is not checked from this client on: these never read, so the server may disconnect them at any time.
     first_unchecked: usize,
+    /// The clients of this process.
+    own: Range<usize>,
     /// Per sender, how many messages were sent.
     sent: Vec<u32>,
 }
 
 impl Ledger {
-    /// A ledger for `clients` clients, of which the first `senders` send. Presence is checked below `first_unchecked`.
-    pub fn new(clients: usize, senders: usize, first_unchecked: usize) -> Self {
+    /// A ledger for `clients` clients, of which the first `senders` send, and `own` are in this process. Presence is
+    /// checked below `first_unchecked`.
+    pub fn new(clients: usize, senders: usize, first_unchecked: usize, own: Range<usize>) -> Self {
         let row_words = clients.div_ceil(64);
         Self {
             counts: Counts::default(),
@@ -66,6 +86,7 @@ impl Ledger {
             expected: vec![0; row_words],
             expected_online: 0,
             first_unchecked,
+            own,
             sent: vec![0; senders],
         }
     }
@@ -91,9 +112,14 @@ impl Ledger {
         self.sent[sender] -= 1;
     }
 
-    /// Messages sent by all senders.
-    pub fn sent(&self) -> u64 {
-        self.sent.iter().map(|&count| u64::from(count)).sum()
+    /// How many messages each sender sent.
+    pub fn sent(&self) -> &[u32] {
+        &self.sent
+    }
+
+    /// Sets how many messages each sender sent. The senders may be in another process.
+    pub fn set_sent(&mut self, sent: &[u32]) {
+        self.sent.copy_from_slice(sent);
     }
 
     /// Clears the state of `client`, which has disconnected.
@@ -207,9 +233,9 @@ impl Ledger {
         (lost, outstanding)
     }
 
-    /// The clients that should be online and whose presence is checked.
+    /// The clients of this process that should be online and whose presence is checked.
     fn expected_clients(&self) -> impl Iterator<Item = usize> {
-        (0..self.first_unchecked).filter(|&client| self.is_expected(client))
+        (self.own.start..self.own.end.min(self.first_unchecked)).filter(|&client| self.is_expected(client))
     }
 
     /// Whether `user` should be online.
@@ -224,7 +250,7 @@ mod tests {
 
     #[test]
     fn lost_duplicated_and_reordered_messages_are_counted_separately() {
-        let mut ledger = Ledger::new(2, 1, 2);
+        let mut ledger = Ledger::new(2, 1, 2, 0..2);
         (0..2).for_each(|client| ledger.expect(client, true));
         ledger.users_online(1, &[0, 1], true);
         (0..5).for_each(|counter| assert_eq!(ledger.next_counter(0), counter));
@@ -239,7 +265,7 @@ mod tests {
 
     #[test]
     fn a_message_that_a_client_missed_while_it_was_away_is_lost() {
-        let mut ledger = Ledger::new(1, 1, 1);
+        let mut ledger = Ledger::new(1, 1, 1, 0..1);
         ledger.expect(0, true);
         ledger.users_online(0, &[], true);
         (0..4).for_each(|counter| assert_eq!(ledger.next_counter(0), counter));
@@ -254,7 +280,7 @@ mod tests {
 
     #[test]
     fn lists_are_complete_only_when_every_client_has_every_user() {
-        let mut ledger = Ledger::new(2, 0, 2);
+        let mut ledger = Ledger::new(2, 0, 2, 0..2);
         (0..2).for_each(|client| ledger.expect(client, true));
         ledger.users_online(0, &[], true);
         ledger.presence(0, 0, true);
@@ -267,5 +293,21 @@ mod tests {
         assert_eq!((ledger.wrong_lists(), ledger.counts.presence_errors), (0, 0));
         ledger.presence(0, 1, true);
         assert_eq!(ledger.counts.presence_errors, 1);
+    }
+
+    #[test]
+    fn clients_of_another_process_are_users_but_are_not_checked() {
+        let mut ledger = Ledger::new(4, 1, 4, 2..4);
+        (0..4).for_each(|client| ledger.expect(client, true));
+        ledger.users_online(2, &[0, 1, 2], true);
+        ledger.users_online(3, &[0, 1, 2, 3], true);
+        assert!(ledger.all_live() && !ledger.all_lists_complete());
+        ledger.presence(2, 3, true);
+        assert!(ledger.all_lists_complete());
+        ledger.set_sent(&[1]);
+        assert!(ledger.chat(2, 0, 0));
+        assert_eq!((ledger.wrong_lists(), ledger.lost_and_outstanding()), (0, (0, 1)));
+        ledger.expect(0, false);
+        assert_eq!(ledger.wrong_lists(), 2);
     }
 }

@@ -1,14 +1,17 @@
 //! Puts a chat server under load and measures it: `cargo run --release --example load -- --help`.
 //!
 //! [`options`] parses the command line, [`target`] starts the servers (or the bare loop of [`baseline`], for
-//! comparison), [`scenario`] makes the clients of [`engine`] join, chat and leave, [`ledger`] checks what each client
-//! received, and [`report`] prints the figures.
+//! comparison), [`scenario`] makes the clients of [`engines`] join, chat and leave, [`ledger`] checks what each client
+//! received, [`report`] prints the figures, and [`compare`] compares them with
+//! those of an earlier run.
 
 mod bare_kafka;
 mod baseline;
 mod client;
 mod clock;
+mod compare;
 mod engine;
+mod engines;
 mod events;
 mod figures;
 mod histogram;
@@ -34,6 +37,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
+use compare::Earlier;
 use figures::Run;
 use options::Options;
 use scenario::Scenario;
@@ -63,15 +67,23 @@ fn run() -> Result<ExitCode, String> {
         let sends_presence = arguments.next().is_none_or(|second| second != baseline::NO_PRESENCE_ARGUMENT);
         return baseline::serve(sends_presence).map(|never| match never {}).map_err(|error| error.to_string());
     }
+    if arguments.next_if(|first| first == engines::WORKER_ARGUMENT).is_some() {
+        return engines::run_as_worker().map(|()| ExitCode::SUCCESS);
+    }
     let arguments = arguments.map(|argument| argument.to_string_lossy().into_owned());
     let Some(options) = Options::parse(arguments)? else {
         println!("{}", options::HELP);
         return Ok(ExitCode::SUCCESS);
     };
+    let earlier = options.compare.as_deref().map(Earlier::read).transpose()?;
     let runs = measure(&options)?;
     report::print(&options, &runs);
+    let document = report::document(&options, &runs);
     if let Some(path) = &options.json {
-        report::write_json(path, &options, &runs)?;
+        report::write_json(path, &document)?;
+    }
+    if let Some(earlier) = &earlier {
+        earlier.print(&document, &runs);
     }
     // Failures of the bare loop are printed but do not fail the run: it is there for comparison only.
     let passed = runs.iter().filter(|run| run.name == "ich").all(|run| run.failures.is_empty());
@@ -80,10 +92,11 @@ fn run() -> Result<ExitCode, String> {
 
 fn measure(options: &Options) -> Result<Vec<Run>, String> {
     let files = process::raise_file_limit();
-    if ((options.total_clients() + OTHER_FILES) as u64) > files {
+    let clients = options.parts().iter().map(ExactSizeIterator::len).max().unwrap_or(0);
+    if ((clients + OTHER_FILES) as u64) > files {
         return Err(format!(
-            "{} clients exceed the limit of {files} open files: raise it with ulimit -n, or use fewer --clients",
-            options.total_clients()
+            "{clients} clients in one process exceed the limit of {files} open files: raise it with ulimit -n, or use \
+             more --processes"
         ));
     }
     if cfg!(debug_assertions) {

@@ -1,10 +1,15 @@
 //! The command line options and their help text.
 
 use std::net::{IpAddr, SocketAddr};
+use std::ops::Range;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::engines;
 use crate::events::MIN_TEXT_BYTES;
+
+/// Unless `--processes` says otherwise. A process often has at most 20,000 open files.
+const CLIENTS_PER_PROCESS: usize = 15_000;
 
 /// The output of `--help`.
 pub const HELP: &str = "\
@@ -28,6 +33,7 @@ what is measured (without any of these: clients join, then chat)
   --idle T              all clients stay connected and idle for T seconds
   --logins N            N logins during a chat, compared with N bare password hashes
   --outstanding N       most joins in flight at once in a join burst           [512]
+  --processes N         processes for the clients; those that send are in the first       [one per 15,000 clients]
 
 what it is measured on
   --server PATH         the server's binary; the default is this project's, which is built when missing or outdated
@@ -46,6 +52,7 @@ what it is measured on
 
 output
   --json FILE           also write the figures as JSON
+  --compare FILE        also print the ratios to the figures of an earlier run, which --json wrote
   -h, --help            print this text
 
 Exit codes: 1 when a message was lost, duplicated or out of order, a client that returned was told that messages are
@@ -75,6 +82,8 @@ pub struct Options {
     pub logins: usize,
     /// Most joins in flight at once in a join burst.
     pub outstanding: usize,
+    /// Processes for the clients; none: as many as are needed.
+    pub processes: Option<usize>,
     pub server: Option<PathBuf>,
     pub instances: usize,
     /// The value of `ICH_EVENT_LOG`, if not its default.
@@ -92,6 +101,8 @@ pub struct Options {
     pub history: u64,
     pub bare_kafka: bool,
     pub json: Option<PathBuf>,
+    /// The JSON of an earlier run.
+    pub compare: Option<PathBuf>,
 }
 
 impl Options {
@@ -111,6 +122,7 @@ impl Options {
             idle: 0.0,
             logins: 0,
             outstanding: 512,
+            processes: None,
             server: None,
             instances: 1,
             event_log: None,
@@ -124,6 +136,7 @@ impl Options {
             bare_kafka: false,
             history: 0,
             json: None,
+            compare: None,
         };
         let (mut seconds_given, mut arguments) = (false, arguments);
         while let Some(flag) = arguments.next() {
@@ -145,6 +158,7 @@ impl Options {
                 "--idle" => options.idle = number(&flag, &value()?, 0.0, 86_400.0)?,
                 "--logins" => options.logins = number(&flag, &value()?, 0, 100_000)?,
                 "--outstanding" => options.outstanding = number(&flag, &value()?, 1, 10_000)?,
+                "--processes" => options.processes = Some(number(&flag, &value()?, 1, 16)?),
                 "--server" => options.server = Some(value()?.into()),
                 "--instances" => options.instances = number(&flag, &value()?, 1, 16)?,
                 "--event-log" => options.event_log = Some(value()?),
@@ -158,6 +172,7 @@ impl Options {
                 "--baseline-only" => (options.baseline, options.measure_server) = (true, false),
                 "--bare-kafka" => options.bare_kafka = true,
                 "--json" => options.json = Some(value()?.into()),
+                "--compare" => options.compare = Some(value()?.into()),
                 "-h" | "--help" => return Ok(None),
                 _ => return Err(format!("unknown option {flag}; --help lists them all")),
             }
@@ -215,6 +230,16 @@ impl Options {
     /// All clients, including those that never read.
     pub fn total_clients(&self) -> usize {
         self.clients + self.slow
+    }
+
+    /// How many processes have the clients.
+    pub fn process_count(&self) -> usize {
+        self.processes.unwrap_or_else(|| self.total_clients().div_ceil(CLIENTS_PER_PROCESS))
+    }
+
+    /// The clients of each process.
+    pub fn parts(&self) -> Vec<Range<usize>> {
+        engines::parts(self.total_clients(), self.senders, self.process_count())
     }
 
     /// `seconds` as a duration.

@@ -233,11 +233,6 @@ impl Usage {
         sum
     }
 
-    /// The resource use of this process.
-    pub fn of_this_tool() -> Self {
-        Self::of_one("self")
-    }
-
     fn of_one(pid: &str) -> Self {
         let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
         // The name in parentheses may contain spaces; utime and stime are the 12th and 13th field after it.
@@ -299,7 +294,7 @@ mod tests {
 
     #[test]
     fn this_process_uses_memory_and_threads() {
-        let usage = Usage::of_this_tool();
+        let usage = Usage::of(&[std::process::id()]);
         assert!(usage.rss_kib > 0.0 && usage.threads >= 1.0, "{usage:?}");
     }
 }

@@ -8,8 +8,8 @@ use crate::figures::{Figure, Run};
 use crate::options::Options;
 use crate::process::machine;
 
-const LABEL_WIDTH: usize = 44;
-const WIDTH: usize = 14;
+pub const LABEL_WIDTH: usize = 44;
+pub const WIDTH: usize = 14;
 
 /// Prints one table with a column per run and, with several runs, the ratio of the last to the first.
 pub fn print(options: &Options, runs: &[Run]) {
@@ -65,7 +65,7 @@ fn find(run: &Run, phase: &str, wanted: &Figure) -> Option<f64> {
 }
 
 /// Formats a number with spaces between groups of three digits.
-fn grouped(value: f64, decimals: usize) -> String {
+pub fn grouped(value: f64, decimals: usize) -> String {
     let text = format!("{value:.decimals$}");
     let (whole, rest) = text.split_at(text.find('.').unwrap_or(text.len()));
     let digits = whole.trim_start_matches('-');
@@ -79,9 +79,10 @@ fn grouped(value: f64, decimals: usize) -> String {
     out + rest
 }
 
-/// Writes the options, the figures and the machine to `path` as JSON.
-pub fn write_json(path: &Path, options: &Options, runs: &[Run]) -> Result<(), String> {
+/// The options, the figures and the machine as JSON.
+pub fn document(options: &Options, runs: &[Run]) -> Value {
     let (cores, kernel, memory_mib) = machine();
+    let default_log = if options.kafka.is_some() { "kafka" } else { "sqlite" };
     let run = |run: &Run| {
         let mut phases = Map::new();
         for phase in &run.phases {
@@ -90,18 +91,23 @@ pub fn write_json(path: &Path, options: &Options, runs: &[Run]) -> Result<(), St
         }
         json!({ "name": run.name, "phases": phases, "failures": run.failures, "remarks": run.remarks })
     };
-    let document = json!({
+    json!({
         "scenario": {
             "clients": options.clients, "senders": options.senders, "messages_per_second": options.rate,
             "text_bytes": options.bytes, "chat_seconds": options.seconds, "storm": options.storm,
             "drop_and_return": options.drop_and_return, "slow_clients": options.slow,
             "joins_and_leaves_per_second": options.trickle, "restart_every_seconds": options.restart_every, "idle_seconds": options.idle, "logins": options.logins,
-            "outstanding_joins": options.outstanding, "instances": options.instances,
-            "kafka": options.kafka.is_some(), "records_before_the_start": options.history,
+            "outstanding_joins": options.outstanding, "processes": options.process_count(), "instances": options.instances,
+            "event_log": options.event_log.as_deref().unwrap_or(default_log), "postgresql": options.database.is_some(),
+            "records_before_the_start": options.history,
         },
         "runs": runs.iter().map(run).collect::<Vec<_>>(),
         "machine": { "cores": cores, "kernel": kernel, "memory_mib": memory_mib.round() },
-    });
+    })
+}
+
+/// Writes `document` to `path`.
+pub fn write_json(path: &Path, document: &Value) -> Result<(), String> {
     let text = format!("{document:#}\n");
     std::fs::write(path, text).map_err(|error| format!("cannot write {}: {error}", path.display()))
 }

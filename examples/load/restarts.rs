@@ -6,7 +6,7 @@
 use std::thread::JoinHandle;
 
 use crate::clock::now_ns;
-use crate::engine::Engine;
+use crate::engines::Engines;
 use crate::process::Server;
 use crate::target::Target;
 
@@ -29,12 +29,12 @@ impl Restarts {
     }
 
     /// Begins what is due, and goes on with what has begun. To be called often.
-    pub fn step(&mut self, engine: &mut Engine, target: &mut Target, now_ns: u64) -> Result<(), String> {
+    pub fn step(&mut self, engines: &mut Engines, target: &mut Target, now_ns: u64) -> Result<(), String> {
         self.stopping.retain(|thread| !thread.is_finished());
         if let Some(thread) = self.starting.take_if(|thread| thread.is_finished()) {
             let fresh = thread.join().map_err(|_| "the thread of a replacement panicked".to_owned())??;
             let number = self.done as usize % target.addresses.len();
-            engine.set_address(number, fresh.address);
+            engines.set_address(number, fresh.address)?;
             let old = target.replace(number, fresh);
             let stop = std::thread::Builder::new().name("stop".into()).spawn(move || drop(old));
             self.stopping.push(stop.map_err(|error| format!("cannot start a thread: {error}"))?);

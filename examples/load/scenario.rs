@@ -10,7 +10,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use crate::clock::{nanos, now_ns};
-use crate::engine::{Engine, Load};
+use crate::engine::{Load, Status};
+use crate::engines::Engines;
 use crate::events::Reader;
 use crate::figures::{Phase, Run};
 use crate::options::Options;
@@ -29,7 +30,7 @@ const CHECK_INTERVAL: Duration = Duration::from_millis(10);
 pub struct Scenario<'a> {
     options: &'a Options,
     target: Target,
-    engine: Engine,
+    engines: Engines,
     progress: Progress,
     interrupted: Arc<AtomicBool>,
     before: Usage,
@@ -48,8 +49,9 @@ impl<'a> Scenario<'a> {
         run_id.copy_from_slice(random_hex(2)?.as_bytes());
         let reader = Reader::new(run_id);
         let tokens = (0..options.total_clients()).map(|client| target.token(client, &reader.name(client)));
-        let engine = Engine::new(Load {
+        let load = Load {
             readers: options.clients,
+            own: 0..options.total_clients(),
             slow: options.slow,
             senders: options.senders,
             bytes: options.bytes,
@@ -57,13 +59,14 @@ impl<'a> Scenario<'a> {
             tokens: tokens.collect(),
             run_id,
             returns: options.restart_every > 0.0,
-        })?;
+        };
+        let engines = Engines::new(load, options.process_count())?;
         Ok(Self {
             before: Usage::of(&target.pids),
             kernel_before_kib: kernel_memory_kib(),
             options,
             target,
-            engine,
+            engines,
             progress: Progress::new(),
             interrupted,
             phases: Vec::new(),
@@ -110,25 +113,21 @@ impl<'a> Scenario<'a> {
     }
 
     /// The condition for "all have joined". A target without presence events shows only `users_online`.
-    fn completeness(&self) -> fn(&Engine) -> bool {
-        if self.target.sends_presence {
-            |engine| engine.ledger.all_lists_complete()
-        } else {
-            |engine| engine.ledger.all_live()
-        }
+    fn completeness(&self) -> fn(&Status) -> bool {
+        if self.target.sends_presence { |status| status.all_lists_complete } else { |status| status.all_live }
     }
 
     /// Measures the memory per connection while all clients are idle.
     fn memory(&mut self) -> Result<(), String> {
-        self.run_until("settling", PAUSE, |_, _, _| Ok(false))?;
+        self.run_until("settling", PAUSE, |_, _, _, _| Ok(false))?;
         let mut phase = Phase::new("memory");
-        self.per_connection(&mut phase);
+        self.per_connection(&mut phase)?;
         self.phases.push(phase);
         Ok(())
     }
 
-    fn per_connection(&self, phase: &mut Phase) {
-        let connections = self.engine.open.max(1) as f64;
+    fn per_connection(&mut self, phase: &mut Phase) -> Result<(), String> {
+        let connections = self.engines.settled_status()?.open.max(1) as f64;
         if !self.target.pids.is_empty() {
             let now = Usage::of(&self.target.pids);
             let grown = |now: f64, before: f64| (now - before) / connections;
@@ -144,35 +143,39 @@ impl<'a> Scenario<'a> {
         }
         let kernel_kib = (kernel_memory_kib() - self.kernel_before_kib) / connections;
         phase.add("kernel_kib_per_connection", "kernel KiB per connection (both ends)", 1, kernel_kib);
+        Ok(())
     }
 
     fn idle(&mut self) -> Result<(), String> {
-        let window = Window::begin(&mut self.engine, &self.target);
-        self.run_until("idle", Duration::from_secs_f64(self.options.idle), |_, _, _| Ok(false))?;
+        let window = Window::begin(&mut self.engines, &self.target)?;
+        self.run_until("idle", Duration::from_secs_f64(self.options.idle), |_, _, _, _| Ok(false))?;
         let mut phase = Phase::new("idle");
         window.idle(&self.target, &mut phase);
-        self.per_connection(&mut phase);
+        self.per_connection(&mut phase)?;
         self.phases.push(phase);
         Ok(())
     }
 
-    /// Runs the engine until `done` returns true (checked every 10 ms) or `limit` has passed. Returns whether it was
-    /// done.
+    /// Runs the engines until `done` returns true (checked every 10 ms, unless a worker process is behind) or `limit` has
+    /// passed. Returns whether it was done.
     fn run_until(
         &mut self,
         part: &str,
         limit: Duration,
-        mut done: impl FnMut(&mut Engine, &mut Target, u64) -> Result<bool, String>,
+        mut done: impl FnMut(&mut Engines, &mut Target, &Status, u64) -> Result<bool, String>,
     ) -> Result<bool, String> {
         let (begun_ns, mut done_checked_ns, mut alive_checked_ns) = (now_ns(), 0, now_ns());
         loop {
-            self.engine.poll_once(CHECK_INTERVAL)?;
+            self.engines.poll_once(CHECK_INTERVAL)?;
             let now = now_ns();
             if now < done_checked_ns + nanos(CHECK_INTERVAL) {
                 continue;
             }
             done_checked_ns = now;
-            if done(&mut self.engine, &mut self.target, now)? {
+            let status = self.engines.status();
+            if let Some(status) = &status
+                && done(&mut self.engines, &mut self.target, status, now)?
+            {
                 return Ok(true);
             }
             if now > begun_ns + nanos(limit) {
@@ -185,16 +188,21 @@ impl<'a> Scenario<'a> {
                 alive_checked_ns = now;
                 self.target.check_alive()?;
             }
-            let (engine, name) = (&self.engine, self.target.name);
-            self.progress.show(|| {
-                let p99 = engine.latency.quantile(0.99) as f64 / 1e6;
-                let (counts, disconnected) = (engine.ledger.counts, engine.disconnects.values().sum::<u64>());
-                format!(
-                    "{name}, {part}: {} joined, {} deliveries, {} joins and leaves delivered, p99 {p99:.1} ms, \
-                     {disconnected} disconnected",
-                    engine.open, counts.deliveries, counts.presence_events
-                )
-            });
+            if let Some(status) = status {
+                let p99_ns = self.engines.local().latency(0.99);
+                self.progress.show(|| progress_line(self.target.name, part, &status, p99_ns));
+            }
         }
     }
+}
+
+fn progress_line(target: &str, part: &str, status: &Status, p99_ns: u64) -> String {
+    format!(
+        "{target}, {part}: {} joined, {} deliveries, {} joins and leaves delivered, p99 {:.1} ms, {} disconnected",
+        status.open,
+        status.counts.deliveries,
+        status.counts.presence_events,
+        p99_ns as f64 / 1e6,
+        status.disconnects.values().sum::<u64>()
+    )
 }

@@ -1,7 +1,8 @@
 //! The measurement of one part of a scenario: CPU time and deliveries between its beginning and its end.
 
 use crate::clock::{now_ns, seconds};
-use crate::engine::Engine;
+use crate::engine::Status;
+use crate::engines::Engines;
 use crate::figures::Phase;
 use crate::histogram::Histogram;
 use crate::ledger::Counts;
@@ -12,23 +13,26 @@ use crate::target::Target;
 pub struct Window {
     begun_ns: u64,
     server: Usage,
-    tool: Usage,
+    tool_cpu_s: f64,
+    /// The processes of this tool.
+    tool_pids: Vec<u32>,
     machine_cpu_s: f64,
     counts: Counts,
 }
 
 impl Window {
     /// Takes the counters and clears the latencies.
-    pub fn begin(engine: &mut Engine, target: &Target) -> Self {
-        engine.latency = Histogram::default();
-        engine.lag_ns = 0;
-        Self {
+    pub fn begin(engines: &mut Engines, target: &Target) -> Result<Self, String> {
+        engines.begin_window()?;
+        let counts = engines.settled_status()?.counts;
+        Ok(Self {
             begun_ns: now_ns(),
             server: Usage::of(&target.pids),
-            tool: Usage::of_this_tool(),
+            tool_cpu_s: Usage::of(&engines.pids).cpu_s,
+            tool_pids: engines.pids.clone(),
             machine_cpu_s: machine_cpu_s(),
-            counts: engine.ledger.counts,
-        }
+            counts,
+        })
     }
 
     fn length_s(&self) -> f64 {
@@ -41,7 +45,7 @@ impl Window {
     }
 
     fn tool_cpu_s(&self) -> f64 {
-        Usage::of_this_tool().cpu_s - self.tool.cpu_s
+        Usage::of(&self.tool_pids).cpu_s - self.tool_cpu_s
     }
 
     /// Adds the CPU use of all other processes. Figures taken on a busy machine are unreliable.
@@ -52,8 +56,8 @@ impl Window {
     }
 
     /// Adds the cost of joins and leaves.
-    pub fn presence(&self, engine: &Engine, target: &Target, phase: &mut Phase) {
-        let events = engine.ledger.counts.presence_events - self.counts.presence_events;
+    pub fn presence(&self, status: &Status, target: &Target, phase: &mut Phase) {
+        let events = status.counts.presence_events - self.counts.presence_events;
         phase.add("server_cpu_seconds", "server CPU s", 2, self.server_cpu_s(target));
         phase.note("tool_cpu_seconds", "this tool's CPU s", 2, self.tool_cpu_s());
         self.others(target, phase);
@@ -61,10 +65,10 @@ impl Window {
     }
 
     /// Adds the cost of chat messages.
-    pub fn chat(&self, engine: &Engine, target: &Target, phase: &mut Phase) {
-        let deliveries = (engine.ledger.counts.deliveries - self.counts.deliveries) as f64;
+    pub fn chat(&self, status: &Status, target: &Target, phase: &mut Phase) {
+        let deliveries = (status.counts.deliveries - self.counts.deliveries) as f64;
         // Until the last event was received, not until the scenario noticed it.
-        let length_s = seconds(engine.last_event_ns.saturating_sub(self.begun_ns)).max(1e-9);
+        let length_s = seconds(status.last_event_ns.saturating_sub(self.begun_ns)).max(1e-9);
         let server_cpu_s = self.server_cpu_s(target);
         phase.add("cpu_us_per_delivery", "server CPU us per delivery", 2, server_cpu_s * 1e6 / deliveries.max(1.0));
         phase.add("deliveries_per_second", "deliveries per second", 0, deliveries / length_s);
@@ -75,13 +79,14 @@ impl Window {
     }
 
     /// Adds the latencies of chat messages, if there were any.
-    pub fn latency(&self, engine: &Engine, phase: &mut Phase) {
-        let latency = &engine.latency;
-        if latency.count() == 0 {
-            return;
+    pub fn latency(&self, engines: &mut Engines, phase: &mut Phase) -> Result<(), String> {
+        let latency = engines.report()?.latency;
+        if latency.count() > 0 {
+            add_latencies(phase, &latency);
+            let lag_ns = engines.settled_status()?.lag_ns;
+            phase.note("lag_ms", "sent later than due, max ms", 2, lag_ns as f64 / 1e6);
         }
-        add_latencies(phase, latency);
-        phase.note("lag_ms", "sent later than due, max ms", 2, engine.lag_ns as f64 / 1e6);
+        Ok(())
     }
 
     /// Adds the CPU use of the idle servers.

@@ -4,9 +4,10 @@ use std::fmt;
 use std::str::FromStr;
 
 use crate::config::Config;
+use crate::proxies::Proxies;
 
 /// Where a server is. The text has no control characters and no spaces, so it can be part of a request.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub(super) struct ServerUrl {
     pub(super) has_tls: bool,
     /// A name or an address; an address of IPv6 without brackets.
@@ -16,6 +17,8 @@ pub(super) struct ServerUrl {
     pub(super) authority: String,
     /// The path below which a proxy serves the lobby: empty, or with `/` at the start and none at the end.
     path: String,
+    /// The trusted proxies of a server on this machine, which may require a PROXY header from this machine, too.
+    pub(super) proxies: Proxies,
 }
 
 /// The error for another text.
@@ -31,7 +34,14 @@ impl ServerUrl {
     pub(super) fn of_settings() -> Result<Self, String> {
         let config = Config::load().map_err(|errors| format!("the settings cannot be used:\n{errors}"))?;
         let authority = format!("localhost:{}", config.port);
-        Ok(ServerUrl { has_tls: false, host: "localhost".into(), port: config.port, authority, path: String::new() })
+        Ok(ServerUrl {
+            has_tls: false,
+            host: "localhost".into(),
+            port: config.port,
+            authority,
+            path: String::new(),
+            proxies: config.proxies,
+        })
     }
 
     /// The path and query of a request. `target` begins with `/`.
@@ -66,7 +76,14 @@ impl FromStr for ServerUrl {
             return Err(InvalidUrl);
         }
         let path = path.trim_end_matches('/').to_owned();
-        Ok(ServerUrl { has_tls, host: host.to_owned(), port, authority: authority.to_owned(), path })
+        Ok(ServerUrl {
+            has_tls,
+            host: host.to_owned(),
+            port,
+            authority: authority.to_owned(),
+            path,
+            proxies: Proxies::default(),
+        })
     }
 }
 
@@ -120,7 +137,7 @@ mod tests {
             "http://a\r\nb",
             "http://[]",
         ] {
-            assert_eq!(text.parse::<ServerUrl>(), Err(InvalidUrl), "{text}");
+            assert!(text.parse::<ServerUrl>().is_err(), "{text}");
         }
     }
 }

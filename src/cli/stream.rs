@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use openssl::ssl::SslStream;
 
 use super::server_url::ServerUrl;
+use crate::proxies::protocol;
 use crate::tls;
 
 /// A connection. Reads and writes can time out.
@@ -60,10 +61,13 @@ fn connect(url: &ServerUrl, timeout: Duration) -> io::Result<TcpStream> {
             break;
         }
     }
-    let stream = last?;
+    let mut stream = last?;
     stream.set_nodelay(true)?;
     stream.set_read_timeout(Some(timeout))?;
     stream.set_write_timeout(Some(timeout))?;
+    if url.proxies.expects_proxy_header(stream.local_addr()?.ip()) {
+        stream.write_all(protocol::HEADER_WITHOUT_CLIENT)?;
+    }
     Ok(stream)
 }
 

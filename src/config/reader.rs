@@ -11,6 +11,7 @@ use super::{ArchiveSettings, Config, EventLogSettings, LogFilter, LogFormat, Sec
 use crate::accounts::{AdminClaim, ClaimNames, postgres, token};
 use crate::event_log::sqlite::Retention;
 use crate::origin::Origin;
+use crate::proxies::{self, Proxies};
 
 /// Parses the values and collects the errors in them. After an error, a method returns any value: it is never used.
 pub(super) struct Reader<'a> {
@@ -320,6 +321,34 @@ impl Reader<'_> {
             }
         }
         origins
+    }
+
+    pub(super) fn proxies(&mut self) -> Proxies {
+        let text = self.text("ICH_TRUSTED_PROXIES");
+        let mut trusted = Vec::new();
+        let entries = text.split(',').map(str::trim).filter(|entry| !entry.is_empty());
+        let is_set = entries.clone().next().is_some();
+        for entry in entries {
+            match proxies::parse_network(entry) {
+                Ok(network) => trusted.push(network),
+                Err(error) => self.error("ICH_TRUSTED_PROXIES", entry, &error),
+            }
+        }
+        let have_proxy_header = match self.text("ICH_PROXY_PROTOCOL").as_str() {
+            "on" => true,
+            "off" => false,
+            other => {
+                self.error("ICH_PROXY_PROTOCOL", other, "is not on or off");
+                false
+            }
+        };
+        if have_proxy_header && !is_set {
+            self.errors.push(
+                "ICH_PROXY_PROTOCOL=on needs ICH_TRUSTED_PROXIES, the addresses of the proxies that send the header"
+                    .into(),
+            );
+        }
+        Proxies { trusted, have_proxy_header }
     }
 
     pub(super) fn log_format(&mut self) -> LogFormat {

@@ -83,6 +83,16 @@ pub const SETTINGS: &[Setting] = &[
         "",
         "other origins whose pages may log in and join, https://a.example,tauri://localhost",
     ),
+    setting(
+        "ICH_TRUSTED_PROXIES",
+        "",
+        "addresses and networks of proxies that name the client, 127.0.0.1,10.0.0.0/8; not set: none",
+    ),
+    setting(
+        "ICH_PROXY_PROTOCOL",
+        "off",
+        "on: each connection from ICH_TRUSTED_PROXIES begins with a PROXY header, version 1 or 2",
+    ),
     setting("ICH_MAX_CONNECTIONS", "10000", "concurrent connections; 0: as many as the machine allows"),
     setting("ICH_MAX_CONNECTIONS_PER_ADDRESS", "1000", "concurrent connections from one address; 0: unlimited"),
     setting("ICH_MAX_CONNECTIONS_PER_USER", "50", "concurrent sessions of one user; 0: unlimited"),

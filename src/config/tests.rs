@@ -85,6 +85,27 @@ fn a_value_with_a_password_in_it_is_not_repeated() {
 }
 
 #[test]
+fn trusted_proxies_are_addresses_and_networks_and_the_proxy_protocol_needs_them() {
+    let proxies = config(&[("ICH_TRUSTED_PROXIES", "127.0.0.1, 10.0.0.0/8,,fd00::/8")]).unwrap().proxies;
+    for (address, is_trusted) in
+        [("127.0.0.1", true), ("::ffff:10.9.9.9", true), ("fd12::1", true), ("127.0.0.2", false)]
+    {
+        assert_eq!(proxies.is_trusted(address.parse().unwrap()), is_trusted, "{address}");
+    }
+    let InvalidSettings(errors) =
+        config(&[("ICH_TRUSTED_PROXIES", "proxy.example,10.0.0.1/8,10.0.0.1"), ("ICH_PROXY_PROTOCOL", "v2")])
+            .unwrap_err();
+    assert_eq!(errors.len(), 3, "{errors:?}");
+    assert!(errors[1].starts_with("ICH_TRUSTED_PROXIES=10.0.0.1/8 "), "{errors:?}");
+    let InvalidSettings(errors) = config(&[("ICH_PROXY_PROTOCOL", "on"), ("ICH_PORT", "x")]).unwrap_err();
+    assert_eq!(errors.len(), 2, "{errors:?}");
+    assert!(errors.iter().any(|error| error.contains("ICH_PROXY_PROTOCOL=on needs ICH_TRUSTED_PROXIES")), "{errors:?}");
+    let proxies = config(&[("ICH_PROXY_PROTOCOL", "on"), ("ICH_TRUSTED_PROXIES", "::1")]).unwrap().proxies;
+    assert!(proxies.expects_proxy_header("::1".parse().unwrap()));
+    assert!(!proxies.expects_proxy_header("::2".parse().unwrap()));
+}
+
+#[test]
 fn the_event_log_is_in_sqlite_unless_there_are_brokers_and_contradictions_are_errors() {
     let brokers = ("ICH_KAFKA_BROKERS", "a:9092");
     let secret = ("ICH_JWT_SECRET", "0123456789abcdef0123456789abcdef");

@@ -73,7 +73,13 @@ fn admit(
     permits: &Arc<Permits<IpAddr>>,
     warnings: &LogThrottle,
 ) {
-    let permit = match permits.take(address_key(address)) {
+    // The connections of a trusted proxy are those of many clients. Each is counted for its client later.
+    let permit = if context.app.proxies.is_trusted(address) {
+        permits.take_without_key()
+    } else {
+        permits.take(address_key(address))
+    };
+    let permit = match permit {
         Ok(permit) => permit,
         Err(NoPermit::Full) => return refuse(&stream, address, context, ApiError::Full),
         Err(NoPermit::KeyFull) => return refuse(&stream, address, context, ApiError::TooManyConnections),

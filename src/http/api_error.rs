@@ -8,6 +8,8 @@ use super::response::Response;
 pub enum ApiError {
     /// The head is not valid HTTP/1.1.
     BadRequest,
+    /// The connection does not begin with a valid PROXY header.
+    BadProxyHeader,
     /// The body is not one valid JSON object.
     BadJson,
     /// A field of the body is missing, not a string, or breaks a rule.
@@ -95,8 +97,9 @@ pub struct Row {
 
 impl ApiError {
     /// All errors, in the order of their status.
-    pub const ALL: [ApiError; 36] = [
+    pub const ALL: [ApiError; 37] = [
         ApiError::BadRequest,
+        ApiError::BadProxyHeader,
         ApiError::BadJson,
         ApiError::BadField,
         ApiError::BadQuery,
@@ -140,6 +143,9 @@ impl ApiError {
         use ApiError as E;
         let (status, code, retry_after_seconds, text) = match self {
             E::BadRequest => (400, "bad_request", None, "the request is not valid HTTP/1.1"),
+            E::BadProxyHeader => {
+                (400, "bad_proxy_header", None, "the connection must begin with a PROXY header: see ICH_PROXY_PROTOCOL")
+            }
             E::BadJson => (400, "bad_json", None, "the body must be a JSON object"),
             E::BadField => (400, "bad_field", None, "a field of the body is not valid"),
             E::BadQuery => (400, "bad_query", None, "a parameter of the query is not valid"),

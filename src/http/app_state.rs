@@ -3,12 +3,13 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use log::log;
+use log::{log, warn};
 
 use super::address_limit::AddressLimit;
 use super::api_error::ApiError;
 use super::permits::Permits;
 use super::readiness::Readiness;
+use super::request::Request;
 use super::response::Response;
 use crate::accounts::{Accounts, Claims, TokenRefused, Tokens};
 use crate::archive::reader::ArchiveReader;
@@ -17,6 +18,7 @@ use crate::lobby::User;
 use crate::log_throttle::LogThrottle;
 use crate::metrics::{Metrics, Sample};
 use crate::origin::Origin;
+use crate::proxies::{Client, Proxies, Sender, Source};
 use crate::publisher::Publisher;
 use crate::session::history::SharedHistory;
 use crate::session::renewal::TokenGrant;
@@ -43,6 +45,9 @@ pub(crate) struct AppState {
     pub(crate) history_limit: AddressLimit,
     /// Origins besides the server's own whose pages may use this server.
     pub(crate) allowed_origins: Vec<Origin>,
+    pub(crate) proxies: Proxies,
+    /// One line a minute for each proxy that does not name its clients correctly.
+    pub(crate) proxy_warnings: LogThrottle,
 }
 
 impl AppState {
@@ -89,6 +94,26 @@ impl AppState {
                 log!(refused.level(), "refused a token: {refused}{more}");
             }
         })
+    }
+
+    /// The client of a request. Logs that a proxy names two clients.
+    pub(crate) fn client(&self, sender: Sender, request: &Request) -> Client {
+        let client = self.proxies.client(sender, request.head.headers());
+        if client.source == Source::Contradiction {
+            self.warn_about_proxy(&format!(
+                "the proxy {} sends X-Forwarded-For and Forwarded with different clients, so its own address counts: let \
+                 it remove the one that it does not set",
+                sender.address
+            ));
+        }
+        client
+    }
+
+    /// Logs a warning about a proxy, once a minute.
+    pub(crate) fn warn_about_proxy(&self, text: &str) {
+        if let Some(more) = self.proxy_warnings.may_log(text, Instant::now()) {
+            warn!("{text}{more}");
+        }
     }
 
     /// Refuses a banned user.

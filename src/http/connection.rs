@@ -12,12 +12,13 @@ use super::cross_origin::Page;
 use super::endpoints::history;
 use super::endpoints::join::Joined;
 use super::pending::{Pending, PendingConnection};
-use super::permits::Permit;
-use super::receive::{self, NoRequest, ReceivedHead};
+use super::permits::{NoPermit, Permit};
+use super::receive::{self, NoRequest, ReceivedHead, ReceivedProxyHeader};
 use super::refusal_log::RefusalLog;
 use super::response::Response;
 use super::routes::{self, BODY_BYTES_MAX, BodyToRead, NextStep, Routed};
-use crate::net::{self, LingerLimits};
+use crate::net::{self, LingerLimits, address_key};
+use crate::proxies::{Sender, Source};
 use crate::session::link::Link;
 use crate::session::reader::{self, NewSession, Sessions};
 use crate::workers::Workers;
@@ -44,6 +45,13 @@ pub(crate) struct ConnectionContext {
     pub(crate) refusals: RefusalLog,
 }
 
+/// Who sent the request of a connection.
+struct SentBy {
+    /// The client, as far as it is known: at first the peer.
+    address: IpAddr,
+    page: Page,
+}
+
 /// The result of a request.
 enum Outcome {
     Answer(Response),
@@ -54,16 +62,16 @@ enum Outcome {
     },
 }
 
-/// Serves one connection to its end. `permit` counts the connection and is released at the end.
-pub(crate) fn serve(context: &ConnectionContext, stream: TcpStream, address: IpAddr, permit: Permit<IpAddr>) {
+/// Serves one connection of this peer to its end. `permit` counts the connection and is released at the end.
+pub(crate) fn serve(context: &ConnectionContext, stream: TcpStream, peer: IpAddr, mut permit: Permit<IpAddr>) {
     let connection = context.pending.add(stream);
-    let mut page = Page::default();
-    let outcome = handle(context, &connection, address, &mut page);
+    let mut sent_by = SentBy { address: peer, page: Page::default() };
+    let outcome = handle(context, &connection, &mut permit, &mut sent_by);
     match outcome {
         Ok(Outcome::Answer(response)) | Err(NoRequest::Refused(response)) => {
             context.app.count(&response);
             if let Some(error) = response.error.filter(|error| error.is_refusal()) {
-                context.refusals.log(error, address, page.shown().as_deref());
+                context.refusals.log(error, sent_by.address, sent_by.page.shown().as_deref());
             }
             send_answer(connection.stream(), &response);
         }
@@ -78,25 +86,34 @@ pub(crate) fn serve(context: &ConnectionContext, stream: TcpStream, address: IpA
     drop(permit);
 }
 
-/// Reads the request and runs it. Sets `page` to the page that sent the request.
+/// Reads the request and runs it. Sets `sent_by`, and counts the connection for its client, as soon as these are known.
 fn handle(
     context: &ConnectionContext,
     connection: &PendingConnection,
-    address: IpAddr,
-    page: &mut Page,
+    permit: &mut Permit<IpAddr>,
+    sent_by: &mut SentBy,
 ) -> Result<Outcome, NoRequest> {
     let stream = connection.stream();
     let no_request = |none| answer_if_stopping(context, none);
     let deadline = Instant::now() + REQUEST_TIMEOUT;
-    let ReceivedHead { head, after_head } = receive::head(stream, deadline).map_err(no_request)?;
+    let (sender, received) = receive_sender(context, stream, sent_by.address, deadline).map_err(no_request)?;
+    sent_by.address = sender.address;
+    if !context.app.proxies.is_trusted(sender.address) {
+        count_for_client(permit, sender.address).map_err(NoRequest::Refused)?;
+    }
+    let ReceivedHead { head, after_head } = receive::head(stream, received, deadline).map_err(no_request)?;
     connection.set_has_request();
     let app = context.app.clone();
-    let Ok(routed) = context.workers.run(move || routes::next_step(&app, &head)) else {
+    let Ok(routed) = context.workers.run(move || routes::next_step(&app, sender, &head)) else {
         return Ok(Outcome::Answer(ApiError::Internal.response()));
     };
-    let Routed { step, page: sent_by, is_shared } = routed;
-    *page = sent_by;
-    let share = |response| if is_shared { page.share(response) } else { response };
+    let Routed { step, client, page, is_shared } = routed;
+    let address = client.address;
+    *sent_by = SentBy { address, page };
+    let share = |response| if is_shared { sent_by.page.share(response) } else { response };
+    if client.source != Source::Sender {
+        count_for_client(permit, address).map_err(|refusal| NoRequest::Refused(share(refusal)))?;
+    }
     let (handler, body, expects_continue) = match step {
         NextStep::Respond(response) => return Ok(Outcome::Answer(share(response))),
         NextStep::History(request) => {
@@ -112,6 +129,35 @@ fn handle(
             other => other,
         }),
     }
+}
+
+/// Finds out what sends the requests of this connection: the peer, or what its PROXY header names. Also returns the bytes
+/// that were read with the header.
+fn receive_sender(
+    context: &ConnectionContext,
+    stream: &TcpStream,
+    peer: IpAddr,
+    deadline: Instant,
+) -> Result<(Sender, Vec<u8>), NoRequest> {
+    let proxies = &context.app.proxies;
+    if !proxies.expects_proxy_header(peer) {
+        return Ok((proxies.sender(peer), Vec::new()));
+    }
+    match receive::proxy_header(stream, deadline)? {
+        Ok(ReceivedProxyHeader { header, after_header }) => {
+            Ok((proxies.sender_in_header(peer, header.client), after_header))
+        }
+        Err(bad) => {
+            let advice = "ICH_PROXY_PROTOCOL=on requires the header from each address in ICH_TRUSTED_PROXIES";
+            context.app.warn_about_proxy(&format!("refused a connection from {peer}: {bad}: {advice}"));
+            Err(NoRequest::Refused(ApiError::BadProxyHeader.with_text(&format!("{bad}: {advice}"))))
+        }
+    }
+}
+
+/// Counts the connection for the client that a proxy has named, towards the limit per address.
+fn count_for_client(permit: &mut Permit<IpAddr>, client: IpAddr) -> Result<(), Response> {
+    permit.count_for(address_key(client)).map_err(|_: NoPermit| ApiError::TooManyConnections.response())
 }
 
 /// Reads the body of a request. `after_head` has the bytes that were read with the head.

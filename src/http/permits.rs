@@ -1,5 +1,5 @@
 //! Permits: limits on connections and sessions, in total and per key (an address, a user). A permit is released on
-//! drop.
+//! drop. The key of a connection from a proxy is known only when the proxy has named the client.
 
 use std::collections::HashMap;
 use std::hash::Hash;
@@ -35,7 +35,8 @@ pub(crate) enum NoPermit {
 #[derive(Debug)]
 pub(crate) struct Permit<K: Eq + Hash + Clone> {
     permits: Arc<Permits<K>>,
-    key: K,
+    /// `None`: counted only in total.
+    key: Option<K>,
 }
 
 impl<K: Eq + Hash + Clone> Permits<K> {
@@ -52,15 +53,25 @@ impl<K: Eq + Hash + Clone> Permits<K> {
     /// # Errors
     /// See [`NoPermit`].
     pub(crate) fn take(self: &Arc<Self>, key: K) -> Result<Permit<K>, NoPermit> {
+        self.take_for(Some(key))
+    }
+
+    /// Takes a permit that is counted only in total, until [`Permit::count_for`].
+    ///
+    /// # Errors
+    /// [`NoPermit::Full`].
+    pub(crate) fn take_without_key(self: &Arc<Self>) -> Result<Permit<K>, NoPermit> {
+        self.take_for(None)
+    }
+
+    fn take_for(self: &Arc<Self>, key: Option<K>) -> Result<Permit<K>, NoPermit> {
         let mut taken = lock(&self.taken);
         if taken.total >= self.total_max {
             return Err(NoPermit::Full);
         }
-        let of_key = taken.per_key.entry(key.clone()).or_insert(0);
-        if *of_key >= self.per_key_max {
-            return Err(NoPermit::KeyFull);
+        if let Some(key) = &key {
+            taken.add(key, self.per_key_max)?;
         }
-        *of_key += 1;
         taken.total += 1;
         Ok(Permit { permits: self.clone(), key })
     }
@@ -72,20 +83,55 @@ impl<K: Eq + Hash + Clone> Permits<K> {
     }
 }
 
+impl<K: Eq + Hash + Clone> Taken<K> {
+    fn add(&mut self, key: &K, per_key_max: usize) -> Result<(), NoPermit> {
+        let of_key = self.per_key.get(key).copied().unwrap_or(0);
+        if of_key >= per_key_max {
+            return Err(NoPermit::KeyFull);
+        }
+        self.per_key.insert(key.clone(), of_key + 1);
+        Ok(())
+    }
+
+    fn remove(&mut self, key: &K) {
+        if let Some(of_key) = self.per_key.get_mut(key) {
+            *of_key -= 1;
+            if *of_key == 0 {
+                self.per_key.remove(key);
+            }
+        }
+        // Frees the memory after a burst.
+        let (len, capacity) = (self.per_key.len(), self.per_key.capacity());
+        if capacity > 64 && len < capacity / 8 {
+            self.per_key.shrink_to(len * 2);
+        }
+    }
+}
+
+impl<K: Eq + Hash + Clone> Permit<K> {
+    /// Counts the permit for `key`, and no longer for the key that it had.
+    ///
+    /// # Errors
+    /// [`NoPermit::KeyFull`]; then nothing changes.
+    pub(crate) fn count_for(&mut self, key: K) -> Result<(), NoPermit> {
+        if self.key.as_ref() == Some(&key) {
+            return Ok(());
+        }
+        let mut taken = lock(&self.permits.taken);
+        taken.add(&key, self.permits.per_key_max)?;
+        if let Some(before) = self.key.replace(key) {
+            taken.remove(&before);
+        }
+        Ok(())
+    }
+}
+
 impl<K: Eq + Hash + Clone> Drop for Permit<K> {
     fn drop(&mut self) {
         let mut taken = lock(&self.permits.taken);
         taken.total -= 1;
-        if let Some(of_key) = taken.per_key.get_mut(&self.key) {
-            *of_key -= 1;
-            if *of_key == 0 {
-                taken.per_key.remove(&self.key);
-            }
-        }
-        // Frees the memory after a burst.
-        let (len, capacity) = (taken.per_key.len(), taken.per_key.capacity());
-        if capacity > 64 && len < capacity / 8 {
-            taken.per_key.shrink_to(len * 2);
+        if let Some(key) = &self.key {
+            taken.remove(key);
         }
     }
 }
@@ -104,6 +150,25 @@ mod tests {
         assert_eq!(permits.take("c").unwrap_err(), NoPermit::Full);
         drop(first);
         assert_eq!(permits.total(), 2);
+        assert!(permits.take("a").is_ok());
+    }
+
+    #[test]
+    fn a_permit_without_key_counts_in_total_and_later_for_a_key() {
+        let permits = Permits::new(NonZeroU32::new(3), NonZeroU32::new(1));
+        let mut unkeyed = permits.take_without_key().unwrap();
+        let other = permits.take_without_key().unwrap();
+        let of_a = permits.take("a").unwrap();
+        assert_eq!(permits.take_without_key().unwrap_err(), NoPermit::Full);
+        assert_eq!(unkeyed.count_for("a"), Err(NoPermit::KeyFull));
+        assert_eq!(unkeyed.count_for("b"), Ok(()));
+        assert_eq!(unkeyed.count_for("b"), Ok(()), "it has this key already");
+        drop((of_a, other));
+        assert_eq!(permits.take("b").unwrap_err(), NoPermit::KeyFull);
+        assert_eq!(unkeyed.count_for("a"), Ok(()));
+        assert!(permits.take("b").is_ok() && permits.take("a").is_err());
+        drop(unkeyed);
+        assert_eq!(permits.total(), 0);
         assert!(permits.take("a").is_ok());
     }
 

@@ -1,5 +1,5 @@
-//! Reads one request from a socket: first the head, then the body. Called on the connection's thread; uses little
-//! stack.
+//! Reads one request from a socket: first the head, then the body; before it, the PROXY header, if there must be one.
+//! Called on the connection's thread; uses little stack.
 
 use std::io::{ErrorKind, Read};
 use std::net::TcpStream;
@@ -9,6 +9,7 @@ use super::api_error::ApiError;
 use super::chunked::ChunkedBody;
 use super::request::{self, BadHead, HEAD_BYTES_MAX, REQUEST_LINE_BYTES_MAX};
 use super::response::Response;
+use crate::proxies::protocol::{self, BadProxyHeader, ProxyHeader};
 
 /// Why there is no complete request.
 pub(super) enum NoRequest {
@@ -26,11 +27,38 @@ pub(super) struct ReceivedHead {
     pub(super) after_head: Vec<u8>,
 }
 
-/// Reads to the end of the head, which has at most [`HEAD_BYTES_MAX`] bytes.
-pub(super) fn head(stream: &TcpStream, deadline: Instant) -> Result<ReceivedHead, NoRequest> {
+/// A PROXY header, and the bytes that followed it.
+pub(super) struct ReceivedProxyHeader {
+    pub(super) header: ProxyHeader,
+    pub(super) after_header: Vec<u8>,
+}
+
+/// Reads the PROXY header with which a connection begins. The inner error means that there is no valid one.
+pub(super) fn proxy_header(
+    stream: &TcpStream,
+    deadline: Instant,
+) -> Result<Result<ReceivedProxyHeader, BadProxyHeader>, NoRequest> {
     let mut bytes = Vec::with_capacity(512);
     loop {
         read_part(stream, &mut bytes, deadline)?;
+        match protocol::parse(&bytes) {
+            Ok(None) => {}
+            Ok(Some(header)) => {
+                let after_header = bytes.split_off(header.bytes);
+                return Ok(Ok(ReceivedProxyHeader { header, after_header }));
+            }
+            Err(bad) => return Ok(Err(bad)),
+        }
+    }
+}
+
+/// Reads to the end of the head, which has at most [`HEAD_BYTES_MAX`] bytes. `bytes` has those that were read before.
+pub(super) fn head(stream: &TcpStream, mut bytes: Vec<u8>, deadline: Instant) -> Result<ReceivedHead, NoRequest> {
+    loop {
+        if protocol::is_header_start(&bytes) {
+            let text = "a PROXY header is not expected here: see ICH_PROXY_PROTOCOL and ICH_TRUSTED_PROXIES";
+            return Err(refused(BadHead::Malformed(text)));
+        }
         // No method begins like this; a TLS handshake or an empty line does.
         if bytes.first().is_some_and(|byte| !byte.is_ascii_alphabetic()) {
             return Err(refused(BadHead::Malformed("this is not HTTP/1.1 (for TLS, use a proxy before this server)")));
@@ -47,6 +75,7 @@ pub(super) fn head(stream: &TcpStream, deadline: Instant) -> Result<ReceivedHead
             let after_head = bytes.split_off(end);
             return Ok(ReceivedHead { head: bytes, after_head });
         }
+        read_part(stream, &mut bytes, deadline)?;
     }
 }
 

@@ -18,6 +18,7 @@ use super::endpoints::metrics::metrics;
 use super::endpoints::{history, page, status};
 use super::request::{BodyFraming, Request};
 use super::response::Response;
+use crate::proxies::{Client, Sender, Source};
 use crate::workers::Workers;
 
 /// The largest body, in bytes.
@@ -70,6 +71,7 @@ const ROUTES: [(&str, Route); 13] = [
 
 /// Runs a request whose body was read. Called on the connection's thread.
 pub(crate) type Handler = Box<dyn FnOnce(&Arc<AppState>, &Workers, Vec<u8>, IpAddr) -> Response + Send>;
+
 /// All paths, without the files that the page loads.
 pub fn paths() -> impl Iterator<Item = &'static str> {
     ROUTES.iter().map(|(path, _)| *path)
@@ -100,20 +102,25 @@ pub(crate) enum BodyToRead {
     Chunked,
 }
 
-/// A next step, and the page that sent the request.
+/// A next step, and who sent the request.
 pub(crate) struct Routed {
     pub(crate) step: NextStep,
+    pub(crate) client: Client,
     pub(crate) page: Page,
     /// Whether the page may read the answer.
     pub(crate) is_shared: bool,
 }
 
-/// Parses a head and finds the next step. Called on a worker thread.
-pub(crate) fn next_step(app: &AppState, head: &[u8]) -> Routed {
+/// Parses a head from this sender and finds the next step. Called on a worker thread.
+pub(crate) fn next_step(app: &AppState, sender: Sender, head: &[u8]) -> Routed {
     let request = match Request::parse(head) {
         Ok(request) => request,
-        Err(bad) => return Routed { step: NextStep::Respond(bad.into()), page: Page::default(), is_shared: false },
+        Err(bad) => {
+            let client = Client { address: sender.address, source: Source::Sender };
+            return Routed { step: NextStep::Respond(bad.into()), client, page: Page::default(), is_shared: false };
+        }
     };
+    let client = app.client(sender, &request);
     let page = Page::of(&request, &app.allowed_origins);
     let route = route_of(&request.path);
     let shared_method = route.as_ref().and_then(Route::shared_method);
@@ -123,7 +130,7 @@ pub(crate) fn next_step(app: &AppState, head: &[u8]) -> Routed {
         }
         Ok(other) => other,
     };
-    Routed { step, page, is_shared: shared_method.is_some() }
+    Routed { step, client, page, is_shared: shared_method.is_some() }
 }
 
 fn route_of(path: &str) -> Option<Route> {

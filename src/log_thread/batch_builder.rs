@@ -12,7 +12,7 @@ use crate::session::protocol;
 use crate::session::wire;
 
 /// The next batch. Its frames are the same for all fan-out threads; each thread gets the admissions of its sessions.
-pub(super) struct BatchBuilder {
+pub(crate) struct BatchBuilder {
     frames: Vec<u8>,
     events: u64,
     has_presence: bool,
@@ -24,7 +24,7 @@ pub(super) struct BatchBuilder {
 }
 
 impl BatchBuilder {
-    pub(super) fn new(threads: usize) -> Self {
+    pub(crate) fn new(threads: usize) -> Self {
         BatchBuilder {
             frames: Vec::new(),
             events: 0,
@@ -41,7 +41,7 @@ impl BatchBuilder {
     }
 
     /// Adds an event of `record`, for all live sessions. Returns its encoded frame.
-    pub(super) fn put(&mut self, event: &Event, record: &Record) -> &[u8] {
+    pub(crate) fn put(&mut self, event: &Event, record: &Record) -> &[u8] {
         let start = self.frames.len();
         protocol::put_event(event, record, &mut self.frames);
         self.events += 1;
@@ -56,7 +56,7 @@ impl BatchBuilder {
     }
 
     /// Makes a session live: it gets `first_frames`, and then the events that are added from now on.
-    pub(super) fn admit(&mut self, thread: usize, session: SessionId, first_frames: Vec<Piece>) {
+    pub(crate) fn admit(&mut self, thread: usize, session: SessionId, first_frames: Vec<Piece>) {
         let origin = self.frames.len();
         if let Some(admissions) = self.admissions.get_mut(thread) {
             admissions.push(Admission { session, first_frames, origin });
@@ -69,7 +69,7 @@ impl BatchBuilder {
     }
 
     /// Sends the batch to the fan-out threads and begins an empty one. Does nothing if the batch is empty.
-    pub(super) fn flush(&mut self, fan_out: &FanOut) {
+    pub(crate) fn flush(&mut self, fan_out: &FanOut) {
         if !self.frames.is_empty() || self.admissions.iter().any(|admissions| !admissions.is_empty()) {
             self.flush_events(fan_out);
         }
@@ -92,7 +92,7 @@ impl BatchBuilder {
 }
 
 /// The `users_online` frame of this list, in parts. Sessions share the parts with the names.
-pub(super) fn users_online(sent_at: &str, last_message: Option<EventId>, names: &[Arc<[u8]>]) -> Vec<Piece> {
+pub(crate) fn users_online(sent_at: &str, last_message: Option<EventId>, names: &[Arc<[u8]>]) -> Vec<Piece> {
     let head = protocol::users_online_head(sent_at, last_message);
     let names_bytes: usize = names.iter().map(|part| part.len()).sum();
     let payload_bytes = head.len() + names_bytes + protocol::USERS_ONLINE_TAIL.len();
@@ -179,7 +179,7 @@ mod tests {
             builder.flush(&fan_out);
             for (thread, admitted) in threads.iter().zip(admitted) {
                 let (mut events, mut got_admitted) = (Vec::new(), Vec::new());
-                for command in thread.commands.try_iter() {
+                for command in thread.receive() {
                     let Command::Events(batch) = command else { panic!("not a batch") };
                     let (whole, rest) = frames(&batch.frames);
                     prop_assert_eq!((whole.len() as u64, rest), (batch.events, 0));

@@ -171,6 +171,8 @@ impl Server {
             archive: archive_reader,
             history_limit: AddressLimit::per_minute(config.limits.history_requests_per_minute),
             allowed_origins: config.allowed_origins.clone(),
+            proxies: config.proxies.clone(),
+            proxy_warnings: LogThrottle::default(),
         });
         let workers = Workers::start("worker", cores, supervisor)?;
         let sessions = Sessions {

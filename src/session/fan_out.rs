@@ -145,15 +145,14 @@ impl<S: Socket> FanOut<S> {
         Ok(FanOut { threads: senders.into() })
     }
 
-    /// A fan-out without threads: a test receives the commands that are sent to each of them.
-    #[cfg(test)]
+    /// A fan-out without threads: a test or a benchmark receives the commands that are sent to each of them.
     pub(crate) fn detached(count: usize) -> (Self, Vec<DetachedThread<S>>) {
         let mut detached = Vec::new();
         let threads = (0..count)
             .map(|_| {
                 let (commands, waiting) = crossbeam_channel::unbounded();
                 let (credits, used_credits) = crossbeam_channel::unbounded();
-                detached.push(DetachedThread { commands: waiting, _used_credits: used_credits });
+                detached.push(DetachedThread { commands: waiting, used_credits });
                 ToThread { commands, credits }
             })
             .collect();
@@ -211,8 +210,15 @@ pub struct Settings {
 }
 
 /// The receiving end of the channels of a fan-out thread that does not run.
-#[cfg(test)]
 pub(crate) struct DetachedThread<S = TcpStream> {
     pub commands: crossbeam_channel::Receiver<Command<S>>,
-    _used_credits: crossbeam_channel::Receiver<()>,
+    used_credits: crossbeam_channel::Receiver<()>,
+}
+
+impl<S> DetachedThread<S> {
+    /// The commands that wait. Their credits are free again.
+    pub(crate) fn receive(&self) -> impl Iterator<Item = Command<S>> {
+        self.used_credits.try_iter().for_each(drop);
+        self.commands.try_iter()
+    }
 }

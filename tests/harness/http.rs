@@ -45,7 +45,7 @@ pub fn raw(address: SocketAddr, bytes: &[u8]) -> Answer {
 }
 
 /// Reads a response until the connection ends.
-pub fn read_answer(stream: &mut TcpStream) -> Answer {
+pub fn read_answer(stream: &mut impl Read) -> Answer {
     let mut bytes = Vec::new();
     // A reset after the response also ends it.
     let _ = stream.read_to_end(&mut bytes);

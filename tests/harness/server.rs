@@ -101,6 +101,11 @@ impl Server {
         wait_for("the end of the server", || self.child.try_wait().expect("waiting"))
     }
 
+    /// Whether the process has ended.
+    pub fn has_ended(&mut self) -> bool {
+        self.child.try_wait().expect("waiting").is_some()
+    }
+
     /// Sends SIGTERM and waits until the process has ended.
     pub fn stop(&mut self) -> ExitStatus {
         self.signal(Signal::TERM);

@@ -6,6 +6,8 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use crate::clock::nanos;
 
 /// From the end of a connection to the next join. A client should not come back at once.
@@ -18,7 +20,7 @@ const UNCONFIRMED_MAX: usize = 10_000;
 const ALL: &str = "?last=10000";
 
 /// Totals of a run.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ReturnCounts {
     /// Returns that ended with `caught_up`.
     pub returned: u64,
@@ -30,6 +32,17 @@ pub struct ReturnCounts {
     pub repeated: u64,
     /// Messages that were refused with `duplicate`: they had been published.
     pub duplicates_refused: u64,
+}
+
+impl ReturnCounts {
+    /// Adds the totals of the clients of another process.
+    pub fn merge(&mut self, other: &Self) {
+        self.returned += other.returned;
+        self.incomplete += other.incomplete;
+        self.longest_ns = self.longest_ns.max(other.longest_ns);
+        self.repeated += other.repeated;
+        self.duplicates_refused += other.duplicates_refused;
+    }
 }
 
 /// A message that a sender has to send, or has sent.

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::{PAUSE, SETTLE_DEADLINE, SETTLED_AFTER, Scenario};
 use crate::clock::nanos;
+use crate::engine::Status;
 use crate::figures::Phase;
 use crate::process::Usage;
 
@@ -14,20 +15,21 @@ const OVERLOADED_DEADLINE: Duration = Duration::from_secs(5);
 impl Scenario<'_> {
     /// Checks all counts, then disconnects all clients.
     pub(super) fn end(&mut self) -> Result<(), String> {
-        self.engine.wake_slow();
+        self.engines.wake_slow()?;
         let limit = if self.overloaded { OVERLOADED_DEADLINE } else { SETTLE_DEADLINE };
         let is_complete = self.completeness();
-        let settled = self.run_until("final check", limit, |engine, _, now| {
-            Ok(engine.joining() == 0 && now > engine.last_event_ns + nanos(SETTLED_AFTER) && is_complete(engine))
+        let settled = self.run_until("final check", limit, |_, _, status, now| {
+            Ok(status.joining == 0 && now > status.last_event_ns + nanos(SETTLED_AFTER) && is_complete(status))
         })?;
         let mut phase = Phase::new("whole run");
-        self.check_counts(&mut phase);
+        let status = self.engines.settled_status()?;
+        self.check_counts(&status, &mut phase)?;
         if !settled {
             self.failures.push("at the end not every client had all users in its list".to_owned());
         }
-        self.remark();
-        (0..self.options.total_clients()).for_each(|client| self.engine.leave(client, true));
-        self.run_until("leaving", PAUSE, |_, _, _| Ok(false))?;
+        self.remark(&status);
+        self.engines.leave((0..self.options.total_clients()).collect(), true)?;
+        self.run_until("leaving", PAUSE, |_, _, _, _| Ok(false))?;
         if !self.target.pids.is_empty() {
             let left = Usage::of(&self.target.pids);
             phase.add("rss_mib_after_all_left", "resident MiB after all left", 1, left.rss_kib / 1024.0);
@@ -37,22 +39,22 @@ impl Scenario<'_> {
     }
 
     /// Adds the totals of the run. What must not have happened is a failure.
-    fn check_counts(&mut self, phase: &mut Phase) {
-        let counts = self.engine.ledger.counts;
-        let (lost, outstanding) = self.engine.ledger.lost_and_outstanding();
-        let wrong = if self.target.sends_presence { self.engine.ledger.wrong_lists() } else { 0 };
-        let disconnected: u64 = self.engine.disconnects.values().sum();
-        phase.note("messages_sent", "messages sent", 0, self.engine.ledger.sent() as f64);
+    fn check_counts(&mut self, status: &Status, phase: &mut Phase) -> Result<(), String> {
+        let (counts, report) = (status.counts, self.engines.report()?);
+        let wrong = if self.target.sends_presence { report.wrong_lists } else { 0 };
+        let disconnected: u64 = status.disconnects.values().sum();
+        let sent: u64 = self.engines.local().sent().iter().map(|&count| u64::from(count)).sum();
+        phase.note("messages_sent", "messages sent", 0, sent as f64);
         phase.note("deliveries", "deliveries", 0, counts.deliveries as f64);
         phase.note("presence_events", "joins and leaves delivered", 0, counts.presence_events as f64);
         let failures = [
-            ("lost", "lost", lost + outstanding),
+            ("lost", "lost", report.lost + report.outstanding),
             ("duplicated", "duplicated", counts.duplicated),
             ("reordered", "out of order", counts.reordered),
             ("presence_errors", "wrong joins or leaves", counts.presence_errors),
             ("wrong_lists", "clients with a wrong list at the end", wrong),
             ("disconnected", "disconnected, or could not join", disconnected),
-            ("not_sent", "not sent by this tool", self.engine.unsent),
+            ("not_sent", "not sent by this tool", status.unsent),
         ];
         for (key, label, count) in failures {
             phase.note(key, label, 0, count as f64);
@@ -65,26 +67,27 @@ impl Scenario<'_> {
                 "slow_disconnects",
                 "clients that never read, disconnected",
                 0,
-                self.engine.slow_disconnects.values().sum::<u64>() as f64,
+                status.slow_disconnects.values().sum::<u64>() as f64,
             );
         }
+        Ok(())
     }
 
     /// Adds what was observed besides.
-    fn remark(&mut self) {
+    fn remark(&mut self, status: &Status) {
         let described = |reasons: &BTreeMap<String, u64>| {
             reasons.iter().map(|(reason, count)| format!("{count} x {reason}")).collect::<Vec<_>>().join(", ")
         };
         let lines = [
-            ("disconnected", &self.engine.disconnects),
-            ("never read, disconnected", &self.engine.slow_disconnects),
-            ("error frames", &self.engine.error_frames),
+            ("disconnected", &status.disconnects),
+            ("never read, disconnected", &status.slow_disconnects),
+            ("error frames", &status.error_frames),
         ]
         .into_iter()
         .filter(|(_, reasons)| !reasons.is_empty())
         .map(|(what, reasons)| format!("{what}: {}", described(reasons)));
         self.remarks.extend(lines);
-        let foreign = self.engine.ledger.counts.foreign;
+        let foreign = status.counts.foreign;
         if foreign > 0 {
             self.remarks.push(format!("{foreign} events were about users that this run did not create"));
         }
