@@ -167,7 +167,8 @@ fn a_client_misses_nothing_when_the_server_is_killed() {
 
 #[test]
 fn a_signal_or_a_closed_pipe_ends_the_client_quietly() {
-    let server = Server::start(&[]);
+    // A connection that breaks would keep the user in the lobby for this time; one that is closed does not.
+    let server = Server::start(&[("ICH_LEAVE_GRACE_SECONDS", "300")]);
     let bob = Watcher::join(&server, "Bob");
     let settings = [("ICH_TOKEN", &*token("Ann"))];
     let mut ann = Running::start(chat(server.dir(), &url(&server), &settings, &[]));
