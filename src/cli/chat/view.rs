@@ -61,7 +61,7 @@ pub(super) fn draw(frame: &mut Frame<'_>, room: &Room, screen: &Screen) {
     if messages.width < area.width {
         draw_users(frame, room, screen, Rect::new(messages.width, 1, area.width - messages.width, messages.height));
     }
-    put(frame, 0, messages.bottom(), area.width, &hint(room, screen));
+    put(frame, 0, messages.bottom(), area.width, &hint(room, screen, area.width.into()));
     draw_input(frame, &screen.input, theme, messages.bottom() + 1);
 }
 
@@ -104,9 +104,9 @@ fn draw_users(frame: &mut Frame<'_>, room: &Room, screen: &Screen, area: Rect) {
 }
 
 /// What the user should know now.
-fn hint(room: &Room, screen: &Screen) -> Line<'static> {
+fn hint(room: &Room, screen: &Screen, columns: usize) -> Line<'static> {
     let theme = screen.theme;
-    let problem = |text: String| Line::styled(printable(&text), theme.problem());
+    let problem = |text: String| Line::styled(shorten(&printable(&text), columns), theme.problem());
     match &room.state {
         State::Offline(reason) => problem(format!("Not connected: {reason}. Trying again")),
         State::Muted(reason) => problem(format!("You cannot write now: {reason}")),

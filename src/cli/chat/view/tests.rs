@@ -117,7 +117,7 @@ fn a_narrow_terminal_shows_no_list_of_users() {
         "        Bob: ␛[31mred",
         "        Some messages are missing here.",
         "…       not confirmed",
-        "Not connected: the connection was lost.",
+        "Not connected: the connection was lost.…",
         "> e is longer than the terminal is wide",
     ];
     assert_eq!(rows_of(40, 12, &room, &screen), rows);
