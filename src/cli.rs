@@ -4,12 +4,15 @@
 //! generated from it (`reference.rs`). A command that does more than a few lines has a file of its own in `cli/`.
 
 mod admin;
+mod chat;
 mod execute_again;
 mod export;
 mod http_client;
 mod reference;
 mod secret_input;
 mod serve;
+mod server_url;
+mod stream;
 mod user;
 
 use std::io::Write;
@@ -25,6 +28,8 @@ use crate::lobby::{Action, EventId};
 use crate::server;
 use crate::shutdown::SECOND_SIGNAL_EXIT_CODE;
 
+/// The environment variable with a token.
+const TOKEN_VARIABLE: &str = "ICH_TOKEN";
 /// A signal stopped the server, or the command succeeded.
 const EXIT_STOPPED: u8 = 0;
 /// The server could not start or continue, or the command failed.
@@ -69,6 +74,12 @@ enum Command {
     Unban(admin::User),
     /// List the bans and mutes
     Bans(admin::Server),
+    /// Chat in the terminal, or in a pipe
+    ///
+    /// In a terminal: the users, the messages and a line to write in. With standard input or output in a pipe or a file, each
+    /// line of standard input is a message, and each message is printed as a line; after the end of standard input, the
+    /// client goes on printing until SIGTERM or SIGINT.
+    Chat(chat::Chat),
     /// Write the archive to standard output, as JSON lines
     Export {
         /// Only the messages after the one with this id
@@ -106,6 +117,7 @@ pub fn main() -> ExitCode {
         Some(Command::Ban(user)) => admin::act_for(Action::Ban, &user),
         Some(Command::Unban(user)) => admin::act(Action::Unban, &user),
         Some(Command::Bans(server)) => admin::bans(&server),
+        Some(Command::Chat(chat)) => chat::run(&chat),
         Some(Command::Export { after }) => export::run(after),
         Some(Command::Man) => print(&reference::man_page(&Arguments::command())),
         Some(Command::Completions { shell }) => print(&reference::completions(&mut Arguments::command(), shell)),

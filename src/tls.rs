@@ -102,6 +102,17 @@ pub(crate) fn postgres_connector(
     Ok(connector)
 }
 
+/// Makes TLS connections to a website: trusts the authorities of the system, and those in the file that `SSL_CERT_FILE`
+/// names, as OpenSSL does.
+///
+/// # Errors
+/// OpenSSL cannot read the file of the system.
+pub(crate) fn web_connector() -> Result<SslConnector, ErrorStack> {
+    let mut builder = SslConnector::builder(SslMethod::tls_client())?;
+    trust(&mut builder, None)?;
+    Ok(builder.build())
+}
+
 /// Trusts the authorities in this file or folder, or those of the system. OpenSSL is compiled in, and knows only the paths
 /// of the machine that built it.
 fn trust(builder: &mut SslConnectorBuilder, authorities: Option<&Path>) -> Result<(), ErrorStack> {

@@ -103,6 +103,7 @@ fn users_are_moderated_by_commands() {
     fails(&ich(dir, &[], &["bans", "--url", &url], "no token\n"), 1, "token");
     fails(&ich(dir, &[], &["bans", "--url", &url], "wrong\n"), 1, "the server answers 401");
     fails(&ich(dir, &[("ICH_TOKEN", "x")], &["bans", "--url", "http://127.0.0.1:1"], ""), 1, "no answer from");
-    fails(&ich(dir, &[("ICH_TOKEN", "x")], &["bans", "--url", "https://127.0.0.1"], ""), 1, "--url");
+    fails(&ich(dir, &[("ICH_TOKEN", "x")], &["bans", "--url", "https://127.0.0.1:1"], ""), 1, "no answer from");
+    fails(&ich(dir, &[("ICH_TOKEN", "x")], &["bans", "--url", "127.0.0.1"], ""), 2, "must look like http://");
     fails(&run(&["kick"]), 2, "USERNAME");
 }

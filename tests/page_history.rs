@@ -60,6 +60,46 @@ fn earlier_messages_are_loaded_when_the_user_scrolls_up_until_the_beginning() {
     assert_eq!(browser.value("window.asked"), json!(["80", "30"]));
 }
 
+fn online(id_before: &str) -> Value {
+    json!({"type": "users_online", "sent_at": "2026-11-23T10:00:00Z", "event_id": id_before, "msg": {"list": ["Bob"]}})
+}
+
+fn caught_up(is_complete: bool) -> Value {
+    json!({"type": "caught_up", "sent_at": "2026-11-23T10:00:00Z", "msg": {"complete": is_complete, "messages": 1}})
+}
+
+/// Breaks the connection of a page that was opened with `Page::open_played`, and waits for the next one.
+fn reconnect(page: &Page) {
+    page.browser.run("window.lost = window.lobby; window.lobby.onclose({ code: 1006, reason: '' })");
+    page.wait_until("window.lobby !== window.lost && window.lobby.onmessage");
+}
+
+#[test]
+fn a_gap_after_a_long_absence_is_filled_from_earlier_messages() {
+    let Some(browser) = Browser::start() else { return };
+    let server = Server::start(&[]);
+    let page = Page::open_played(&browser, server.address, "Ann", &[online("9"), message(10), caught_up(true)]);
+    browser.run(ARCHIVE);
+    page.wait_texts(&["message 10"]);
+    reconnect(&page);
+    // The server has the newest messages only.
+    let newest: Vec<Value> = (110..120).map(message).collect();
+    page.receive(&[&[online("119")], newest.as_slice(), &[caught_up(false), message(120)]].concat());
+    let texts: Vec<String> = (10..121).map(|number| format!("message {number}")).collect();
+    page.wait_texts(&texts.iter().map(String::as_str).collect::<Vec<_>>());
+    assert_eq!(browser.value("window.asked"), json!(["110"]));
+    assert_eq!(browser.value("document.body.textContent.includes('missing')"), false);
+
+    // The last message that the page knows is not in the archive: the page says that messages are missing.
+    let mut other = message(0);
+    other["event_id"] = json!("other");
+    page.receive(&[other]);
+    reconnect(&page);
+    page.receive(&[online("0"), message(130), caught_up(false)]);
+    page.wait_until("document.querySelector('#messages .note')?.textContent.includes('missing')");
+    page.wait_until("document.querySelector('#messages').lastElementChild.textContent.includes('message 130')");
+}
+
 #[test]
 fn the_page_shows_all_messages_that_the_server_keeps() {
     let Some(browser) = Browser::start() else { return };

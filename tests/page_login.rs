@@ -2,10 +2,13 @@
 
 mod harness;
 
+use std::fs;
 use std::time::Duration;
 
 use harness::browser::Browser;
+use harness::folder::Folder;
 use harness::http::post;
+use harness::issuer::{Issuer, claims};
 use harness::page::{PASSWORD, Page, email};
 use harness::server::{Server, new_dir, token_for};
 use harness::wait_until;
@@ -110,4 +113,38 @@ fn the_user_renews_the_login_before_it_ends_and_stays() {
     page.say("still here");
     page.wait_texts(&["still here"]);
     assert_eq!(bob.count("user_left", "Ann"), 0);
+}
+
+#[test]
+fn a_user_of_another_service_logs_in_with_its_token() {
+    let Some(browser) = Browser::start() else { return };
+    let issuer = Issuer::new();
+    let folder = Folder::new();
+    let keys = folder.0.join("keys.pem");
+    fs::write(&keys, &issuer.pem).expect("writing the keys");
+    let server = Server::start(&[
+        ("ICH_JWT_SECRET", ""),
+        ("ICH_JWT_PUBLIC_KEY_FILE", keys.to_str().expect("a path")),
+        ("ICH_JWT_USERNAME_CLAIM", "preferred_username"),
+    ]);
+    let page = Page::open(&browser, server.address);
+    page.log_in("Ann", PASSWORD);
+    page.wait_login("issued by an outside issuer");
+    page.wait_until("document.getElementById('token-login').open && document.activeElement.id === 'token'");
+    let join = |token: &str| {
+        let set = format!("document.getElementById('token').value = {}", json!(token));
+        browser.run(&format!("{set}; document.getElementById('token-form').requestSubmit()"));
+    };
+    join("no token");
+    page.wait_login("is no token");
+    join("wrong");
+    page.wait_login("token");
+    join(&issuer.token("", &claims(&json!({"preferred_username": "Ann"}))));
+    page.wait_state("Online");
+    page.wait_users(&["Ann"]);
+    page.say("hello");
+    page.wait_texts(&["hello"]);
+    browser.reload();
+    page.wait_state("Online");
+    page.wait_texts(&["hello"]);
 }

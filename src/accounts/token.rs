@@ -172,6 +172,11 @@ impl Tokens {
         }
     }
 
+    /// Whether this server issues tokens, and not an outside issuer.
+    pub(crate) fn can_issue(&self) -> bool {
+        self.encoding_key.is_some()
+    }
+
     /// A token for this account that is valid from now on for `ttl`.
     ///
     /// # Errors

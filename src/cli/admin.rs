@@ -5,21 +5,16 @@ use std::process::ExitCode;
 use clap::Args;
 use serde_json::{Value, json};
 
-use super::http_client::{self, Answer};
-use super::{EXIT_FAILED, EXIT_USAGE, print, secret_input};
-use crate::config::Config;
+use super::server_url::ServerUrl;
+use super::{EXIT_FAILED, EXIT_USAGE, TOKEN_VARIABLE, http_client, print, secret_input};
 use crate::lobby::Action;
-use crate::proxies::Proxies;
-
-/// The environment variable with the token.
-const TOKEN_VARIABLE: &str = "ICH_TOKEN";
 
 /// How to reach the server.
 #[derive(Debug, Args)]
 pub(super) struct Server {
     /// The server; by default the one of the settings on this machine
     #[arg(long)]
-    url: Option<String>,
+    url: Option<ServerUrl>,
 }
 
 /// A user, and why.
@@ -84,22 +79,15 @@ fn call(server: &Server, method: &str, path: &str, body: &str) -> Result<Value, 
         eprintln!("ich: {error}");
         ExitCode::from(code)
     };
-    let (url, proxies) = match &server.url {
-        Some(url) => (url.clone(), Proxies::default()),
-        None => match Config::load() {
-            Ok(config) => (format!("http://localhost:{}", config.port), config.proxies),
-            Err(errors) => return Err(fail(format!("the settings cannot be used:\n{errors}"), EXIT_USAGE)),
-        },
+    let url = match &server.url {
+        Some(url) => url.clone(),
+        None => ServerUrl::of_settings().map_err(|error| fail(error, EXIT_USAGE))?,
     };
     let token = match std::env::var(TOKEN_VARIABLE) {
         Ok(token) if !token.is_empty() => token,
         _ => secret_input::read("token (or set ICH_TOKEN)").map_err(|error| fail(error, EXIT_USAGE))?,
     };
-    let answer = http_client::request(&url, &proxies, method, path, &token, body);
-    let Answer { status, body } = answer.map_err(|error| fail(error, EXIT_FAILED))?;
-    if status == 200 {
-        return Ok(body);
-    }
-    let message = body["message"].as_str().unwrap_or("the answer has no message");
-    Err(fail(format!("the server answers {status}: {message}"), EXIT_FAILED))
+    let answer = http_client::request(&url, method, path, &token, body);
+    let answer = answer.map_err(|error| fail(error, EXIT_FAILED))?;
+    if answer.status == 200 { Ok(answer.body) } else { Err(fail(answer.error(), EXIT_FAILED)) }
 }

@@ -41,10 +41,10 @@ impl Reader<'_> {
     pub(super) fn check_names(&mut self) {
         let mut ignored = Vec::new();
         for (name, value) in self.values.iter().filter(|(name, _)| name.starts_with("ICH_")) {
-            // Variables of the test suite, and that of `ich kick`, may be set in the environment of a server that is
-            // started beside them.
+            // Variables of the test suite, and those of `ich kick` and `ich chat`, may be set in the environment of a
+            // server that is started beside them.
             if name.starts_with("ICH_TEST_")
-                || name == "ICH_TOKEN"
+                || ["ICH_TOKEN", "ICH_PASSWORD"].contains(&name.as_str())
                 || SETTINGS.iter().any(|setting| setting.name == name)
             {
                 continue;

@@ -25,6 +25,7 @@ pub mod schema;
 pub mod secure_kafka;
 pub mod server;
 pub mod sqlite;
+pub mod terminal;
 pub mod tls;
 pub mod tmpfs;
 pub mod watcher;

@@ -34,7 +34,8 @@ struct LoggedIn<'a> {
 }
 
 impl PostEndpoint for LogIn {
-    type Output = Result<Account, AccountError>;
+    /// `None`: no account has a token here.
+    type Output = Option<Result<Account, AccountError>>;
 
     fn parse(body: &[u8]) -> Result<Self, Response> {
         let body: Body = body::parse(body)?;
@@ -42,6 +43,9 @@ impl PostEndpoint for LogIn {
     }
 
     fn execute(self, app: &AppState, address: IpAddr) -> Self::Output {
+        if !app.tokens.can_issue() {
+            return None;
+        }
         let begun_at = Instant::now();
         let found = app.accounts.log_in(address, &self.email, &self.password);
         count_refusal(app, &found);
@@ -52,15 +56,15 @@ impl PostEndpoint for LogIn {
             // The form of this line is fixed: doc/monitoring.md has a filter for fail2ban that reads it.
             warn!(target: "ich::failed_login", "failed login from {address}");
         }
-        found
+        Some(found)
     }
 
     fn respond(app: &AppState, found: Self::Output) -> Result<Response, Response> {
-        let account = found.map_err(|error| account_error(&error))?;
+        let outside_issuer = || ApiError::OutsideIssuer.with_text(&TokenError::OutsideIssuer.to_string());
+        let account = found.ok_or_else(outside_issuer)?.map_err(|error| account_error(&error))?;
         app.check_ban(&account.username)?;
         match app.tokens.issue(&account) {
             Ok(token) => Ok(Response::json(&LoggedIn { id: &account.id, username: &account.username, token: &token })),
-            Err(error @ TokenError::OutsideIssuer) => Err(ApiError::OutsideIssuer.with_text(&error.to_string())),
             Err(error) => {
                 log::error!("no token could be issued: {error}");
                 Err(ApiError::Internal.response())

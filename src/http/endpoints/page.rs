@@ -35,7 +35,7 @@ macro_rules! module {
     };
 }
 
-const FILES: [File; 28] = [
+const FILES: [File; 30] = [
     File { path: "/style.css", content_type: STYLE, content: include_str!("../../web/style.css") },
     File { path: "/icon.svg", content_type: PICTURE, content: include_str!("../../web/icon.svg") },
     module!("announcer"),
@@ -45,6 +45,7 @@ const FILES: [File; 28] = [
     module!("connection"),
     module!("dom"),
     module!("earlier"),
+    module!("gap"),
     module!("links"),
     module!("lobby"),
     module!("login"),
@@ -61,6 +62,7 @@ const FILES: [File; 28] = [
     module!("timeline"),
     module!("timeline-view"),
     module!("times"),
+    module!("token"),
     module!("unread"),
     module!("users"),
     module!("users-view"),

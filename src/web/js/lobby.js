@@ -6,6 +6,7 @@ import { Composer } from "./composer.js";
 import { Connection } from "./connection.js";
 import { byId } from "./dom.js";
 import { EarlierMessages } from "./earlier.js";
+import { fillGap } from "./gap.js";
 import { pendingElement } from "./message-row.js";
 import { PendingMessages } from "./pending.js";
 import { RenewalForm } from "./renewal-form.js";
@@ -176,7 +177,7 @@ export class Lobby {
         this.#receiveMessage(this.#message({ event_id, sent_at, ...msg }), id);
         break;
       case "caught_up":
-        this.#timeline.addMissed(this.#missed.messages, msg.complete, this.#missed.idBefore);
+        this.#fill(this.#timeline.addMissed(this.#missed.messages, msg.complete, this.#missed.idBefore));
         this.#missed = null;
         this.#pending.connected();
         break;
@@ -193,8 +194,17 @@ export class Lobby {
     this.#renderSoon();
   }
 
+  async #fill(gap) {
+    if (gap === null) return;
+    const fetchPage = (before, limit) => fetchHistory(this.#token, before, limit);
+    const { messages, isClosed } = await fillGap(fetchPage, gap.before, gap.lastKnown);
+    this.#timeline.fillGap(gap, messages.map((message) => this.#message(message)), isClosed);
+    this.#renderSoon();
+  }
+
   #receiveMessage(message, id) {
-    if (message.isOwn && id !== undefined) this.#pending.confirm(id);
+    // Ids are random: one that is pending is from this user, also if the token does not tell the name.
+    if (id !== undefined && (message.isOwn || this.#username === "")) this.#pending.confirm(id);
     if (this.#missed !== null) {
       this.#missed.messages.push(message);
     } else if (this.#timeline.addMessage(message) && !message.isOwn) {

@@ -1,7 +1,7 @@
-// The page before the lobby: logging in, and creating an account.
+// The page before the lobby: logging in, also with a token of another service, and creating an account.
 
 import { byId } from "./dom.js";
-import { createUser, logIn, Refused } from "./server.js";
+import { createUser, logIn, Refused, useToken } from "./server.js";
 
 export class LoginPage {
   #isNewAccount = false;
@@ -13,6 +13,10 @@ export class LoginPage {
     byId("login-form").onsubmit = (event) => {
       event.preventDefault();
       this.#enter();
+    };
+    byId("token-form").onsubmit = (event) => {
+      event.preventDefault();
+      this.#enterWithToken();
     };
     byId("switch").onclick = () => {
       this.#isNewAccount = !this.#isNewAccount;
@@ -32,6 +36,7 @@ export class LoginPage {
   hide() {
     byId("login").hidden = true;
     byId("password").value = "";
+    byId("token").value = "";
   }
 
   async #enter() {
@@ -47,10 +52,27 @@ export class LoginPage {
     } catch (error) {
       if (!(error instanceof Refused)) throw error;
       this.#showProblem(error.message);
-      byId("password").focus();
+      // Another service manages the accounts.
+      const isElsewhere = error.code === "outside_issuer";
+      if (isElsewhere) byId("token-login").open = true;
+      byId(isElsewhere ? "token" : "password").focus();
     } finally {
       this.#setBusy(false);
       this.#renderMode();
+    }
+  }
+
+  async #enterWithToken() {
+    this.#showProblem("");
+    byId("enter-token").disabled = true;
+    try {
+      this.#onSession(await useToken(byId("token").value.trim()));
+    } catch (error) {
+      if (!(error instanceof Refused)) throw error;
+      this.#showProblem(error.message);
+      byId("token").focus();
+    } finally {
+      byId("enter-token").disabled = false;
     }
   }
 

@@ -1,6 +1,8 @@
 // When a login ends, and when the page asks for the password to continue it. The server has no other way to renew a token
 // of its own; the page keeps no password.
 
+import { claimsIn } from "./token.js";
+
 /** The page asks this long before the end, or a sixth of the lifetime of the token if that is shorter. */
 const ASK_BEFORE_MS = 10 * 60 * 1000;
 /** Timers of browsers are not longer than this: 24.8 days. */
@@ -11,16 +13,11 @@ const TIMER_MS_MAX = 2 ** 31 - 1;
  * how long it is valid. The clock of the server can differ, so only the lifetime is taken from the token.
  */
 export function lifetime(token, now) {
-  try {
-    const [, payload] = token.split(".");
-    const { iat, exp } = JSON.parse(atob(payload.replaceAll("-", "+").replaceAll("_", "/")));
-    const lifetimeMs = (exp - iat) * 1000;
-    if (!(lifetimeMs > 0)) return null;
-    const endsAt = now + lifetimeMs;
-    return { askAt: endsAt - Math.min(ASK_BEFORE_MS, lifetimeMs / 6), endsAt };
-  } catch {
-    return null;
-  }
+  const { iat, exp } = claimsIn(token) ?? {};
+  const lifetimeMs = (exp - iat) * 1000;
+  if (!(lifetimeMs > 0)) return null;
+  const endsAt = now + lifetimeMs;
+  return { askAt: endsAt - Math.min(ASK_BEFORE_MS, lifetimeMs / 6), endsAt };
 }
 
 /** Calls `onDue` when it is time to ask. */

@@ -1,6 +1,7 @@
 // The requests to the server. Paths are relative, so that a proxy can serve the page below another path.
 
 import { lifetime } from "./renewal.js";
+import { usernameIn } from "./token.js";
 
 const TIMEOUT_MS = 15_000;
 /** `/join` accepts the token, and would accept a websocket. */
@@ -8,8 +9,13 @@ const UPGRADE_REQUIRED = 426;
 /** The token is refused, or the user or the page is not allowed to join. */
 const FINAL = [401, 403];
 
-/** An error answer, with a text for the user. */
-export class Refused extends Error {}
+/** An error answer, with a text for the user. `code`: of the server, or undefined. */
+export class Refused extends Error {
+  constructor(message, code) {
+    super(message);
+    this.code = code;
+  }
+}
 
 export async function createUser(account) {
   await post("createUser", account);
@@ -19,6 +25,14 @@ export async function createUser(account) {
 export async function logIn({ email, password }) {
   const { token, username } = await post("login", { email, password });
   return { token, username, email, lifetime: lifetime(token, Date.now()) };
+}
+
+/** A session with a token of an outside issuer, if the server accepts it. There is no password to renew it with. */
+export async function useToken(token) {
+  if (!/^[!-~]+$/.test(token)) throw new Refused("This is no token: it contains a space, or a character that tokens do not have.");
+  const { status, message } = await askJoin(token);
+  if (status !== UPGRADE_REQUIRED) throw new Refused(message);
+  return { token, username: usernameIn(token), email: null, lifetime: lifetime(token, Date.now()) };
 }
 
 async function post(path, body) {
@@ -31,7 +45,7 @@ async function post(path, body) {
   } catch {
     throw new Refused("The server does not answer. Try again in a moment.");
   }
-  if (!response.ok) throw new Refused(answer.message);
+  if (!response.ok) throw new Refused(answer.message, answer.error);
   return answer;
 }
 
@@ -44,24 +58,29 @@ export function openLobby(token, lastId, lastCount) {
   return new WebSocket(url, ["ich", "bearer." + token]);
 }
 
-/** Why the server refused a websocket. A plain request for the same path gets the reason. */
+/** Why the server refused a websocket. */
 export async function findRefusal(token) {
+  const { status, message, retryAfterMs } = await askJoin(token);
+  return { isFinal: FINAL.includes(status), message, retryAfterMs };
+}
+
+/** Asks the server whether it would accept a websocket, with a plain request for the same path. */
+async function askJoin(token) {
   try {
     const response = await getWithToken("join", token);
     const retryAfterMs = 1000 * (Number(response.headers.get("Retry-After")) || 0);
-    if (response.status === UPGRADE_REQUIRED) {
-      return { isFinal: false, message: "No websocket can be opened.", retryAfterMs };
-    }
-    const { message } = await response.json();
-    return { isFinal: FINAL.includes(response.status), message, retryAfterMs };
+    const { status } = response;
+    const { message } = status === UPGRADE_REQUIRED ? { message: "No websocket can be opened." } : await response.json();
+    return { status, message, retryAfterMs };
   } catch {
-    return { isFinal: false, message: "The server does not answer.", retryAfterMs: 0 };
+    return { status: null, message: "The server does not answer.", retryAfterMs: 0 };
   }
 }
 
-/** A page of earlier messages: `{ status, body }`. */
+/** A page of earlier messages: `{ status, body }`. `before` is null for the newest ones. */
 export async function fetchHistory(token, before, limit) {
-  const response = await getWithToken(`history?${new URLSearchParams({ before, limit })}`, token);
+  const query = before === null ? { limit } : { before, limit };
+  const response = await getWithToken(`history?${new URLSearchParams(query)}`, token);
   return { status: response.status, body: response.ok ? await response.json() : null };
 }
 

@@ -14,6 +14,8 @@ export class TimelineView {
   #rows = new Map();
   #first = 0;
   #last = -1;
+  /** The positions of the entries are those after this many moves. */
+  #moves = 0;
   #isAtEnd = true;
   /** The height of the content after the last `render`. */
   #height = 0;
@@ -49,8 +51,10 @@ export class TimelineView {
   render() {
     const { scroller, list } = this.#parts;
     const wasAtEnd = this.#isAtEnd;
-    const isOlderAdded = this.#first > this.#timeline.first;
     const fromEnd = scroller.scrollHeight - scroller.scrollTop;
+    const isMoved = this.#moves !== this.#timeline.moves;
+    if (isMoved) this.#renderAll(list);
+    const isOlderAdded = isMoved || this.#first > this.#timeline.first;
     this.#removeOldest();
     this.#renderChanged();
     this.#prepend(list);
@@ -71,6 +75,16 @@ export class TimelineView {
   #distanceToEnd() {
     const { scroller } = this.#parts;
     return scroller.scrollHeight - scroller.scrollTop - scroller.clientHeight;
+  }
+
+  /** Makes all rows again, at once: this is rare. */
+  #renderAll(list) {
+    this.#moves = this.#timeline.moves;
+    this.#timeline.takeChanged();
+    this.#rows.clear();
+    list.replaceChildren();
+    this.#first = this.#timeline.last + 1;
+    this.#last = this.#timeline.last;
   }
 
   #removeOldest() {

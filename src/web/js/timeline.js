@@ -2,12 +2,13 @@
 // lobby. Pure data; timeline-view.js renders it.
 //
 // Each entry has a position that it keeps: 0 for the first one that came, larger numbers after it and smaller ones
-// before it. So a view can compare what it shows with what there is.
+// before it. So a view can compare what it shows with what there is. Only a filled gap moves entries.
 
 import { PresenceGroup } from "./presence.js";
 
 /** Entries at most. When there are more, the oldest ones are removed. */
 export const ENTRIES_MAX = 3_000;
+const GAP = "Some messages are missing here.";
 /** Messages of one user within this time stand under one name. */
 const SAME_SENDER_MS = 5 * 60 * 1000;
 
@@ -19,6 +20,8 @@ export class Timeline {
   /** The positions of the first and of the last entry. Without entries, `last` is less than `first`. */
   first = 0;
   last = -1;
+  /** How many times entries have moved to other positions. */
+  moves = 0;
   /** A client that returns asks for the messages after the one with this id. Null: none is known. */
   lastId = null;
 
@@ -59,13 +62,31 @@ export class Timeline {
   /**
    * Appends the messages that the server sends when a client joins. If the server did not have all that a client had
    * missed, a note says so, unless the messages overlap with those that are shown. `idBefore`: the id of the last message
-   * before the join, or undefined.
+   * before the join, or undefined. Returns the gap, for `fillGap`, or null.
    */
   addMissed(messages, isComplete, idBefore) {
-    const isGap = !isComplete && !messages.some(({ id }) => this.#shownIds.has(id));
-    if (isGap && this.lastId !== null) this.#append({ kind: "note", text: "Some messages are missing here." });
+    const isGap = !isComplete && this.lastId !== null && !messages.some(({ id }) => this.#shownIds.has(id));
+    const gap = isGap ? { kind: "note", text: GAP, lastKnown: this.lastId, before: messages[0]?.id ?? null } : null;
+    if (gap !== null) this.#append(gap);
     for (const message of messages) this.addMessage(message);
     this.lastId ??= idBefore ?? null;
+    return gap;
+  }
+
+  /** Adds messages behind a gap, the newest first. If none is missing any more, the note about the gap is removed. */
+  fillGap(gap, messages, isClosed) {
+    const entries = [];
+    for (let position = this.first; position <= this.last; position += 1) entries.push(this.#entries.get(position));
+    const at = entries.indexOf(gap);
+    if (at === -1) return;
+    const found = messages.filter(({ id }) => !this.#shownIds.has(id)).reverse();
+    entries.splice(isClosed ? at : at + 1, isClosed ? 1 : 0, ...found.map((message) => ({ kind: "message", ...message })));
+    entries.splice(0, entries.length - ENTRIES_MAX);
+    this.first = this.last + 1 - entries.length;
+    this.#entries = new Map(entries.map((entry, index) => [this.first + index, entry]));
+    this.#shownIds = new Set(entries.filter(({ kind }) => kind === "message").map(({ id }) => id));
+    for (let position = this.first; position <= this.last; position += 1) this.#relate(position);
+    this.moves += 1;
   }
 
   /** Adds a join or a leave to the group at the end. */

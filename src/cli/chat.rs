@@ -1,0 +1,107 @@
+//! `ich chat`: a client of the lobby, in a terminal (`screen.rs`) or in a pipe (`pipe.rs`).
+//!
+//! ```text
+//! credentials ──token──> network (thread) ── session (pure): outgoing, resume, renewal
+//!                          │ updates  ^ messages
+//!                          v          │
+//!                        pipe  or  screen ── room (pure) ── view
+//! ```
+//!
+//! No module of the server imports this one.
+
+mod credentials;
+mod input;
+mod lines;
+mod network;
+mod outgoing;
+mod pipe;
+mod presence;
+mod protocol;
+mod renewal;
+mod resume;
+mod room;
+mod screen;
+mod session;
+mod socket;
+mod theme;
+mod timeline;
+mod times;
+mod users;
+mod view;
+
+use std::io::{self, IsTerminal};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::Args;
+use crossbeam_channel::{Receiver, bounded};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+
+use self::network::Lobby;
+use super::server_url::ServerUrl;
+use super::{EXIT_FAILED, EXIT_USAGE};
+use crate::threads::{self, Stack};
+
+/// How to join, and what to print.
+#[derive(Debug, Args)]
+pub(super) struct Chat {
+    /// The server, such as https://chat.example.org; by default the one of the settings on this machine
+    url: Option<ServerUrl>,
+    /// The email of the account; the password is in ICH_PASSWORD, or typed. Without it, ICH_TOKEN is used, or the email is typed
+    #[arg(long)]
+    email: Option<String>,
+    /// How many earlier messages to show first, at most 10000
+    #[arg(long, value_name = "MESSAGES", default_value_t = 100, value_parser = clap::value_parser!(u32).range(..=10_000))]
+    last: u32,
+    /// End when standard input has ended and all its lines are confirmed; show no earlier messages
+    #[arg(long)]
+    once: bool,
+    /// With --once: how long to wait for the server
+    #[arg(long, value_name = "SECONDS", default_value_t = 30, requires = "once")]
+    timeout: u64,
+    /// Print the messages as JSON lines, as `ich export` does
+    #[arg(long)]
+    json: bool,
+}
+
+/// Chats until the user leaves.
+pub(super) fn run(chat: &Chat) -> ExitCode {
+    match try_run(chat) {
+        Ok(code) => code,
+        Err((code, error)) => {
+            eprintln!("ich: {error}");
+            ExitCode::from(code)
+        }
+    }
+}
+
+fn try_run(chat: &Chat) -> Result<ExitCode, (u8, String)> {
+    let url = match &chat.url {
+        Some(url) => url.clone(),
+        None => ServerUrl::of_settings().map_err(|error| (EXIT_USAGE, error))?,
+    };
+    let (login, token) = credentials::token(&url, chat.email.as_deref()).map_err(|error| (EXIT_FAILED, error))?;
+    let failed = |error: io::Error| (EXIT_FAILED, format!("the client cannot start: {error}"));
+    let stop = signals().map_err(failed)?;
+    let first = if chat.once { 0 } else { chat.last };
+    let (server, own_name) = (url.to_string(), token.username.clone());
+    let lobby = Lobby::join(url, login, token, first).map_err(failed)?;
+    if io::stdin().is_terminal() && io::stdout().is_terminal() && !chat.once && !chat.json {
+        return Ok(screen::run(lobby, server, own_name, &stop));
+    }
+    let options = pipe::Options { once: chat.once, timeout: Duration::from_secs(chat.timeout), json: chat.json };
+    Ok(pipe::run(lobby, &options, &stop))
+}
+
+/// Receives something when the first signal asks the client to end.
+fn signals() -> io::Result<Receiver<()>> {
+    let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP])?;
+    let (sender, receiver) = bounded(1);
+    threads::spawn("chat-signals", Stack::Normal, move || {
+        if signals.forever().next().is_some() {
+            let _ = sender.send(());
+        }
+    })?;
+    Ok(receiver)
+}

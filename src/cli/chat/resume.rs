@@ -1,0 +1,181 @@
+//! [`Resume`]: from which message on a client returns, so that no message is missing and none comes twice. Pure.
+
+use std::collections::{HashSet, VecDeque};
+
+use super::protocol::{ChatMessage, parameter};
+
+/// The ids that are remembered. A server keeps 10,000 messages at most for clients that return.
+const SEEN_MAX: usize = 10_000;
+/// The messages that are kept until `caught_up`. A server of this program sends fewer; later ones are ignored.
+const MISSED_MAX: usize = 2 * SEEN_MAX;
+/// What a client asks for that returns and knows no id, because there was no message before its first join.
+const MESSAGES_WITHOUT_ID: u32 = 10_000;
+
+/// A message, and the id that its sender gave it.
+pub(super) type Received = (ChatMessage, Option<String>);
+
+/// What a client got from the lobby.
+#[derive(Debug)]
+pub(super) struct Resume {
+    /// The messages to ask for at the first join; 0: none.
+    first: u32,
+    has_joined: bool,
+    last_id: Option<String>,
+    seen: HashSet<String>,
+    seen_in_order: VecDeque<String>,
+    /// Between `users_online` and `caught_up`: the messages, and the id before the join.
+    missed: Option<(Vec<Received>, Option<String>)>,
+}
+
+impl Resume {
+    pub(super) fn new(first: u32) -> Self {
+        let (seen, seen_in_order) = (HashSet::new(), VecDeque::new());
+        Resume { first, has_joined: false, last_id: None, seen, seen_in_order, missed: None }
+    }
+
+    /// Whether the client has ever got the messages that it asked for.
+    pub(super) fn has_joined(&self) -> bool {
+        self.has_joined
+    }
+
+    /// The query of the next `/join`, or nothing.
+    pub(super) fn query(&self) -> String {
+        match (&self.last_id, self.has_joined) {
+            (Some(id), _) => format!("?after={}", parameter(id)),
+            (None, true) => format!("?last={MESSAGES_WITHOUT_ID}"),
+            (None, false) if self.first > 0 => format!("?last={}", self.first),
+            (None, false) => String::new(),
+        }
+    }
+
+    /// The connection has begun with `users_online`. Returns whether there is nothing to catch up on.
+    pub(super) fn joined(&mut self, id_before: Option<String>) -> bool {
+        if self.query().is_empty() {
+            self.has_joined = true;
+            self.last_id = id_before;
+            return true;
+        }
+        self.missed = Some((Vec::new(), id_before));
+        false
+    }
+
+    /// The connection was lost. What was received before `caught_up` will be received again.
+    pub(super) fn disconnected(&mut self) {
+        self.missed = None;
+    }
+
+    /// Takes a message. Returns it if it can be shown now.
+    pub(super) fn message(&mut self, received: Received) -> Option<Received> {
+        if let Some((messages, _)) = &mut self.missed {
+            if messages.len() < MISSED_MAX {
+                messages.push(received);
+            }
+            return None;
+        }
+        self.accept(received)
+    }
+
+    /// All missed messages were received. Returns whether others are missing before them, and those that are new.
+    pub(super) fn caught_up(&mut self, is_complete: bool) -> (bool, Vec<Received>) {
+        let Some((messages, id_before)) = self.missed.take() else { return (false, Vec::new()) };
+        let overlaps = messages.iter().any(|(message, _)| self.seen.contains(&message.event_id));
+        let is_gap = self.has_joined && !is_complete && !overlaps;
+        self.has_joined = true;
+        let new = messages.into_iter().filter_map(|received| self.accept(received)).collect();
+        if self.last_id.is_none() {
+            self.last_id = id_before;
+        }
+        (is_gap, new)
+    }
+
+    fn accept(&mut self, received: Received) -> Option<Received> {
+        let id = &received.0.event_id;
+        self.last_id = Some(id.clone());
+        if !self.seen.insert(id.clone()) {
+            return None;
+        }
+        self.seen_in_order.push_back(id.clone());
+        if self.seen_in_order.len() > SEEN_MAX
+            && let Some(oldest) = self.seen_in_order.pop_front()
+        {
+            self.seen.remove(&oldest);
+        }
+        Some(received)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn message(id: &str) -> Received {
+        let text = |text: &str| text.to_owned();
+        (ChatMessage { event_id: text(id), sent_at: text("t"), from_user: text("Bob"), text: text(id) }, None)
+    }
+
+    fn ids(messages: &[Received]) -> Vec<&str> {
+        messages.iter().map(|(message, _)| message.event_id.as_str()).collect()
+    }
+
+    #[test]
+    fn a_client_returns_after_the_last_message() {
+        let mut resume = Resume::new(50);
+        assert_eq!(resume.query(), "?last=50");
+        assert!(!resume.joined(Some("b".into())));
+        assert_eq!(resume.message(message("a")), None, "kept until caught_up");
+        resume.disconnected();
+        assert_eq!(resume.query(), "?last=50", "nothing of it was shown");
+        resume.joined(Some("b".into()));
+        resume.message(message("a"));
+        resume.message(message("b"));
+        let (is_gap, messages) = resume.caught_up(false);
+        assert!(!is_gap, "the first join has no gap");
+        assert_eq!(ids(&messages), ["a", "b"]);
+        assert_eq!(resume.message(message("c-1 2")), Some(message("c-1 2")));
+        assert_eq!(resume.query(), "?after=c-1%202");
+    }
+
+    #[test]
+    fn a_lobby_without_messages_has_an_id_or_none() {
+        let mut resume = Resume::new(50);
+        resume.joined(Some("x".into()));
+        resume.caught_up(true);
+        assert_eq!(resume.query(), "?after=x");
+
+        let mut resume = Resume::new(0);
+        assert_eq!(resume.query(), "");
+        assert!(resume.joined(None));
+        assert_eq!(resume.query(), "?last=10000");
+
+        let mut resume = Resume::new(0);
+        assert!(resume.joined(Some("x".into())));
+        assert_eq!(resume.query(), "?after=x");
+    }
+
+    #[test]
+    fn a_gap_is_reported_unless_the_messages_overlap() {
+        for (missed, is_gap, new) in [(["c", "d"], true, vec!["c", "d"]), (["b", "c"], false, vec!["c"])] {
+            let mut resume = Resume::new(0);
+            resume.joined(None);
+            resume.message(message("a"));
+            resume.message(message("b"));
+            resume.disconnected();
+            resume.joined(Some("d".into()));
+            for id in missed {
+                resume.message(message(id));
+            }
+            let (found, messages) = resume.caught_up(false);
+            assert_eq!((found, ids(&messages)), (is_gap, new));
+        }
+    }
+
+    #[test]
+    fn few_ids_are_remembered() {
+        let mut resume = Resume::new(0);
+        resume.joined(None);
+        for number in 0..SEEN_MAX + 5 {
+            assert!(resume.message(message(&number.to_string())).is_some());
+        }
+        assert_eq!((resume.seen.len(), resume.seen_in_order.len()), (SEEN_MAX, SEEN_MAX));
+    }
+}
