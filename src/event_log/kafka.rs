@@ -4,15 +4,16 @@
 //! [`Reader`](super::Reader). librdkafka's own threads connect to the brokers, and reconnect without end. So an
 //! unavailable cluster is not an error here: the log has no new records until the cluster is back.
 //!
-//! - **Appending** puts the record into a bounded queue (`queue`) and returns. One thread gives the queued records to the
-//!   producer, one batch at a time (`batches`). The producer is idempotent: a record that it sends again after a broken
-//!   connection is in the log once and in order. A record that waits for Kafka for 30 seconds is reported undelivered.
+//! - **Appending** puts the record into a bounded queue (`event_log/queue.rs`) and returns. One thread gives the queued
+//!   records to the producer, one batch at a time (`batches`). The producer is idempotent: a record that it sends again
+//!   after a broken connection is in the log once and in order. A record that Kafka does not accept within 30 seconds in
+//!   the queue and 30 more in the producer is reported undelivered.
 //! - **Reading** starts from an offset that the reader computes. There is no consumer group, and no offset is
 //!   committed: each instance reads all records.
 //!
-//! The parts: `writer`, `batches` and `producer` append; `reader` and `consumer` read; `topic_setup`, `topic` and `topic_settings`
-//! create and check the topic; `topic_watch` checks it again when Kafka refuses a record; `diagnostics`, `explain`,
-//! `certificates` and `addresses` explain errors; `drop_within` bounds the time that closing a client takes.
+//! The parts: `writer`, `batches` and `producer` append; `reader` and `consumer` read; `topic_setup`, `topic` and
+//! `topic_settings` create and check the topic; `topic_watch` checks it again when Kafka refuses a record; `diagnostics`,
+//! `explain`, `certificates` and `addresses` explain errors; `drop_within` bounds the time that closing a client takes.
 
 mod addresses;
 mod batches;
@@ -93,7 +94,7 @@ pub fn open(settings: &KafkaSettings, supervisor: &Supervisor) -> Result<EventLo
 }
 
 /// Opens readers for the archive. Each has diagnostics of its own, because those know whether their reader reads. The
-/// writer is dropped with the log, so that its last records are sent then.
+/// reference to the writer is weak, so that the producer is closed when the log has been dropped.
 fn open_reader(settings: KafkaSettings, writer: Weak<Writer>) -> OpenReader {
     Box::new(move || {
         let unavailable = |error: &dyn std::fmt::Display| ReadError::Unavailable(error.to_string());

@@ -89,7 +89,8 @@ impl Queue {
         }
     }
 
-    /// Settles so many records that were taken, with so many bytes together: they are in the log or reported undelivered.
+    /// Settles this number of taken records, with this number of bytes together: they are in the log or reported
+    /// undelivered.
     pub fn settle(&self, records: usize, bytes: usize) {
         let mut state = lock(&self.state);
         state.unsettled -= records;

@@ -13,7 +13,8 @@ use super::protocol;
 const SLOW_DOWN: Duration = Duration::from_secs(2);
 /// The pause after `unavailable`, and at most as much again.
 const UNAVAILABLE: Duration = Duration::from_secs(3);
-/// A message that is neither confirmed nor refused after this time is sent again. The server gives up after 30 s.
+/// A message that is neither confirmed nor refused after this time is sent again, with the same id: the server may still
+/// publish the first one.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(35);
 /// The most messages that wait.
 const MESSAGES_MAX: usize = 100;

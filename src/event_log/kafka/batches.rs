@@ -1,9 +1,9 @@
 //! [`Batches`]: the thread that gives the queued records to the producer, one batch at a time.
 //!
 //! The next batch waits until Kafka has answered the one before. So the batches grow with the load and with the time
-//! that Kafka takes. librdkafka would send each record in a request of its own, up to five at a time. Its thread then
-//! asks for the answers in a loop without a pause, while further records wait. That takes a core, and Kafka answers
-//! later still if it has no core for itself.
+//! that Kafka takes. Without this thread, librdkafka would send each record in a request of its own, up to five at a
+//! time. While further records wait, its thread asks for the answers in a loop without a pause. That takes a core, and
+//! Kafka answers even later if it has no core for itself.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -24,7 +24,8 @@ const BATCH_RECORDS: usize = 4096;
 const BATCH_BYTES: usize = 1024 * 1024;
 /// The minimum time between two batches, on average. Each costs a request to Kafka, and an answer to each reader.
 const BATCH_INTERVAL: Duration = Duration::from_millis(4);
-/// How much longer than a record may wait for Kafka its report may take.
+/// How long the report of a record may take after [`DELIVERY_TIMEOUT`]. If it takes longer, the next batch does not wait
+/// for it.
 const REPORT_DELAY: Duration = Duration::from_secs(5);
 
 pub(super) struct Batches {

@@ -1,5 +1,5 @@
-//! librdkafka's producer: its configuration, and [`DeliveryContext`], which receives its delivery reports and counts the
-//! records that are not reported yet.
+//! librdkafka's producer: its configuration, and [`DeliveryContext`], which receives its delivery reports and counts
+//! those that are still missing.
 
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Duration;
@@ -20,8 +20,8 @@ use crate::threads::lock;
 
 /// The size of the producer's own queue, in KiB. It has one batch of the writer.
 const QUEUE_KIB: usize = 64 * 1024;
-/// How long a record may wait for Kafka: in the queue of the writer, and then in the producer. An outage that is shorter
-/// loses nothing.
+/// How long a record may wait in the queue, and then as long again in the producer. So an outage that is shorter loses
+/// nothing, and a longer one is reported to the sender of a message within twice this time.
 pub(super) const DELIVERY_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long a purged producer may take to report its records undelivered.
 const PURGE_TIMEOUT: Duration = Duration::from_millis(250);

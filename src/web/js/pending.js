@@ -7,7 +7,10 @@
 export const SLOW_DOWN_MS = 2_000;
 /** The pause after `unavailable`, and a random part of it. */
 export const UNAVAILABLE_MS = 3_000;
-/** A message that is neither confirmed nor refused after this time is sent again. The server gives up after 30 s. */
+/**
+ * A message that is neither confirmed nor refused after this time is sent again, with the same id: the server may still
+ * publish the first one.
+ */
 export const ANSWER_TIMEOUT_MS = 35_000;
 
 /** These errors have no id, so they are about the message that was sent last. */
