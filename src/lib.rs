@@ -2,8 +2,8 @@
 //!
 //! `doc/architecture.md` has the terms and follows one message and one join through the files. Imports go in one
 //! direction: [`server`] may import all modules; [`http`] imports [`session`], [`accounts`], [`archive`],
-//! `publisher` and `proxies`; [`archive`] imports [`accounts`] and [`event_log`]; `log_thread` imports [`session`] and `publisher`;
-//! these import [`event_log`], [`moderation`] and [`lobby`]; [`lobby`] imports no other module.
+//! `publisher` and `proxies`; [`archive`] imports [`accounts`] and [`event_log`]; `log_thread` imports [`session`] and
+//! `publisher`; these import [`event_log`], [`moderation`] and [`lobby`]; [`lobby`] imports no other module.
 //!
 //! Only items that the program, the tests or the load tool use are public. `hot_paths` is for `cargo bench`.
 

@@ -1,6 +1,7 @@
 //! Unicode: which characters cannot be seen, when two names look the same, and the normal forms of texts. Pure.
 //!
-//! Used by the rules for accounts, by the check of chat messages, and by the terminal client. Only this module uses the crates for Unicode.
+//! Used by the rules for accounts, by the check of chat messages, and by the terminal client. Only this module uses the
+//! crates for Unicode.
 
 mod joiners;
 pub(crate) mod terminal;

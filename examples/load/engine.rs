@@ -1,5 +1,5 @@
-//! The clients of this process on one thread and one `epoll`: connects them, sends chat messages on schedule, reads events and
-//! passes them to the ledger.
+//! The clients of this process on one thread and one `epoll`: connects them, sends chat messages on schedule, reads
+//! events and passes them to the ledger.
 //!
 //! A client is identified by its index: the first clients send, the last ones never read. [`crate::engines`] calls
 //! [`Engine::poll_once`] again and again.

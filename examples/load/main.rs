@@ -2,8 +2,7 @@
 //!
 //! [`options`] parses the command line, [`target`] starts the servers (or the bare loop of [`baseline`], for
 //! comparison), [`scenario`] makes the clients of [`engines`] join, chat and leave, [`ledger`] checks what each client
-//! received, [`report`] prints the figures, and [`compare`] compares them with
-//! those of an earlier run.
+//! received, [`report`] prints the figures, and [`compare`] compares them with those of an earlier run.
 
 mod bare_kafka;
 mod baseline;

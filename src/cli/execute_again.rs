@@ -30,8 +30,8 @@ const ENV: &str = "env";
 /// signals ignored. An overflow still ends the process: the kernel does not let a process ignore its own fault.
 const IGNORE_FAULTS: &str = "--ignore-signal=SEGV,BUS";
 
-/// Executes this program again if a setting is missing. Variables that are set already are not changed. If it fails, the
-/// server runs without these settings: it uses more memory and accepts fewer connections.
+/// Executes this program again if a setting is missing. Variables that are set already are not changed. If `exec` fails,
+/// the server runs without these settings: it uses more memory and accepts fewer connections.
 pub(super) fn with_less_memory() {
     let missing: Vec<_> = C_LIBRARY.iter().filter(|(name, _)| std::env::var_os(name).is_none()).collect();
     // These variables also tell that the program was executed again.
@@ -50,7 +50,8 @@ pub(super) fn with_less_memory() {
     let _ = again(Command::new(&program));
 }
 
-/// Whether `env` can start `program`. It tells by a run of `true`, because `exec` does not come back if it cannot.
+/// Whether `env` can start `program`. Tries it with `true` first: after `exec` of an `env` that cannot, this process would
+/// be gone.
 fn can_ignore_faults(program: &OsStr) -> bool {
     // `env` takes an argument with `=` for a variable.
     if program.as_encoded_bytes().contains(&b'=') {
