@@ -163,6 +163,7 @@ impl OpenTerminal {
         let (columns, rows) = view::messages_size(size.width, size.height);
         let screen = &mut self.screen;
         let lines = Lines { room, columns, theme: screen.theme };
+        screen.bottom = screen.bottom.map(|bottom| lines.kept(bottom, rows));
         let has_control = key.modifiers.contains(KeyModifiers::CONTROL);
         let page = rows.saturating_sub(1).max(1);
         let mut is_at_beginning = false;
