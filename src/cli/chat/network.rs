@@ -101,10 +101,12 @@ impl Lobby {
         MessageSender { messages: self.messages.clone(), waker: self.waker.clone() }
     }
 
-    /// Asks for the messages before the one with this id: [`Update::Earlier`] is the answer.
-    pub(super) fn load_earlier(&self, before: &str) {
-        let _ = self.commands.try_send(Command::LoadEarlier(before.to_owned()));
+    /// Asks for the messages before the one with this id: [`Update::Earlier`] is the answer. Returns whether there will
+    /// be one.
+    pub(super) fn load_earlier(&self, before: &str) -> bool {
+        let is_sent = self.commands.try_send(Command::LoadEarlier(before.to_owned())).is_ok();
         wake(&self.waker);
+        is_sent
     }
 
     /// Leaves the lobby, so that others do not wait for this user to return.
@@ -254,10 +256,12 @@ impl Network {
 
     fn load_earlier(&mut self, before: String) {
         let (url, token, updates) = (self.url.clone(), self.session.token().to_owned(), self.updates.clone());
-        // Without the thread, the user asks again.
-        let _ = threads::spawn("chat-history", Stack::Normal, move || {
+        let started = threads::spawn("chat-history", Stack::Normal, move || {
             let _ = updates.send(Update::Earlier(earlier(&url, &token, &before)));
         });
+        if let Err(error) = started {
+            let _ = self.updates.send(Update::Earlier(Err(format!("no thread can be started: {error}"))));
+        }
     }
 }
 

@@ -23,6 +23,7 @@ use super::input::Input;
 use super::lines::Lines;
 use super::network::{Lobby, MessageSender};
 use super::room::Room;
+use super::session::Update;
 use super::theme::Theme;
 use super::view::{self, Screen};
 use crate::cli::{EXIT_FAILED, EXIT_STOPPED};
@@ -193,8 +194,11 @@ impl OpenTerminal {
             KeyCode::Char('l') if has_control => self.terminal.clear()?,
             _ => {}
         }
-        if is_at_beginning && let Some(before) = room.begin_earlier() {
-            lobby.load_earlier(&before);
+        if is_at_beginning
+            && let Some(before) = room.begin_earlier()
+            && !lobby.load_earlier(&before)
+        {
+            room.apply(Update::Earlier(Err("the client is busy".to_owned())));
         }
         Ok(())
     }
