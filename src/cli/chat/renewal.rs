@@ -6,8 +6,10 @@ use serde::Deserialize;
 
 /// The client logs in again this long before the end, or a sixth of the lifetime of the token if that is shorter.
 const RENEW_BEFORE: Duration = Duration::from_secs(10 * 60);
-/// The pause after a login that failed for a reason that passes.
+/// The pause after a login that failed for a reason that passes, or that brought a token of less than [`LIFETIME_MIN`].
 const RETRY: Duration = Duration::from_secs(30);
+/// Tokens that end sooner would make the client log in without a pause.
+const LIFETIME_MIN: Duration = Duration::from_secs(5);
 /// The longest lifetime that is taken from a token: a century.
 const LIFETIME_MAX_SECONDS: u64 = 100 * 366 * 24 * 3600;
 
@@ -54,6 +56,8 @@ pub(super) struct Renewal {
     joined_with: String,
     /// When to log in again; `None`: never, or a login runs.
     due: Option<Instant>,
+    /// The earliest time of the next login.
+    not_before: Instant,
     /// The client knows the password.
     can_log_in: bool,
     is_running: bool,
@@ -61,7 +65,8 @@ pub(super) struct Renewal {
 
 impl Renewal {
     pub(super) fn new(token: Token, can_log_in: bool) -> Self {
-        let mut renewal = Renewal { token, joined_with: String::new(), due: None, can_log_in, is_running: false };
+        let (joined_with, not_before) = (String::new(), token.got_at);
+        let mut renewal = Renewal { token, joined_with, due: None, not_before, can_log_in, is_running: false };
         renewal.plan();
         renewal
     }
@@ -98,7 +103,7 @@ impl Renewal {
         // A token that has just been issued is refused for another reason than its age.
         let is_over = self.token.ends_at().is_some_and(|end| end <= now + self.ask_before());
         if self.can_log_in && is_over {
-            self.due = Some(now);
+            self.due = Some(now.max(self.not_before));
         }
         self.can_log_in && is_over
     }
@@ -118,7 +123,8 @@ impl Renewal {
     pub(super) fn failed(&mut self, is_final: bool, now: Instant) {
         self.is_running = false;
         self.can_log_in &= !is_final;
-        self.due = self.can_log_in.then_some(now + RETRY);
+        self.not_before = now + RETRY;
+        self.due = self.can_log_in.then_some(self.not_before);
     }
 
     fn ask_before(&self) -> Duration {
@@ -126,8 +132,10 @@ impl Renewal {
     }
 
     fn plan(&mut self) {
+        let is_short = self.token.lifetime.is_some_and(|lifetime| lifetime < LIFETIME_MIN);
+        self.not_before = self.token.got_at + if is_short { RETRY } else { Duration::ZERO };
         let ask_at = self.token.ends_at().and_then(|end| end.checked_sub(self.ask_before()));
-        self.due = ask_at.filter(|_| self.can_log_in);
+        self.due = ask_at.filter(|_| self.can_log_in).map(|at| at.max(self.not_before));
     }
 }
 
@@ -159,6 +167,28 @@ mod tests {
         assert_eq!(renewal.due(), Some(now + Duration::from_secs(501) + RETRY));
         renewal.logged_in(Token::new(TOKEN.to_owned(), now + Duration::from_secs(600)));
         assert_eq!(renewal.due(), Some(now + Duration::from_secs(1100)));
+    }
+
+    #[test]
+    fn logins_have_pauses() {
+        let now = Instant::now();
+        for seconds in [0, 1, 4] {
+            let lifetime = Some(Duration::from_secs(seconds));
+            let token = Token { text: "short".to_owned(), username: None, lifetime, got_at: now };
+            let mut renewal = Renewal::new(token.clone(), true);
+            renewal.joining();
+            let end = now + Duration::from_secs(seconds);
+            assert!(!renewal.begin(end) && renewal.refused(end) && !renewal.begin(end), "{seconds}");
+            assert!(renewal.begin(now + RETRY));
+            renewal.logged_in(Token { got_at: now + RETRY, ..token });
+            assert_eq!(renewal.due(), Some(now + 2 * RETRY));
+        }
+        let mut renewal = Renewal::new(Token::new(TOKEN.to_owned(), now), true);
+        renewal.joining();
+        let end = now + Duration::from_secs(600);
+        assert!(renewal.begin(end));
+        renewal.failed(false, end);
+        assert!(renewal.refused(end) && !renewal.begin(end), "a refusal does not shorten the pause after a failure");
     }
 
     #[test]
