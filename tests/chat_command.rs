@@ -257,6 +257,12 @@ fn a_server_that_cannot_be_reached_fails_after_the_timeout() {
         &finish(chat(&folder.0, &format!("http://{unused}"), &settings, &arguments), "hello"),
         "not connected after 1 seconds",
     );
+    // The login has the same limit. This server accepts connections and does not answer.
+    let silent = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let address = format!("http://{}", silent.local_addr().unwrap());
+    let arguments = ["--once", "--timeout", "1", "--email", "ann@example.com"];
+    let output = finish(chat(&folder.0, &address, &[("ICH_PASSWORD", PASSWORD)], &arguments), "hello");
+    fails(&output, "not logged in after 1 seconds");
     let output = finish(chat(&folder.0, "localhost:8080", &settings, &[]), "");
     assert_eq!(output.status.code(), Some(2), "{output:?}");
     assert!(String::from_utf8_lossy(&output.stderr).contains("must look like http://"), "{output:?}");

@@ -78,7 +78,9 @@ fn try_run(chat: &Chat) -> Result<ExitCode, (u8, String)> {
         Some(url) => url.clone(),
         None => ServerUrl::of_settings().map_err(|error| (EXIT_USAGE, error))?,
     };
-    let (login, token) = credentials::token(&url, chat.email.as_deref()).map_err(|error| (EXIT_FAILED, error))?;
+    let timeout = Duration::from_secs(chat.timeout);
+    let login = credentials::token(&url, chat.email.as_deref(), chat.once.then_some(timeout));
+    let (login, token) = login.map_err(|error| (EXIT_FAILED, error))?;
     let failed = |error: io::Error| (EXIT_FAILED, format!("the client cannot start: {error}"));
     let stop = signals::receiver().map_err(failed)?;
     let first = if chat.once { 0 } else { chat.last };
@@ -87,6 +89,6 @@ fn try_run(chat: &Chat) -> Result<ExitCode, (u8, String)> {
     if io::stdin().is_terminal() && io::stdout().is_terminal() && !chat.once && !chat.json {
         return Ok(screen::run(lobby, server, own_name, &stop));
     }
-    let options = pipe::Options { once: chat.once, timeout: Duration::from_secs(chat.timeout), json: chat.json };
+    let options = pipe::Options { once: chat.once, timeout, json: chat.json };
     Ok(pipe::run(lobby, &options, &stop))
 }

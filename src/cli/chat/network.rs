@@ -77,7 +77,7 @@ impl Lobby {
     ///
     /// # Errors
     /// The system has no socket or no thread for it.
-    pub(super) fn join(url: ServerUrl, login: Login, token: Token, first: u32) -> io::Result<Lobby> {
+    pub(super) fn join(url: ServerUrl, login: Arc<Login>, token: Token, first: u32) -> io::Result<Lobby> {
         let (waker, woken) = UnixStream::pair()?;
         waker.set_nonblocking(true)?;
         woken.set_nonblocking(true)?;
@@ -88,7 +88,7 @@ impl Lobby {
         let session = Session::new(token, login.can_log_in(), first, Instant::now());
         let network = Network {
             url,
-            login: Arc::new(login),
+            login,
             session,
             socket: None,
             updates,
@@ -330,7 +330,7 @@ mod tests {
         })
         .unwrap();
         let token = Token::new("a-token".to_owned(), Instant::now());
-        let lobby = Lobby::join(url, Login::Never, token, 0).unwrap();
+        let lobby = Lobby::join(url, Arc::new(Login::Never), token, 0).unwrap();
         assert!(lobby.load_earlier("5f-7"));
         let _client = loading.recv_timeout(PATIENCE).unwrap();
         lobby.commands.send(Command::Leave).unwrap();
