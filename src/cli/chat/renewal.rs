@@ -1,5 +1,6 @@
 //! [`Renewal`]: the token of a session, and when the client logs in again to continue it. Pure.
 
+use std::fmt;
 use std::time::{Duration, Instant};
 
 use serde::Deserialize;
@@ -24,7 +25,7 @@ struct Claims {
 }
 
 /// A token, when it was got, and how long it is valid.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub(super) struct Token {
     pub(super) text: String,
     /// `None`: the token does not say it in a way that this client knows.
@@ -32,6 +33,13 @@ pub(super) struct Token {
     /// The clock of the server can differ, so only the lifetime is taken from the token.
     lifetime: Option<Duration>,
     got_at: Instant,
+}
+
+impl fmt::Debug for Token {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Not the text, which is a secret.
+        formatter.debug_struct("Token").field("username", &self.username).finish_non_exhaustive()
+    }
 }
 
 impl Token {
@@ -52,8 +60,8 @@ impl Token {
 #[derive(Debug)]
 pub(super) struct Renewal {
     token: Token,
-    /// The token that the server has for the session.
-    joined_with: String,
+    /// The server has got the token for the session.
+    is_sent: bool,
     /// When to log in again; `None`: never, or a login runs.
     due: Option<Instant>,
     /// The earliest time of the next login.
@@ -65,8 +73,8 @@ pub(super) struct Renewal {
 
 impl Renewal {
     pub(super) fn new(token: Token, can_log_in: bool) -> Self {
-        let (joined_with, not_before) = (String::new(), token.got_at);
-        let mut renewal = Renewal { token, joined_with, due: None, not_before, can_log_in, is_running: false };
+        let not_before = token.got_at;
+        let mut renewal = Renewal { token, is_sent: false, due: None, not_before, can_log_in, is_running: false };
         renewal.plan();
         renewal
     }
@@ -91,13 +99,13 @@ impl Renewal {
 
     /// A join with the current token begins.
     pub(super) fn joining(&mut self) {
-        self.joined_with.clone_from(&self.token.text);
+        self.is_sent = true;
     }
 
     /// The server refuses the token, or has ended the session because of it. Returns whether a new token will help: there
     /// is one already, or the client logs in now.
     pub(super) fn refused(&mut self, now: Instant) -> bool {
-        if self.joined_with != self.token.text || self.is_running {
+        if !self.is_sent || self.is_running {
             return true;
         }
         // A token that has just been issued is refused for another reason than its age.
@@ -115,6 +123,7 @@ impl Renewal {
 
     pub(super) fn logged_in(&mut self, token: Token) {
         self.is_running = false;
+        self.is_sent &= token.text == self.token.text;
         self.token = token;
         self.plan();
     }
@@ -152,6 +161,14 @@ mod tests {
         assert_eq!((token.username.as_deref(), token.lifetime), (Some("Ann"), Some(Duration::from_secs(600))));
         let token = Token::new("not a token".to_owned(), Instant::now());
         assert_eq!((token.username, token.lifetime), (None, None));
+    }
+
+    #[test]
+    fn a_token_is_not_shown_to_debug() {
+        let mut renewal = Renewal::new(Token::new(TOKEN.to_owned(), Instant::now()), true);
+        renewal.joining();
+        let shown = format!("{renewal:?}");
+        assert!(shown.contains("Ann") && !shown.contains("eyJ"), "{shown}");
     }
 
     #[test]
