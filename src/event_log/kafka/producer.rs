@@ -103,10 +103,10 @@ impl Unreported {
         }
     }
 
-    /// Waits until there are none, up to `timeout`.
-    pub(super) fn wait_none(&self, timeout: Duration) {
+    /// Waits until there are none, up to `timeout`. False if there are still some.
+    pub(super) fn wait_none(&self, timeout: Duration) -> bool {
         let waited = self.none.wait_timeout_while(lock(&self.count), timeout, |count| *count > 0);
-        drop(waited.unwrap_or_else(PoisonError::into_inner));
+        *waited.unwrap_or_else(PoisonError::into_inner).0 == 0
     }
 }
 

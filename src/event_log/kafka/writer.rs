@@ -26,6 +26,8 @@ pub(super) const QUEUE_RECORDS: usize = 65_536;
 pub(super) const QUEUE_BYTES: usize = 64 * 1024 * 1024;
 /// How long dropping the log waits until the queued records are sent.
 const DROP_TIMEOUT: Duration = Duration::from_secs(2);
+/// How often the writer checks whether a producer that does not report has failed permanently.
+const FAILURE_CHECK_INTERVAL: Duration = Duration::from_millis(500);
 /// The time between two replacements of failed producers, at least.
 const REPLACEMENT_INTERVAL: Duration = Duration::from_secs(2);
 /// How long a producer that is replaced because of its batch size may take to deliver its records.
@@ -127,9 +129,15 @@ impl Writer {
     }
 
     /// Waits until the current producer has delivered all its records or reported them undelivered, up to `timeout`.
-    pub(super) fn wait_reported(&self, timeout: Duration) {
+    /// Replaces the producer if it fails permanently meanwhile; its records are then reported.
+    pub(super) fn wait_reported(self: &Arc<Self>, timeout: Duration) {
+        let deadline = Instant::now() + timeout;
         let producer = Arc::clone(&self.producer.read().unwrap_or_else(PoisonError::into_inner));
-        producer.context().unreported.wait_none(timeout);
+        while !producer.context().unreported.wait_none(FAILURE_CHECK_INTERVAL) && Instant::now() < deadline {
+            if producer.client().fatal_error().is_some() {
+                self.start_replacement();
+            }
+        }
     }
 
     fn next_producer(&self) -> Option<Arc<LiveProducer>> {
