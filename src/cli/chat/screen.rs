@@ -264,7 +264,8 @@ fn leave_screen(mut output: impl Write) {
 }
 
 /// For the end of the process while another thread may be blocked in a write to the terminal, which then has the lock of
-/// standard output. Does nothing if the terminal was not opened.
+/// standard output. A terminal that takes no more bytes gets its modes back, but stays on the screen of the client. Does
+/// nothing if the terminal was not opened.
 pub(super) fn restore_without_waiting() {
     if !is_raw_mode_enabled().unwrap_or(false) {
         return;
