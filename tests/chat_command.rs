@@ -22,6 +22,7 @@ use harness::{PATIENCE, wait_for, wait_until};
 use openssl::pkey::PKey;
 use openssl::ssl::{SslAcceptor, SslMethod};
 use openssl::x509::X509;
+use rustix::io::ioctl_fionread;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 
@@ -186,6 +187,43 @@ fn a_signal_or_a_closed_pipe_ends_the_client_quietly() {
     assert!(output.status.success() && output.stderr.is_empty(), "{output:?}");
 }
 
+/// A client that waits because its standard output is full: nobody reads it.
+fn blocked_client(server: &Server) -> (Child, Pid) {
+    let client = chat(server.dir(), &url(server), &[("ICH_TOKEN", &token("Ann"))], &[]).spawn().unwrap();
+    let output = client.stdout.as_ref().unwrap();
+    wait_until("a full pipe", || ioctl_fionread(output).unwrap() > 60_000);
+    let pid = Pid::from_child(&client);
+    (client, pid)
+}
+
+#[test]
+fn signals_end_a_client_whose_output_nobody_reads() {
+    let server = Server::start(&[("ICH_MESSAGE_BURST", "100"), ("ICH_MAX_MESSAGES_PER_SECOND", "100")]);
+    let bob = Watcher::join(&server, "Bob");
+    let text = "x".repeat(3_990);
+    for number in 0..40 {
+        bob.say(&number.to_string(), &text);
+    }
+    bob.say("last", "the last one");
+    bob.wait_text("the last one");
+
+    let (mut client, pid) = blocked_client(&server);
+    kill_process(pid, Signal::TERM).unwrap();
+    let status = wait_for("the end after one signal", || client.try_wait().unwrap());
+    assert_eq!(status.code(), Some(0));
+
+    let (mut client, pid) = blocked_client(&server);
+    kill_process(pid, Signal::TERM).unwrap();
+    let status = wait_for("the end after a second signal", || {
+        let status = client.try_wait().unwrap();
+        if status.is_none() {
+            kill_process(pid, Signal::INT).unwrap();
+        }
+        status
+    });
+    assert_eq!(status.code(), Some(130));
+}
+
 #[test]
 fn a_refused_login_or_token_ends_the_client_with_the_reason() {
     let server = Server::start(&[]);
@@ -219,6 +257,12 @@ fn a_server_that_cannot_be_reached_fails_after_the_timeout() {
         &finish(chat(&folder.0, &format!("http://{unused}"), &settings, &arguments), "hello"),
         "not connected after 1 seconds",
     );
+    // The login has the same limit. This server accepts connections and does not answer.
+    let silent = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let address = format!("http://{}", silent.local_addr().unwrap());
+    let arguments = ["--once", "--timeout", "1", "--email", "ann@example.com"];
+    let output = finish(chat(&folder.0, &address, &[("ICH_PASSWORD", PASSWORD)], &arguments), "hello");
+    fails(&output, "not logged in after 1 seconds");
     let output = finish(chat(&folder.0, "localhost:8080", &settings, &[]), "");
     assert_eq!(output.status.code(), Some(2), "{output:?}");
     assert!(String::from_utf8_lossy(&output.stderr).contains("must look like http://"), "{output:?}");

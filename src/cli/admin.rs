@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use super::server_url::ServerUrl;
 use super::{EXIT_FAILED, EXIT_USAGE, TOKEN_VARIABLE, http_client, print, secret_input};
 use crate::lobby::Action;
+use crate::text::terminal::printable;
 
 /// How to reach the server.
 #[derive(Debug, Args)]
@@ -66,11 +67,16 @@ pub(super) fn bans(server: &Server) -> ExitCode {
     };
     let mut output = String::new();
     for ban in answer["bans"].as_array().into_iter().flatten() {
-        let text = |name: &str| ban[name].as_str().unwrap_or("-");
-        let columns = ["kind", "username", "until", "by", "reason"].map(text);
-        output.push_str(&format!("{}\n", columns.join("\t")));
+        output.push_str(&line(ban));
     }
     print(&output)
+}
+
+/// A ban or a mute. Other users wrote the texts, so control characters are replaced, and a tab is always a separator.
+fn line(ban: &Value) -> String {
+    let text = |name: &str| printable(ban[name].as_str().unwrap_or("-"));
+    let columns = ["kind", "username", "until", "by", "reason"].map(text);
+    format!("{}\n", columns.join("\t"))
 }
 
 /// Sends the request. Prints the error if it fails.
@@ -90,4 +96,15 @@ fn call(server: &Server, method: &str, path: &str, body: &str) -> Result<Value, 
     let answer = http_client::request(&url, method, path, &token, body);
     let answer = answer.map_err(|error| fail(error, EXIT_FAILED))?;
     if answer.status == 200 { Ok(answer.body) } else { Err(fail(answer.error(), EXIT_FAILED)) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_ban_is_a_line_that_no_terminal_obeys() {
+        let ban = json!({"kind": "ban", "username": "Ann\u{202E}", "by": "Root", "reason": "a\u{1b}[2J\tb\nc"});
+        assert_eq!(line(&ban), "ban\tAnn\t-\tRoot\ta␛[2J    b␊c\n");
+    }
 }

@@ -22,6 +22,7 @@ mod resume;
 mod room;
 mod screen;
 mod session;
+mod signals;
 mod socket;
 mod theme;
 mod timeline;
@@ -34,14 +35,10 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Args;
-use crossbeam_channel::{Receiver, bounded};
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
-use signal_hook::iterator::Signals;
 
 use self::network::Lobby;
 use super::server_url::ServerUrl;
 use super::{EXIT_FAILED, EXIT_USAGE};
-use crate::threads::{self, Stack};
 
 /// How to join, and what to print.
 #[derive(Debug, Args)]
@@ -81,27 +78,17 @@ fn try_run(chat: &Chat) -> Result<ExitCode, (u8, String)> {
         Some(url) => url.clone(),
         None => ServerUrl::of_settings().map_err(|error| (EXIT_USAGE, error))?,
     };
-    let (login, token) = credentials::token(&url, chat.email.as_deref()).map_err(|error| (EXIT_FAILED, error))?;
+    let timeout = Duration::from_secs(chat.timeout);
+    let login = credentials::token(&url, chat.email.as_deref(), chat.once.then_some(timeout));
+    let (login, token) = login.map_err(|error| (EXIT_FAILED, error))?;
     let failed = |error: io::Error| (EXIT_FAILED, format!("the client cannot start: {error}"));
-    let stop = signals().map_err(failed)?;
+    let stop = signals::receiver().map_err(failed)?;
     let first = if chat.once { 0 } else { chat.last };
     let (server, own_name) = (url.to_string(), token.username.clone());
     let lobby = Lobby::join(url, login, token, first).map_err(failed)?;
     if io::stdin().is_terminal() && io::stdout().is_terminal() && !chat.once && !chat.json {
         return Ok(screen::run(lobby, server, own_name, &stop));
     }
-    let options = pipe::Options { once: chat.once, timeout: Duration::from_secs(chat.timeout), json: chat.json };
+    let options = pipe::Options { once: chat.once, timeout, json: chat.json };
     Ok(pipe::run(lobby, &options, &stop))
-}
-
-/// Receives something when the first signal asks the client to end.
-fn signals() -> io::Result<Receiver<()>> {
-    let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP])?;
-    let (sender, receiver) = bounded(1);
-    threads::spawn("chat-signals", Stack::Normal, move || {
-        if signals.forever().next().is_some() {
-            let _ = sender.send(());
-        }
-    })?;
-    Ok(receiver)
 }

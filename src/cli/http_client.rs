@@ -7,6 +7,7 @@ use serde_json::Value;
 
 use super::server_url::ServerUrl;
 use super::stream::{Stream, cause};
+use crate::text::terminal::printable;
 
 /// For connecting, and for each read and write. The server answers an action within about 15 seconds.
 const TIMEOUT: Duration = Duration::from_secs(20);
@@ -27,10 +28,10 @@ pub(super) struct Answer {
 }
 
 impl Answer {
-    /// The error of an answer other than 200.
+    /// The error of an answer other than 200, for a terminal.
     pub(super) fn error(&self) -> String {
         let message = self.body["message"].as_str().unwrap_or("the answer has no message");
-        format!("the server answers {}: {message}", self.status)
+        format!("the server answers {}: {}", self.status, printable(message))
     }
 }
 
@@ -135,6 +136,12 @@ mod tests {
         assert_eq!((answer.status, answer.body["a"].as_u64()), (403, Some(1)));
         assert!(parse(b"HTTP/1.1 200").is_none());
         assert!(parse(b"SSH-2.0-x\r\n\r\n").is_none());
+    }
+
+    #[test]
+    fn an_error_contains_nothing_that_a_terminal_obeys() {
+        let body = serde_json::json!({"message": "no\u{1b}]0;owned\u{7}\n\u{202E}"});
+        assert_eq!(Answer { status: 403, body }.error(), "the server answers 403: no␛]0;owned␇␊");
     }
 
     #[test]

@@ -2,13 +2,16 @@
 //! the token ends. A password is never an argument, and neither is a token.
 
 use std::fmt;
-use std::time::Instant;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
+use crossbeam_channel::bounded;
 use serde_json::json;
 
 use super::renewal::Token;
 use crate::cli::server_url::ServerUrl;
 use crate::cli::{TOKEN_VARIABLE, http_client, secret_input};
+use crate::threads::{self, Stack};
 
 /// The environment variable with the password.
 const PASSWORD_VARIABLE: &str = "ICH_PASSWORD";
@@ -38,15 +41,19 @@ pub(super) struct LoginFailed {
 }
 
 /// Gets a token: that in `ICH_TOKEN`, or one for the email and the password, which is in `ICH_PASSWORD` or which the user
-/// types.
+/// types. `timeout`: for the login.
 ///
 /// # Errors
 /// A text with the reason.
-pub(super) fn token(url: &ServerUrl, email: Option<&str>) -> Result<(Login, Token), String> {
+pub(super) fn token(
+    url: &ServerUrl,
+    email: Option<&str>,
+    timeout: Option<Duration>,
+) -> Result<(Arc<Login>, Token), String> {
     let variable = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
     let email = match (email, variable(TOKEN_VARIABLE)) {
         (None, Some(token)) if http_client::is_token(&token) => {
-            return Ok((Login::Never, Token::new(token, Instant::now())));
+            return Ok((Arc::new(Login::Never), Token::new(token, Instant::now())));
         }
         (None, Some(_)) => {
             return Err(format!("{TOKEN_VARIABLE} is no token: it contains a space or a control character"));
@@ -58,9 +65,23 @@ pub(super) fn token(url: &ServerUrl, email: Option<&str>) -> Result<(Login, Toke
         Some(password) => password,
         None => secret_input::ask_hidden("password", "set ICH_PASSWORD")?,
     };
-    let login = Login::With { email, password };
-    let token = login.log_in(url).map_err(|failed| failed.reason)?;
-    Ok((login, token))
+    let login = Arc::new(Login::With { email, password });
+    let token = match timeout {
+        Some(timeout) => log_in_within(timeout, login.clone(), url.clone()),
+        None => login.log_in(url).map_err(|failed| failed.reason),
+    };
+    Ok((login, token?))
+}
+
+fn log_in_within(timeout: Duration, login: Arc<Login>, url: ServerUrl) -> Result<Token, String> {
+    let (sender, token) = bounded(1);
+    let started = threads::spawn("chat-login", Stack::Normal, move || {
+        let _ = sender.send(login.log_in(&url));
+    });
+    started.map_err(|error| format!("no thread can be started: {error}"))?;
+    let token = token.recv_timeout(timeout);
+    let token = token.map_err(|_| format!("not logged in after {} seconds", timeout.as_secs()))?;
+    token.map_err(|failed| failed.reason)
 }
 
 impl Login {

@@ -40,6 +40,13 @@ impl Lines<'_> {
         (position >= self.room.timeline.first()).then(|| (position, self.of(position).len().saturating_sub(1)))
     }
 
+    /// The line at the bottom of a page of `height` lines that `bottom` was at the bottom of: a later one if the oldest
+    /// entries were removed, so that the page begins with the first line.
+    pub(super) fn kept(&self, bottom: At, height: usize) -> At {
+        let of_first_page = self.later((self.room.timeline.first(), 0), height.saturating_sub(1));
+        of_first_page.or_else(|| self.last()).map_or(bottom, |of_first_page| bottom.max(of_first_page))
+    }
+
     /// The lines that end with this one, as many as there are up to `height`, the first one first.
     pub(super) fn up_to(&self, bottom: At, height: usize) -> Vec<Line<'static>> {
         let mut lines = Vec::new();

@@ -32,9 +32,14 @@ const PAGE: usize = 50;
 /// How long [`Lobby::leave`] waits.
 const LEAVE_TIMEOUT: Duration = Duration::from_secs(2);
 
+/// The messages of a page, and whether there are more; or why there is none.
+type Page = Result<(Vec<ChatMessage>, bool), String>;
+
 enum Command {
     /// Load the messages before the one with this id.
     LoadEarlier(String),
+    /// A page of `/history` was loaded.
+    LoadedEarlier(Page),
     LoggedIn(Result<Token, LoginFailed>),
     Leave,
 }
@@ -72,7 +77,7 @@ impl Lobby {
     ///
     /// # Errors
     /// The system has no socket or no thread for it.
-    pub(super) fn join(url: ServerUrl, login: Login, token: Token, first: u32) -> io::Result<Lobby> {
+    pub(super) fn join(url: ServerUrl, login: Arc<Login>, token: Token, first: u32) -> io::Result<Lobby> {
         let (waker, woken) = UnixStream::pair()?;
         waker.set_nonblocking(true)?;
         woken.set_nonblocking(true)?;
@@ -83,7 +88,7 @@ impl Lobby {
         let session = Session::new(token, login.can_log_in(), first, Instant::now());
         let network = Network {
             url,
-            login: Arc::new(login),
+            login,
             session,
             socket: None,
             updates,
@@ -101,10 +106,12 @@ impl Lobby {
         MessageSender { messages: self.messages.clone(), waker: self.waker.clone() }
     }
 
-    /// Asks for the messages before the one with this id: [`Update::Earlier`] is the answer.
-    pub(super) fn load_earlier(&self, before: &str) {
-        let _ = self.commands.try_send(Command::LoadEarlier(before.to_owned()));
+    /// Asks for the messages before the one with this id: [`Update::Earlier`] is the answer. Returns whether there will
+    /// be one.
+    pub(super) fn load_earlier(&self, before: &str) -> bool {
+        let is_sent = self.commands.try_send(Command::LoadEarlier(before.to_owned())).is_ok();
         wake(&self.waker);
+        is_sent
     }
 
     /// Leaves the lobby, so that others do not wait for this user to return.
@@ -181,6 +188,7 @@ impl Network {
         while let Ok(command) = self.commands.try_recv() {
             match command {
                 Command::LoadEarlier(before) => self.load_earlier(before),
+                Command::LoadedEarlier(page) => self.answer_earlier(page),
                 Command::LoggedIn(Ok(token)) => self.session.logged_in(token),
                 Command::LoggedIn(Err(LoginFailed { is_final, reason })) => {
                     self.session.login_failed(is_final, &reason, Instant::now());
@@ -253,16 +261,26 @@ impl Network {
     }
 
     fn load_earlier(&mut self, before: String) {
-        let (url, token, updates) = (self.url.clone(), self.session.token().to_owned(), self.updates.clone());
-        // Without the thread, the user asks again.
-        let _ = threads::spawn("chat-history", Stack::Normal, move || {
-            let _ = updates.send(Update::Earlier(earlier(&url, &token, &before)));
+        let (url, token, commands, waker) =
+            (self.url.clone(), self.session.token().to_owned(), self.own_commands.clone(), self.waker.clone());
+        // Only the network thread has the sender of the updates, whose end tells that the lobby is left.
+        let started = threads::spawn("chat-history", Stack::Normal, move || {
+            let _ = commands.send(Command::LoadedEarlier(earlier(&url, &token, &before)));
+            wake(&waker);
         });
+        if let Err(error) = started {
+            self.answer_earlier(Err(format!("no thread can be started: {error}")));
+        }
+    }
+
+    fn answer_earlier(&self, page: Page) {
+        // Without a receiver, the next report ends the thread.
+        let _ = self.updates.send(Update::Earlier(page));
     }
 }
 
-/// A page of `/history`, and whether there are more.
-fn earlier(url: &ServerUrl, token: &str, before: &str) -> Result<(Vec<ChatMessage>, bool), String> {
+/// A page of `/history`.
+fn earlier(url: &ServerUrl, token: &str, before: &str) -> Page {
     let before = parameter(before);
     let mut answer = http_client::request(url, "GET", &format!("/history?before={before}&limit={PAGE}"), token, "")?;
     if answer.status == 404 {
@@ -283,4 +301,42 @@ fn new_id() -> io::Result<String> {
 /// From 0 to 1. Without random bytes there are no ids either, and the client stops.
 fn chance() -> f64 {
     random::u64().map_or(0.5, |number| (number >> 11) as f64 / (1u64 << 53) as f64)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+
+    use super::*;
+
+    const PATIENCE: Duration = Duration::from_secs(10);
+
+    #[test]
+    fn a_page_that_is_loading_does_not_delay_the_end() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap()).parse().unwrap();
+        let (sender, loading) = bounded(1);
+        threads::spawn("test-server", Stack::Normal, move || {
+            for mut client in listener.incoming().map_while(Result::ok) {
+                let mut request = [0; 1024];
+                let count = client.read(&mut request).unwrap();
+                if request[..count].starts_with(b"GET /history?") {
+                    // The receiver keeps the connection open.
+                    sender.send(client).unwrap();
+                } else {
+                    let _ = client.write_all(b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n\r\n");
+                }
+            }
+        })
+        .unwrap();
+        let token = Token::new("a-token".to_owned(), Instant::now());
+        let lobby = Lobby::join(url, Arc::new(Login::Never), token, 0).unwrap();
+        assert!(lobby.load_earlier("5f-7"));
+        let _client = loading.recv_timeout(PATIENCE).unwrap();
+        lobby.commands.send(Command::Leave).unwrap();
+        wake(&lobby.waker);
+        let deadline = Instant::now() + PATIENCE;
+        let end = std::iter::repeat_with(|| lobby.updates.recv_deadline(deadline)).find_map(Result::err);
+        assert_eq!(end, Some(RecvTimeoutError::Disconnected));
+    }
 }

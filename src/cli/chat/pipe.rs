@@ -46,17 +46,7 @@ pub(super) fn run(lobby: Lobby, options: &Options, stop: &Receiver<()>) -> ExitC
         eprintln!("ich: no thread can be started: {error}");
         return ExitCode::from(EXIT_FAILED);
     }
-    let mut pipe = Pipe {
-        options,
-        waiting: 0,
-        settled: 0,
-        ended: None,
-        has_joined: false,
-        failed: false,
-        is_offline: false,
-        last_notice: String::new(),
-    };
-    let code = pipe.run(&lobby, &input, stop);
+    let code = Pipe::new(options).run(&lobby, &input, stop);
     lobby.leave();
     ExitCode::from(code)
 }
@@ -77,6 +67,19 @@ struct Pipe<'a> {
 }
 
 impl Pipe<'_> {
+    fn new(options: &Options) -> Pipe<'_> {
+        Pipe {
+            options,
+            waiting: 0,
+            settled: 0,
+            ended: None,
+            has_joined: false,
+            failed: false,
+            is_offline: false,
+            last_notice: String::new(),
+        }
+    }
+
     fn run(&mut self, lobby: &Lobby, input: &Receiver<Ended>, stop: &Receiver<()>) -> u8 {
         let mut progress_at = Instant::now();
         loop {
@@ -99,7 +102,10 @@ impl Pipe<'_> {
                         progress_at = Instant::now();
                     }
                 }
-                recv(ended) -> ended => self.ended = ended.ok(),
+                recv(ended) -> ended => match ended {
+                    Ok(ended) => self.ended = Some(ended),
+                    Err(_) => return fail("the thread of standard input has ended: an error of this program"),
+                },
                 recv(stop) -> _ => return EXIT_STOPPED,
                 recv(timeout) -> _ => {
                     let what = if self.has_joined { format!("{} not confirmed", self.waiting) } else { "not connected".to_owned() };
@@ -232,7 +238,29 @@ fn read_lines(input: &mut impl BufRead, messages: &MessageSender) -> Ended {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+    use std::thread;
+
     use super::*;
+    use crate::cli::chat::credentials::Login;
+    use crate::cli::chat::renewal::Token;
+
+    #[test]
+    fn a_panic_of_the_input_thread_ends_the_client() {
+        let url = "http://127.0.0.1:1".parse().unwrap();
+        let token = Token::new("a-token".to_owned(), Instant::now());
+        let lobby = Lobby::join(url, Arc::new(Login::Never), token, 0).unwrap();
+        let (sender, input) = bounded(1);
+        drop(sender);
+        let (stop, stopped) = bounded(1);
+        threads::spawn("test-end", Stack::Normal, move || {
+            thread::sleep(Duration::from_secs(10));
+            let _ = stop.send(());
+        })
+        .unwrap();
+        let options = Options { once: false, timeout: Duration::from_secs(30), json: false };
+        assert_eq!(Pipe::new(&options).run(&lobby, &input, &stopped), EXIT_FAILED);
+    }
 
     #[test]
     fn lines_contain_nothing_that_a_terminal_obeys() {

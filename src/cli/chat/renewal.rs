@@ -1,13 +1,16 @@
 //! [`Renewal`]: the token of a session, and when the client logs in again to continue it. Pure.
 
+use std::fmt;
 use std::time::{Duration, Instant};
 
 use serde::Deserialize;
 
 /// The client logs in again this long before the end, or a sixth of the lifetime of the token if that is shorter.
 const RENEW_BEFORE: Duration = Duration::from_secs(10 * 60);
-/// The pause after a login that failed for a reason that passes.
+/// The pause after a login that failed for a reason that passes, or that brought a token of less than [`LIFETIME_MIN`].
 const RETRY: Duration = Duration::from_secs(30);
+/// Tokens that end sooner would make the client log in without a pause.
+const LIFETIME_MIN: Duration = Duration::from_secs(5);
 /// The longest lifetime that is taken from a token: a century.
 const LIFETIME_MAX_SECONDS: u64 = 100 * 366 * 24 * 3600;
 
@@ -22,7 +25,7 @@ struct Claims {
 }
 
 /// A token, when it was got, and how long it is valid.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub(super) struct Token {
     pub(super) text: String,
     /// `None`: the token does not say it in a way that this client knows.
@@ -30,6 +33,13 @@ pub(super) struct Token {
     /// The clock of the server can differ, so only the lifetime is taken from the token.
     lifetime: Option<Duration>,
     got_at: Instant,
+}
+
+impl fmt::Debug for Token {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Not the text, which is a secret.
+        formatter.debug_struct("Token").field("username", &self.username).finish_non_exhaustive()
+    }
 }
 
 impl Token {
@@ -50,10 +60,12 @@ impl Token {
 #[derive(Debug)]
 pub(super) struct Renewal {
     token: Token,
-    /// The token that the server has for the session.
-    joined_with: String,
+    /// The server has got the token for the session.
+    is_sent: bool,
     /// When to log in again; `None`: never, or a login runs.
     due: Option<Instant>,
+    /// The earliest time of the next login.
+    not_before: Instant,
     /// The client knows the password.
     can_log_in: bool,
     is_running: bool,
@@ -61,7 +73,8 @@ pub(super) struct Renewal {
 
 impl Renewal {
     pub(super) fn new(token: Token, can_log_in: bool) -> Self {
-        let mut renewal = Renewal { token, joined_with: String::new(), due: None, can_log_in, is_running: false };
+        let not_before = token.got_at;
+        let mut renewal = Renewal { token, is_sent: false, due: None, not_before, can_log_in, is_running: false };
         renewal.plan();
         renewal
     }
@@ -86,19 +99,19 @@ impl Renewal {
 
     /// A join with the current token begins.
     pub(super) fn joining(&mut self) {
-        self.joined_with.clone_from(&self.token.text);
+        self.is_sent = true;
     }
 
     /// The server refuses the token, or has ended the session because of it. Returns whether a new token will help: there
     /// is one already, or the client logs in now.
     pub(super) fn refused(&mut self, now: Instant) -> bool {
-        if self.joined_with != self.token.text || self.is_running {
+        if !self.is_sent || self.is_running {
             return true;
         }
         // A token that has just been issued is refused for another reason than its age.
         let is_over = self.token.ends_at().is_some_and(|end| end <= now + self.ask_before());
         if self.can_log_in && is_over {
-            self.due = Some(now);
+            self.due = Some(now.max(self.not_before));
         }
         self.can_log_in && is_over
     }
@@ -110,6 +123,7 @@ impl Renewal {
 
     pub(super) fn logged_in(&mut self, token: Token) {
         self.is_running = false;
+        self.is_sent &= token.text == self.token.text;
         self.token = token;
         self.plan();
     }
@@ -118,7 +132,8 @@ impl Renewal {
     pub(super) fn failed(&mut self, is_final: bool, now: Instant) {
         self.is_running = false;
         self.can_log_in &= !is_final;
-        self.due = self.can_log_in.then_some(now + RETRY);
+        self.not_before = now + RETRY;
+        self.due = self.can_log_in.then_some(self.not_before);
     }
 
     fn ask_before(&self) -> Duration {
@@ -126,8 +141,10 @@ impl Renewal {
     }
 
     fn plan(&mut self) {
+        let is_short = self.token.lifetime.is_some_and(|lifetime| lifetime < LIFETIME_MIN);
+        self.not_before = self.token.got_at + if is_short { RETRY } else { Duration::ZERO };
         let ask_at = self.token.ends_at().and_then(|end| end.checked_sub(self.ask_before()));
-        self.due = ask_at.filter(|_| self.can_log_in);
+        self.due = ask_at.filter(|_| self.can_log_in).map(|at| at.max(self.not_before));
     }
 }
 
@@ -147,6 +164,14 @@ mod tests {
     }
 
     #[test]
+    fn a_token_is_not_shown_to_debug() {
+        let mut renewal = Renewal::new(Token::new(TOKEN.to_owned(), Instant::now()), true);
+        renewal.joining();
+        let shown = format!("{renewal:?}");
+        assert!(shown.contains("Ann") && !shown.contains("eyJ"), "{shown}");
+    }
+
+    #[test]
     fn a_client_logs_in_again_before_the_token_ends() {
         let now = Instant::now();
         let mut renewal = Renewal::new(Token::new(TOKEN.to_owned(), now), true);
@@ -159,6 +184,28 @@ mod tests {
         assert_eq!(renewal.due(), Some(now + Duration::from_secs(501) + RETRY));
         renewal.logged_in(Token::new(TOKEN.to_owned(), now + Duration::from_secs(600)));
         assert_eq!(renewal.due(), Some(now + Duration::from_secs(1100)));
+    }
+
+    #[test]
+    fn logins_have_pauses() {
+        let now = Instant::now();
+        for seconds in [0, 1, 4] {
+            let lifetime = Some(Duration::from_secs(seconds));
+            let token = Token { text: "short".to_owned(), username: None, lifetime, got_at: now };
+            let mut renewal = Renewal::new(token.clone(), true);
+            renewal.joining();
+            let end = now + Duration::from_secs(seconds);
+            assert!(!renewal.begin(end) && renewal.refused(end) && !renewal.begin(end), "{seconds}");
+            assert!(renewal.begin(now + RETRY));
+            renewal.logged_in(Token { got_at: now + RETRY, ..token });
+            assert_eq!(renewal.due(), Some(now + 2 * RETRY));
+        }
+        let mut renewal = Renewal::new(Token::new(TOKEN.to_owned(), now), true);
+        renewal.joining();
+        let end = now + Duration::from_secs(600);
+        assert!(renewal.begin(end));
+        renewal.failed(false, end);
+        assert!(renewal.refused(end) && !renewal.begin(end), "a refusal does not shorten the pause after a failure");
     }
 
     #[test]

@@ -1,7 +1,8 @@
 //! `ich chat` in a terminal: reads keys, draws at most 30 times a second, and restores the terminal however it ends. The
 //! only user of `crossterm`.
 
-use std::io::{self, BufWriter, Stdout, stdout};
+use std::fs::File;
+use std::io::{self, BufWriter, Stdout, Write, stdout};
 use std::ops::ControlFlow;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
@@ -13,12 +14,16 @@ use ratatui::crossterm::event::{
     self, DisableBracketedPaste, EnableBracketedPaste, Event, KeyCode, KeyEvent, KeyEventKind, KeyModifiers,
 };
 use ratatui::crossterm::execute;
-use ratatui::crossterm::terminal::{EnterAlternateScreen, LeaveAlternateScreen, disable_raw_mode, enable_raw_mode};
+use ratatui::crossterm::terminal::{
+    EnterAlternateScreen, LeaveAlternateScreen, disable_raw_mode, enable_raw_mode, is_raw_mode_enabled,
+};
+use rustix::fs::{Mode, OFlags};
 
 use super::input::Input;
 use super::lines::Lines;
 use super::network::{Lobby, MessageSender};
 use super::room::Room;
+use super::session::Update;
 use super::theme::Theme;
 use super::view::{self, Screen};
 use crate::cli::{EXIT_FAILED, EXIT_STOPPED};
@@ -159,6 +164,7 @@ impl OpenTerminal {
         let (columns, rows) = view::messages_size(size.width, size.height);
         let screen = &mut self.screen;
         let lines = Lines { room, columns, theme: screen.theme };
+        screen.bottom = screen.bottom.map(|bottom| lines.kept(bottom, rows));
         let has_control = key.modifiers.contains(KeyModifiers::CONTROL);
         let page = rows.saturating_sub(1).max(1);
         let mut is_at_beginning = false;
@@ -188,8 +194,11 @@ impl OpenTerminal {
             KeyCode::Char('l') if has_control => self.terminal.clear()?,
             _ => {}
         }
-        if is_at_beginning && let Some(before) = room.begin_earlier() {
-            lobby.load_earlier(&before);
+        if is_at_beginning
+            && let Some(before) = room.begin_earlier()
+            && !lobby.load_earlier(&before)
+        {
+            room.apply(Update::Earlier(Err("the client is busy".to_owned())));
         }
         Ok(())
     }
@@ -246,6 +255,23 @@ impl Drop for OpenTerminal {
 
 /// After a panic, too: a terminal that is gone is no reason for a second one.
 fn restore() {
-    let _ = execute!(stdout(), DisableBracketedPaste, LeaveAlternateScreen, ratatui::crossterm::cursor::Show);
+    leave_screen(stdout());
     let _ = disable_raw_mode();
+}
+
+fn leave_screen(mut output: impl Write) {
+    let _ = execute!(output, DisableBracketedPaste, LeaveAlternateScreen, ratatui::crossterm::cursor::Show);
+}
+
+/// For the end of the process while another thread may be blocked in a write to the terminal, which then has the lock of
+/// standard output. Does nothing if the terminal was not opened.
+pub(super) fn restore_without_waiting() {
+    if !is_raw_mode_enabled().unwrap_or(false) {
+        return;
+    }
+    let _ = disable_raw_mode();
+    let flags = OFlags::WRONLY | OFlags::NONBLOCK | OFlags::NOCTTY;
+    if let Ok(terminal) = rustix::fs::open("/dev/tty", flags, Mode::empty()) {
+        leave_screen(File::from(terminal));
+    }
 }

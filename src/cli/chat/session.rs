@@ -17,6 +17,8 @@ use super::resume::{Received, Resume};
 /// The first pause after a lost connection, and the longest one.
 const PAUSE_FIRST: Duration = Duration::from_millis(500);
 const PAUSE_MAX: Duration = Duration::from_secs(15);
+/// After a connection of this length the pauses begin anew.
+const STABLE_AFTER: Duration = Duration::from_secs(10);
 /// After this much silence the client sends a ping.
 const PING_AFTER: Duration = Duration::from_secs(15);
 /// Without anything received for this long after a ping, the network is dead.
@@ -89,6 +91,7 @@ enum Phase {
         give_up_at: Option<Instant>,
     },
     Online {
+        since: Instant,
         heard_at: Instant,
         pinged_at: Option<Instant>,
     },
@@ -179,7 +182,7 @@ impl Session {
             Phase::Waiting { until } => {
                 Step::Wait(earliest([Some(until).filter(|until| *until > now), self.renewal.due()]))
             }
-            Phase::Online { heard_at, pinged_at } => self.online_step(heard_at, pinged_at, now),
+            Phase::Online { since, heard_at, pinged_at } => self.online_step(since, heard_at, pinged_at, now),
             Phase::Connecting { give_up_at: Some(at) } if at <= now => {
                 self.lost("the server does not answer", Duration::ZERO, now, 0.5);
                 Step::GiveUp
@@ -189,14 +192,14 @@ impl Session {
         }
     }
 
-    fn online_step(&mut self, heard_at: Instant, pinged_at: Option<Instant>, now: Instant) -> Step {
+    fn online_step(&mut self, since: Instant, heard_at: Instant, pinged_at: Option<Instant>, now: Instant) -> Step {
         let due = pinged_at.map_or(heard_at + PING_AFTER, |at| at + PONG_TIMEOUT);
         if due <= now && pinged_at.is_some() {
             self.lost("the network does not answer", Duration::ZERO, now, 0.5);
             return Step::GiveUp;
         }
         if due <= now {
-            self.phase = Phase::Online { heard_at, pinged_at: Some(now) };
+            self.phase = Phase::Online { since, heard_at, pinged_at: Some(now) };
             return Step::Ping;
         }
         if std::mem::take(&mut self.sends_token) {
@@ -216,7 +219,7 @@ impl Session {
     /// Anything was received, a part of a frame at least: the network works.
     pub(super) fn heard(&mut self, now: Instant) {
         match &mut self.phase {
-            Phase::Online { heard_at, pinged_at } => (*heard_at, *pinged_at) = (now, None),
+            Phase::Online { heard_at, pinged_at, .. } => (*heard_at, *pinged_at) = (now, None),
             Phase::Connecting { give_up_at: Some(at) } => *at = now + PING_AFTER,
             _ => {}
         }
@@ -226,8 +229,7 @@ impl Session {
     pub(super) fn frame(&mut self, text: &str, now: Instant, random: f64) {
         match Frame::parse(text) {
             Frame::UsersOnline { names, id_before } => {
-                self.failures = 0;
-                self.phase = Phase::Online { heard_at: now, pinged_at: None };
+                self.phase = Phase::Online { since: now, heard_at: now, pinged_at: None };
                 self.updates.push(Update::Users(names));
                 if self.resume.joined(id_before) {
                     self.outgoing.connected();
@@ -307,12 +309,17 @@ impl Session {
         self.lost(&refusal.reason, refusal.retry_after, now, random);
     }
 
-    /// The pause before the next connection grows with each failure, and has a random part: when a server restarts, all
-    /// its clients lose their connections at once.
+    /// The pause before the next connection grows with each failure and each short connection, and has a random part: when
+    /// a server restarts, all its clients lose their connections at once.
     fn lost(&mut self, reason: &str, at_least: Duration, now: Instant, random: f64) {
         self.resume.disconnected();
         self.outgoing.disconnected();
         self.sends_token = false;
+        if let Phase::Online { since, .. } = self.phase
+            && since + STABLE_AFTER <= now
+        {
+            self.failures = 0;
+        }
         let longest = (PAUSE_FIRST * 2u32.saturating_pow(self.failures.min(10))).min(PAUSE_MAX);
         self.failures += 1;
         let pause = longest.mul_f64(0.5 + random / 2.0).max(at_least);

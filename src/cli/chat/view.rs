@@ -51,8 +51,9 @@ pub(super) fn draw(frame: &mut Frame<'_>, room: &Room, screen: &Screen) {
     put(frame, 0, 0, area.width, &bar(room, screen, area.width.into()));
     let messages = messages_area(area);
     let lines = Lines { room, columns: messages.width.into(), theme };
-    if let Some(bottom) = screen.bottom.or_else(|| lines.last()) {
-        let shown = lines.up_to(bottom, messages.height.into());
+    let rows = messages.height.into();
+    if let Some(bottom) = screen.bottom.map(|bottom| lines.kept(bottom, rows)).or_else(|| lines.last()) {
+        let shown = lines.up_to(bottom, rows);
         let top = messages.bottom() - u16::try_from(shown.len()).unwrap_or(messages.height).min(messages.height);
         for (y, line) in (top..messages.bottom()).zip(&shown) {
             put(frame, 0, y, messages.width, line);

@@ -97,7 +97,7 @@ fn a_client_returns_after_a_pause_and_gets_what_it_missed_once() {
 }
 
 #[test]
-fn pauses_grow_and_begin_anew_after_a_join() {
+fn pauses_grow_and_begin_anew_after_a_connection_that_lasted() {
     let mut play = Play::new(false);
     let mut pauses = Vec::new();
     for _ in 0..7 {
@@ -113,8 +113,15 @@ fn pauses_grow_and_begin_anew_after_a_join() {
     }
     assert_eq!(pauses, [500, 1000, 2000, 4000, 8000, 15000, 15000]);
     play.join("?last=50", &[]);
+    play.wait(STABLE_AFTER);
+    for pause in [PAUSE_FIRST, PAUSE_FIRST * 2, PAUSE_FIRST * 4] {
+        play.close(Some(1012));
+        play.now += pause.mul_f64(0.75);
+        // The server closes each of these at once.
+        play.join("?after=b0", &[]);
+    }
     play.close(Some(1012));
-    assert_eq!(play.step(), Step::Wait(Some(play.now + PAUSE_FIRST.mul_f64(0.75))));
+    assert_eq!(play.step(), Step::Wait(Some(play.now + (PAUSE_FIRST * 8).mul_f64(0.75))));
 }
 
 #[test]

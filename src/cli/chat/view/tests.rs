@@ -160,6 +160,25 @@ fn pages_of_earlier_messages_stay_where_they_are() {
 }
 
 #[test]
+fn a_page_whose_messages_are_removed_shows_the_oldest_ones_that_are_left() {
+    let mut room = Room::new(None);
+    let mut say = |numbers: std::ops::Range<i64>| {
+        for number in numbers {
+            room.apply(message(&number.to_string(), "Bob", &format!("text {number}")));
+        }
+        let first = room.timeline.first();
+        let mut screen = screen();
+        screen.bottom = Some((100, 0));
+        let rows = rows_of(40, 12, &room, &screen);
+        (first, rows[1].trim().to_owned(), rows[9].trim().to_owned())
+    };
+    let page = |first: i64, top: &str, bottom: &str| (first, format!("Bob: text {top}"), format!("Bob: text {bottom}"));
+    assert_eq!(say(0..5_000), page(0, "92", "100"));
+    assert_eq!(say(5_000..5_098), page(98, "98", "106"), "a part of it");
+    assert_eq!(say(5_098..6_000), page(1_000, "1000", "1008"), "all of it");
+}
+
+#[test]
 fn of_10000_users_those_are_drawn_that_have_room() {
     let mut room = room();
     room.apply(Update::Users((0..10_000).map(|number| format!("User {number:05} of a very long name")).collect()));
