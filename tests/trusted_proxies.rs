@@ -81,7 +81,7 @@ fn a_proxy_that_names_two_clients_is_logged_and_its_own_address_counts() {
     let warning = "the proxy 127.0.0.1 sends X-Forwarded-For and Forwarded with different clients";
     assert_eq!(server.log().matches(warning).count(), 1, "{}", server.log());
     // A client that makes a proxy contradict itself is not without limits.
-    let _joined = ["Ann", "Bob"].map(|name| join(&server, name, fields).ok().expect("a join"));
+    let _joined = ["Ann", "Bob"].map(|name| join(&server, name, fields).expect("a join"));
     let refused = join(&server, "Cid", fields).err().expect("a refusal");
     assert_eq!((refused.status, refused.code().as_str()), (429, "too_many_connections"));
 }
@@ -124,16 +124,16 @@ fn limits_on_requests_count_for_the_client() {
 fn connections_count_for_the_client_and_not_for_the_proxy() {
     let server = start(&[("ICH_MAX_CONNECTIONS_PER_ADDRESS", "3"), ("ICH_MAX_CONNECTIONS", "30")]);
     let one = "X-Forwarded-For: 203.0.113.1\r\n";
-    let mut joined: Vec<_> = (0..3).map(|_| join(&server, "Ann", one).ok().expect("a join")).collect();
+    let mut joined: Vec<_> = (0..3).map(|_| join(&server, "Ann", one).expect("a join")).collect();
     let refused = join(&server, "Ann", one).err().expect("a refusal");
     assert_eq!((refused.status, refused.code().as_str()), (429, "too_many_connections"));
     wait_until("a refusal in the log", || {
         server.log().contains("refused a request of 203.0.113.1: too_many_connections")
     });
-    joined.push(join(&server, "Bob", "X-Forwarded-For: 203.0.113.2\r\n").ok().expect("a join"));
+    joined.push(join(&server, "Bob", "X-Forwarded-For: 203.0.113.2\r\n").expect("a join"));
     // Neither the connections whose client is not known yet, nor those that the proxy opens for itself.
     let idle: Vec<_> = (0..10).map(|_| connect_from(PROXY, server.address)).collect();
-    joined.extend((0..5).map(|_| join(&server, "Cid", "").ok().expect("a join")));
+    joined.extend((0..5).map(|_| join(&server, "Cid", "").expect("a join")));
     assert_eq!(get(server.address, "/ready").status, 200);
     // A client that connects directly has the same limit as before.
     let direct: Vec<_> = (0..3).map(|_| connect_from(NOT_TRUSTED, server.address)).collect();

@@ -119,7 +119,7 @@ impl Pipe<'_> {
     fn result(&self) -> Option<u8> {
         let ended = self.ended.as_ref().filter(|_| self.options.once && self.has_joined)?;
         let is_complete = self.settled == ended.messages;
-        is_complete.then(|| if self.failed || ended.refused > 0 { EXIT_FAILED } else { EXIT_STOPPED })
+        is_complete.then_some(if self.failed || ended.refused > 0 { EXIT_FAILED } else { EXIT_STOPPED })
     }
 
     /// Returns the exit code if this is the end.

@@ -21,6 +21,9 @@ use crate::session::wire;
 
 /// The time between two ticks. A tick sends pings and checks deadlines and tokens.
 const TICK: Duration = Duration::from_secs(1);
+/// The time from one retry of the lagging sessions to the next, at least, as a multiple of the time that it takes. With
+/// 15,000 lagging sessions, retries without a limit took a core.
+const RETRIES_INTERVAL: u32 = 4;
 /// The time between two ticks while the server drains.
 const DRAIN_TICK: Duration = Duration::from_millis(20);
 /// How many sessions a draining thread closes in a second, or more if the drain time is too short for that.
@@ -41,6 +44,8 @@ pub(super) struct FanOutThread<S> {
     indices: HashMap<SessionId, usize>,
     /// Sessions with queued bytes that their socket has not accepted yet.
     lagging: HashSet<SessionId>,
+    /// The lagging sessions are not retried before this time.
+    retry_from: Instant,
     /// The frames of the batches of this round.
     batches: Vec<Arc<[u8]>>,
     round_bytes: usize,
@@ -74,6 +79,7 @@ impl<S: Socket> FanOutThread<S> {
             outboxes: Vec::new(),
             indices: HashMap::new(),
             lagging: HashSet::new(),
+            retry_from: Instant::now(),
             batches: Vec::new(),
             round_bytes: 0,
             round_events: 0,
@@ -122,7 +128,7 @@ impl<S: Socket> FanOutThread<S> {
             return self.commands.recv().map_err(|_| RecvTimeoutError::Disconnected);
         }
         let retry_at = self.lagging.iter().filter_map(|session| self.outbox(*session)?.retry_at()).min();
-        self.commands.recv_deadline(retry_at.map_or(self.tick_at, |at| at.min(self.tick_at)))
+        self.commands.recv_deadline(retry_at.map_or(self.tick_at, |at| at.max(self.retry_from).min(self.tick_at)))
     }
 
     /// Takes this command, all commands queued after it, and all that arrive during the coalescing delay, up to the
@@ -271,7 +277,12 @@ impl<S: Socket> FanOutThread<S> {
         is_live
     }
 
+    /// Retries the lagging sessions whose pause is over. If many lag, the retries together take a limited share of the
+    /// time of this thread.
     fn retry_lagging(&mut self, now: Instant) {
+        if now < self.retry_from {
+            return;
+        }
         let mut lagging = std::mem::take(&mut self.lagging);
         lagging.retain(|session| {
             let Some(&index) = self.indices.get(session) else { return false };
@@ -283,6 +294,7 @@ impl<S: Socket> FanOutThread<S> {
             outbox.retry_at().is_some()
         });
         self.lagging = lagging;
+        self.retry_from = now + now.elapsed() * RETRIES_INTERVAL;
     }
 
     fn tick(&mut self, now: Instant) {
