@@ -286,6 +286,16 @@ impl Publisher {
         &self.sanctions
     }
 
+    /// Refuses the joins that wait for their turn if the log does not answer.
+    fn set_health(&self, health: Health) {
+        self.health.store(health as u8, Ordering::Release);
+        if health != Health::Ready {
+            // With the lock, so that a join which has just found the instance ready waits already.
+            let _state = lock(&self.state);
+            self.window_opened.notify_all();
+        }
+    }
+
     /// Begins the drain delay: from now on the instance is not ready, and no session is opened.
     pub fn announce_stop(&self) {
         self.draining.store(true, Ordering::Release);

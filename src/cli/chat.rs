@@ -54,8 +54,9 @@ pub(super) struct Chat {
     /// End when standard input has ended and all its lines are confirmed; show no earlier messages
     #[arg(long)]
     once: bool,
-    /// With --once: how long to wait for the server
-    #[arg(long, value_name = "SECONDS", default_value_t = 30, requires = "once")]
+    /// With --once: how long to wait for the server, at most a day
+    #[arg(long, value_name = "SECONDS", default_value_t = 30, value_parser = clap::value_parser!(u64).range(..=86_400))]
+    #[arg(requires = "once")]
     timeout: u64,
     /// Print the messages as JSON lines, as `ich export` does
     #[arg(long)]

@@ -94,7 +94,7 @@ impl PublisherDriver {
 
     /// Sets the health that [`Publisher::is_ready`] depends on.
     pub(crate) fn set_health(&mut self, health: Health) {
-        self.publisher.health.store(health as u8, Ordering::Release);
+        self.publisher.set_health(health);
     }
 }
 

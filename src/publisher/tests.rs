@@ -100,6 +100,26 @@ fn left_of(taken: &Taken) -> Vec<SessionId> {
 }
 
 #[test]
+fn joins_that_wait_for_their_turn_are_refused_when_the_log_does_not_answer() {
+    let (publisher, mut driver, _) = ready();
+    fill_window(&publisher);
+    let (sender, results) = crossbeam_channel::unbounded();
+    let waiting: Vec<_> = (0..8)
+        .map(|_| {
+            let (publisher, sender) = (publisher.clone(), sender.clone());
+            std::thread::spawn(move || sender.send(publisher.open_session(publisher.new_session(), user(), None)))
+        })
+        .collect();
+    assert!(results.recv_timeout(Duration::from_millis(200)).is_err(), "the joins wait");
+    driver.set_health(Health::Stalled);
+    for _ in &waiting {
+        // Less than the longest wait for a turn.
+        let result = results.recv_timeout(WINDOW_WAIT_MAX / 2).expect("an answer");
+        assert!(matches!(result, Err(OpenError::Unavailable)));
+    }
+}
+
+#[test]
 fn a_muted_user_cannot_write_and_a_banned_one_cannot_join() {
     let (publisher, _driver, taken) = ready();
     let session = publisher.new_session();
