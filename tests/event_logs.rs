@@ -233,6 +233,8 @@ fn transaction_markers_are_skipped() {
     rewind(&mut *log.reader, 10);
     let bytes = ich::event_log::codec::encode(&record(1)).expect("encoding");
     broker.produce_transaction(&topic, &bytes, 3);
+    // The broker writes the marker of the end after it has confirmed the commit.
+    wait_for("the marker", || (broker.end(&topic) == 4).then_some(()));
     let span = rewind(&mut *log.reader, 10);
     assert_eq!((span.start, span.end), (0, 4));
     assert_eq!(read_to(&mut *log.reader, span.end).len(), 3);
