@@ -104,19 +104,18 @@ fn joins_that_wait_for_their_turn_are_refused_when_the_log_does_not_answer() {
     let (publisher, mut driver, _) = ready();
     fill_window(&publisher);
     let (sender, results) = crossbeam_channel::unbounded();
-    let waiting: Vec<_> = (0..8)
-        .map(|_| {
-            let (publisher, sender) = (publisher.clone(), sender.clone());
-            std::thread::spawn(move || sender.send(publisher.open_session(publisher.new_session(), user(), None)))
-        })
-        .collect();
-    assert!(results.recv_timeout(Duration::from_millis(200)).is_err(), "the joins wait");
-    driver.set_health(Health::Stalled);
-    for _ in &waiting {
-        // Less than the longest wait for a turn.
-        let result = results.recv_timeout(WINDOW_WAIT_MAX / 2).expect("an answer");
-        assert!(matches!(result, Err(OpenError::Unavailable)));
-    }
+    std::thread::scope(|scope| {
+        for _ in 0..8 {
+            scope.spawn(|| sender.send(publisher.open_session(publisher.new_session(), user(), None)));
+        }
+        assert!(results.recv_timeout(Duration::from_millis(200)).is_err(), "the joins wait");
+        driver.set_health(Health::Stalled);
+        for _ in 0..8 {
+            // Less than the longest wait for a turn.
+            let result = results.recv_timeout(WINDOW_WAIT_MAX / 2).expect("an answer");
+            assert!(matches!(result, Err(OpenError::Unavailable)));
+        }
+    });
 }
 
 #[test]
