@@ -3,7 +3,6 @@
 //! whether joins and messages are accepted.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use super::Publisher;
