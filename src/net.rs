@@ -106,6 +106,9 @@ pub(crate) struct LingerLimits {
 /// kernel sends a reset, and the reset can destroy sent bytes that the peer has not read yet (RFC 9112, section 9.6).
 ///
 /// `read` waits at most the given time for the next bytes.
+// Not inlined: otherwise the buffer is on the stack of each connection from its start to its end, and the stack takes a
+// third page of memory.
+#[inline(never)]
 pub(crate) fn linger(limits: &LingerLimits, mut read: impl FnMut(Duration, &mut [u8]) -> io::Result<usize>) {
     let deadline = Instant::now() + limits.total;
     let mut buffer = [0; 1024];
