@@ -40,14 +40,15 @@ pub(super) fn with_less_memory() {
     }
     let Ok(program) = std::env::current_exe() else { return };
     let arguments: Vec<OsString> = std::env::args_os().skip(1).collect();
-    let again = |mut command: Command| command.args(&arguments).envs(missing.iter().copied().copied()).exec();
     if machine::limits::has_signal_stacks() && can_ignore_faults(program.as_os_str()) {
+        // As arguments and not in the environment of `env`: glibc 2.36 cuts `GLIBC_TUNABLES` after its first setting, in
+        // place, when a process begins, and `env` would pass on what is left.
+        let variables = missing.iter().map(|(name, value)| format!("{name}={value}"));
         let mut command = Command::new(ENV);
-        command.arg(IGNORE_FAULTS).arg(&program);
-        let _ = again(command);
+        let _ = command.arg(IGNORE_FAULTS).args(variables).arg(&program).args(&arguments).exec();
     }
     // `exec` returns only if it failed.
-    let _ = again(Command::new(&program));
+    let _ = Command::new(&program).args(&arguments).envs(missing.into_iter().copied()).exec();
 }
 
 /// Whether `env` can start `program`. Tries it with `true` first: after `exec` of an `env` that cannot, this process would
