@@ -43,7 +43,7 @@ use super::{EXIT_FAILED, EXIT_USAGE};
 /// How to join, and what to print.
 #[derive(Debug, Args)]
 pub(super) struct Chat {
-    /// The server, such as https://chat.example.org; by default the one of the settings on this machine
+    /// The URL of the server; by default the server of the settings on this machine
     url: Option<ServerUrl>,
     /// The email of the account; the password is in ICH_PASSWORD, or typed. Without it, ICH_TOKEN is used, or the email is typed
     #[arg(long)]
