@@ -10,12 +10,11 @@ use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 
 use harness::client::Client;
-use harness::http::{Answer, get, read_answer};
+use harness::http::{Answer, connect_from, get, read_answer};
 use harness::server::{Server, command, new_dir, token};
 use harness::{PATIENCE, wait_for};
 use rustix::process::{Pid, Resource, Rlimit, getrlimit, prlimit};
 use serde_json::json;
-use socket2::{Domain, Socket, Type};
 
 fn lobby_of_two(address: SocketAddr) -> [Client; 2] {
     let mut lobby = ["Ann", "Bob"].map(|name| Client::join(address, &token(name)));
@@ -26,16 +25,6 @@ fn lobby_of_two(address: SocketAddr) -> [Client; 2] {
 fn chat(lobby: &mut [Client; 2], text: &str) {
     lobby[0].say(text);
     lobby.iter_mut().for_each(|client| client.wait_for("chat_message", &json!({"from_user": "Ann", "text": text})));
-}
-
-/// A connection from another address of this machine.
-fn connect_from(from: [u8; 4], to: SocketAddr) -> TcpStream {
-    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
-    socket.bind(&SocketAddr::from((from, 0)).into()).expect("binding");
-    socket.connect(&to.into()).expect("connecting");
-    let stream = TcpStream::from(socket);
-    stream.set_read_timeout(Some(PATIENCE)).expect("an option");
-    stream
 }
 
 /// Opens a connection and sends a part of a request.

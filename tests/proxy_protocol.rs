@@ -7,12 +7,11 @@ use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::process::Command;
 
-use harness::http::{Answer, raw, read_answer};
+use harness::http::{Answer, connect_from, raw, read_answer};
 use harness::raw_websocket::{RawClient, handshake};
 use harness::server::{Server, command, token};
 use harness::{PATIENCE, wait_until};
 use rustix::process::Signal;
-use socket2::{Domain, Socket, Type};
 
 const LOGIN: &str = "POST /login HTTP/1.1\r\nHost: test\r\nX-Forwarded-For: 203.0.113.99\r\nContent-Length: 58\r\n\r\n\
                      {\"email\":\"nobody@example.com\",\"password\":\"wrong password\"}";
@@ -40,12 +39,7 @@ fn with_header(server: &Server, header: &[u8], request: &str) -> Answer {
 }
 
 fn connect_directly(address: SocketAddr) -> TcpStream {
-    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
-    socket.bind(&SocketAddr::from(([127, 0, 0, 2], 0)).into()).expect("binding");
-    socket.connect(&address.into()).expect("connecting");
-    let stream = TcpStream::from(socket);
-    stream.set_read_timeout(Some(PATIENCE)).expect("an option");
-    stream
+    connect_from([127, 0, 0, 2], address)
 }
 
 fn directly(server: &Server, bytes: &[u8]) -> Answer {

@@ -4,28 +4,17 @@
 mod harness;
 
 use std::io::Write;
-use std::net::{SocketAddr, TcpStream};
 
-use harness::http::{Answer, get, read_answer};
+use harness::http::{Answer, connect_from, get, read_answer};
 use harness::raw_websocket::{RawClient, handshake_with};
 use harness::server::{Server, token};
-use harness::{PATIENCE, wait_for, wait_until};
-use socket2::{Domain, Socket, Type};
+use harness::{wait_for, wait_until};
 
 const PROXY: [u8; 4] = [127, 0, 0, 1];
 const NOT_TRUSTED: [u8; 4] = [127, 0, 0, 2];
 
 fn start(settings: &[(&str, &str)]) -> Server {
     Server::start(&[settings, &[("ICH_TRUSTED_PROXIES", "10.0.0.0/8,127.0.0.1")]].concat())
-}
-
-fn connect_from(from: [u8; 4], to: SocketAddr) -> TcpStream {
-    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
-    socket.bind(&SocketAddr::from((from, 0)).into()).expect("binding");
-    socket.connect(&to.into()).expect("connecting");
-    let stream = TcpStream::from(socket);
-    stream.set_read_timeout(Some(PATIENCE)).expect("an option");
-    stream
 }
 
 /// Sends a request with a JSON body. `fields` end with CR LF each.

@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use crate::event_log::AppendError;
+use crate::event_log::{AppendError, codec};
 use crate::lobby::Record;
 use crate::threads::lock;
 
@@ -46,8 +46,19 @@ impl Queue {
         Queue { records_max, bytes_max, state: Mutex::default(), filled: Condvar::new(), settled: Condvar::new() }
     }
 
-    /// Adds a record at the end.
-    pub fn push(&self, record: Record, json: String) -> Result<(), AppendError> {
+    /// Encodes a record and adds it at the end. `bytes_max`: the size of the largest record that the log accepts.
+    pub fn append(&self, record: Record, bytes_max: usize) -> Result<(), AppendError> {
+        let json = codec::encode_text(&record).map_err(|error| {
+            log::error!("a record cannot be encoded as JSON: {error}");
+            AppendError::Unavailable
+        })?;
+        if json.len() > bytes_max {
+            return Err(AppendError::TooLarge);
+        }
+        self.push(record, json)
+    }
+
+    fn push(&self, record: Record, json: String) -> Result<(), AppendError> {
         let mut state = lock(&self.state);
         if state.is_closed {
             return Err(AppendError::Unavailable);

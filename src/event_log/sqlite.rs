@@ -34,7 +34,7 @@ use self::reader::{Interval, SqliteReader};
 pub use self::retention::Retention;
 use self::writer::Writer;
 use super::queue::Queue;
-use super::{AppendError, Appender, EventLog, OpenReader, codec};
+use super::{AppendError, Appender, EventLog, OpenReader};
 use crate::lobby::Record;
 use crate::sqlite;
 use crate::supervisor::Supervisor;
@@ -130,14 +130,7 @@ impl Appender for SqliteAppender {
         if self.undelivered.len() >= QUEUE_RECORDS {
             return Err(AppendError::Full);
         }
-        let json = codec::encode_text(&record).map_err(|error| {
-            log::error!("a record cannot be encoded as JSON: {error}");
-            AppendError::Unavailable
-        })?;
-        if json.len() > RECORD_BYTES_MAX {
-            return Err(AppendError::TooLarge);
-        }
-        self.queue.push(record, json)
+        self.queue.append(record, RECORD_BYTES_MAX)
     }
 
     fn queued_records(&self) -> usize {

@@ -4,6 +4,7 @@ use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 
 use serde_json::Value;
+use socket2::{Domain, Socket, Type};
 
 use super::PATIENCE;
 
@@ -67,4 +68,14 @@ pub fn post(address: SocketAddr, path: &str, body: &str) -> Answer {
         body.len()
     );
     raw(address, [head.as_bytes(), body.as_bytes()].concat().as_slice())
+}
+
+/// A connection from another address of this machine.
+pub fn connect_from(from: [u8; 4], to: SocketAddr) -> TcpStream {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
+    socket.bind(&SocketAddr::from((from, 0)).into()).expect("binding");
+    socket.connect(&to.into()).expect("connecting");
+    let stream = TcpStream::from(socket);
+    stream.set_read_timeout(Some(PATIENCE)).expect("an option");
+    stream
 }

@@ -1,30 +1,25 @@
 //! A client that speaks TLS, for what is behind a proxy: HTTP requests, and a websocket of the lobby.
 
 use std::io::Write;
-use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::net::{SocketAddr, TcpStream};
 use std::time::Instant;
 
 use openssl::ssl::{SslConnector, SslMethod, SslStream};
 use openssl::x509::X509;
 use openssl::x509::store::X509StoreBuilder;
 use serde_json::{Value, json};
-use socket2::{Domain, Socket, Type};
 use tungstenite::client::IntoClientRequest;
 use tungstenite::{Error, Message, WebSocket};
 
 use super::PATIENCE;
 use super::certificates::Authority;
-use super::http::{Answer, read_answer};
+use super::http::{Answer, connect_from, read_answer};
 use super::proxy::SITE;
 
 /// Connects to the site at this address, from this address of loopback. Trusts the authority only.
 pub fn connect(address: SocketAddr, from: [u8; 4], authority: &Authority) -> SslStream<TcpStream> {
-    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
-    socket.bind(&SocketAddr::from((Ipv4Addr::from(from), 0)).into()).expect("binding");
-    socket.connect(&address.into()).expect("connecting");
-    let stream = TcpStream::from(socket);
+    let stream = connect_from(from, address);
     stream.set_nodelay(true).expect("a socket option");
-    stream.set_read_timeout(Some(PATIENCE)).expect("a socket option");
     stream.set_write_timeout(Some(PATIENCE)).expect("a socket option");
     let mut connector = SslConnector::builder(SslMethod::tls_client()).expect("a connector");
     let mut store = X509StoreBuilder::new().expect("a store");

@@ -1,4 +1,4 @@
-//! [`Presence`]: joins and leaves that follow each other, told in one line. A burst of 2,000 joins is one line, too. Pure.
+//! [`Presence`]: joins and leaves that follow each other, shown in one line. A burst of 2,000 joins is one line, too. Pure.
 
 use std::collections::HashMap;
 

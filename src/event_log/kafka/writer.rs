@@ -16,7 +16,7 @@ use super::topic_settings::{BATCH_BYTES_MAX, TopicSettings, record_bytes_max};
 use super::topic_watch::RefusalReports;
 use super::{KafkaSettings, OpenError, PARTITION, open_error};
 use crate::event_log::queue::{Queue, Queued};
-use crate::event_log::{AppendError, Appender, codec};
+use crate::event_log::{AppendError, Appender};
 use crate::lobby::Record;
 use crate::threads::{self, Stack, lock};
 
@@ -203,15 +203,11 @@ impl Appender for KafkaAppender {
         if self.undelivered.len() >= QUEUE_RECORDS {
             return Err(AppendError::Full);
         }
-        let json = codec::encode_text(&record).map_err(|error| {
-            log::error!("a record cannot be encoded as JSON: {error}");
-            AppendError::Unavailable
-        })?;
-        if json.len() > self.record_bytes_max() {
+        let appended = self.queue.append(record, self.record_bytes_max());
+        if appended == Err(AppendError::TooLarge) {
             self.writer.on_too_large();
-            return Err(AppendError::TooLarge);
         }
-        self.queue.push(record, json)
+        appended
     }
 
     fn queued_records(&self) -> usize {
