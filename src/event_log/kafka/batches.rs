@@ -46,17 +46,20 @@ impl Batches {
         while self.queue.wait_filled(None) {
             thread::sleep(self.pace.wait(Instant::now()));
             self.queue.take(&mut batch, BATCH_RECORDS, BATCH_BYTES);
-            self.pace.on_batch(Instant::now());
+            let now = Instant::now();
+            self.pace.on_batch(now);
             let (records, bytes) = (batch.len(), batch.iter().map(|queued| queued.json.len()).sum());
-            batch.drain(..).for_each(|queued| self.send(queued));
+            batch.drain(..).for_each(|queued| self.send(queued, now));
             self.writer.wait_reported(DELIVERY_TIMEOUT + REPORT_DELAY);
             self.queue.settle(records, bytes);
         }
     }
 
-    fn send(&self, queued: Queued) {
-        let sent =
-            if queued.queued_at.elapsed() < DELIVERY_TIMEOUT { self.writer.send(queued) } else { Err(queued.record) };
+    /// `now` is the same for the whole batch: so a record is never too old if an earlier one is not, and the records that
+    /// are too old are reported in order.
+    fn send(&self, queued: Queued, now: Instant) {
+        let age = now.saturating_duration_since(queued.queued_at);
+        let sent = if age < DELIVERY_TIMEOUT { self.writer.send(queued) } else { Err(queued.record) };
         if let Err(record) = sent {
             // The receiver is gone only while the event log is being dropped.
             let _ = self.undelivered.send(record);
