@@ -142,7 +142,7 @@ fn the_client_in_go_reconnects_and_resumes() {
         Command::new("go").args(["build", "-o"]).arg(&program).arg(".").current_dir(clients().join("go")).output();
     match build {
         Ok(output) if output.status.success() => check(|| Command::new(&program)),
-        Ok(output) => skip(&format!("Go 1.23 or later: {}", String::from_utf8_lossy(&output.stderr).trim())),
-        Err(_) => skip("Go 1.23 or later"),
+        Ok(output) => skip(&format!("Go 1.24 or later: {}", String::from_utf8_lossy(&output.stderr).trim())),
+        Err(_) => skip("Go 1.24 or later"),
     }
 }

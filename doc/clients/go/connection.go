@@ -1,0 +1,40 @@
+package main
+
+import (
+	"context"
+	"log"
+	"net/http"
+	"time"
+
+	"github.com/coder/websocket"
+)
+
+type frame = map[string]any
+
+// join opens a connection, which is closed when the network is dead.
+func join(ctx context.Context, url, token string) (*websocket.Conn, error) {
+	header := http.Header{"Authorization": {"Bearer " + token}}
+	conn, response, err := websocket.Dial(ctx, url, &websocket.DialOptions{HTTPHeader: header})
+	if err != nil {
+		if response != nil && (response.StatusCode == 401 || response.StatusCode == 403) {
+			log.Fatal(err) // log in again
+		}
+		return nil, err
+	}
+	conn.SetReadLimit(16 << 20) // the list of users is one frame; the default is 32 KiB
+	go closeIfDead(ctx, conn)
+	return conn, nil
+}
+
+func closeIfDead(ctx context.Context, conn *websocket.Conn) {
+	for {
+		limited, cancel := context.WithTimeout(ctx, 10*time.Second)
+		err := conn.Ping(limited)
+		cancel()
+		if err != nil {
+			conn.CloseNow()
+			return
+		}
+		time.Sleep(15 * time.Second)
+	}
+}
