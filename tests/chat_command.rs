@@ -268,6 +268,21 @@ fn a_server_that_cannot_be_reached_fails_after_the_timeout() {
     assert!(String::from_utf8_lossy(&output.stderr).contains("must look like http://"), "{output:?}");
 }
 
+#[test]
+fn a_server_that_does_not_answer_is_named_with_the_time_that_the_client_waited() {
+    let folder = Folder::new();
+    let silent = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let address = format!("http://{}", silent.local_addr().unwrap());
+    let mut client = chat(&folder.0, &address, &[("ICH_TOKEN", &token("Ann"))], &[]).spawn().unwrap();
+    let mut notice = String::new();
+    BufReader::new(client.stderr.take().unwrap()).read_line(&mut notice).unwrap();
+    let expected =
+        format!("not connected, trying again: no answer from {address}: it took longer than 10 seconds; check");
+    assert!(notice.contains(&expected), "{notice}");
+    client.kill().unwrap();
+    client.wait().unwrap();
+}
+
 /// Registers an administrator. Returns a function that acts on Ann.
 fn admin(server: &Server) -> impl Fn(&[&str]) + '_ {
     register(server, "Root");

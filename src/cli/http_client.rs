@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 use super::server_url::ServerUrl;
-use super::stream::{Stream, cause};
+use super::stream::{Stream, cause_within, timed_out};
 use crate::text::terminal::printable;
 
 /// For connecting, and for each read and write. The server answers an action within about 15 seconds.
@@ -50,7 +50,7 @@ pub(super) fn request(url: &ServerUrl, method: &str, path: &str, token: &str, bo
         url.authority,
         body.len()
     );
-    let bytes = exchange(url, &request).map_err(|error| format!("no answer from {url}: {error}"))?;
+    let bytes = exchange(url, &request, TIMEOUT).map_err(|error| format!("no answer from {url}: {error}"))?;
     parse(&bytes).ok_or_else(|| format!("the answer from {url} is not that of this program"))
 }
 
@@ -59,9 +59,10 @@ pub(super) fn is_token(text: &str) -> bool {
     text.bytes().all(|byte| byte.is_ascii_graphic())
 }
 
-fn exchange(url: &ServerUrl, request: &str) -> Result<Vec<u8>, String> {
-    let mut stream = Stream::connect(url, TIMEOUT)?;
-    stream.write_all(request.as_bytes()).map_err(|error| cause(&error))?;
+/// `timeout`: for connecting, and for each read and write.
+fn exchange(url: &ServerUrl, request: &str, timeout: Duration) -> Result<Vec<u8>, String> {
+    let mut stream = Stream::connect(url, timeout)?;
+    stream.write_all(request.as_bytes()).map_err(|error| cause_within(&error, timeout))?;
     let deadline = Instant::now() + ANSWER_TIMEOUT;
     let mut answer = Vec::new();
     let mut buffer = [0; 16 * 1024];
@@ -69,14 +70,17 @@ fn exchange(url: &ServerUrl, request: &str) -> Result<Vec<u8>, String> {
         match stream.read(&mut buffer) {
             Ok(0) => return Ok(answer),
             Ok(count) => answer.extend_from_slice(&buffer[..count]),
-            Err(error) => return Err(cause(&error)),
+            Err(error) => return Err(cause_within(&error, timeout)),
         }
         // A proxy may keep the connection open.
         if is_complete(&answer) {
             return Ok(answer);
         }
-        if answer.len() > ANSWER_BYTES_MAX || Instant::now() > deadline {
-            return Err("the answer is too long, or takes too long".to_owned());
+        if answer.len() > ANSWER_BYTES_MAX {
+            return Err(format!("it is longer than {} MiB", ANSWER_BYTES_MAX >> 20));
+        }
+        if Instant::now() > deadline {
+            return Err(timed_out(ANSWER_TIMEOUT));
         }
     }
 }
@@ -128,7 +132,20 @@ fn join_chunks(mut body: &[u8]) -> Option<Vec<u8>> {
 
 #[cfg(test)]
 mod tests {
+    use std::net::TcpListener;
+
     use super::*;
+
+    #[test]
+    fn a_server_that_does_not_answer_is_reported_with_the_time() {
+        // The system accepts the connection, and nobody reads from it.
+        let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+        for scheme in ["http", "https"] {
+            let url = format!("{scheme}://{}", silent.local_addr().unwrap()).parse().unwrap();
+            let error = exchange(&url, "GET / HTTP/1.1\r\n\r\n", Duration::from_secs(1)).unwrap_err();
+            assert!(error.starts_with("it took longer than 1 seconds; check the address"), "{scheme}: {error}");
+        }
+    }
 
     #[test]
     fn an_answer_has_a_status_and_json() {

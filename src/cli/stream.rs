@@ -1,10 +1,10 @@
 //! [`Stream`]: a connection to a server, with TLS or without.
 
-use std::io::{self, Read, Write};
+use std::io::{self, ErrorKind, Read, Write};
 use std::net::{TcpStream, ToSocketAddrs};
 use std::time::{Duration, Instant};
 
-use openssl::ssl::SslStream;
+use openssl::ssl::{HandshakeError, SslStream};
 
 use super::server_url::ServerUrl;
 use crate::proxies::protocol;
@@ -23,13 +23,14 @@ impl Stream {
     /// # Errors
     /// A text with the reason.
     pub(super) fn connect(url: &ServerUrl, timeout: Duration) -> Result<Stream, String> {
-        let stream = connect(url, timeout).map_err(|error| cause(&error))?;
+        let stream = connect(url, timeout).map_err(|error| cause_within(&error, timeout))?;
         if !url.has_tls {
             return Ok(Stream::Plain(stream));
         }
         let connector = tls::web_connector().map_err(|error| format!("TLS cannot be used: {error}"))?;
         match connector.connect(&url.host, stream) {
             Ok(stream) => Ok(Stream::Tls(stream)),
+            Err(HandshakeError::WouldBlock(_)) => Err(timed_out(timeout)),
             Err(error) => Err(format!("the server has no valid certificate, or no TLS: {error}")),
         }
     }
@@ -46,6 +47,23 @@ impl Stream {
 pub(super) fn cause(error: &io::Error) -> String {
     let text = error.to_string();
     text.split(" (os error").next().unwrap_or_default().to_owned()
+}
+
+/// The text of an error of a read or a write that takes at most `timeout`.
+pub(super) fn cause_within(error: &io::Error, timeout: Duration) -> String {
+    match error.kind() {
+        // The system reports a read that took too long as EAGAIN, "Resource temporarily unavailable".
+        ErrorKind::WouldBlock | ErrorKind::TimedOut => timed_out(timeout),
+        _ => cause(error),
+    }
+}
+
+/// The text for a server that did not answer within `timeout`.
+pub(super) fn timed_out(timeout: Duration) -> String {
+    format!(
+        "it took longer than {} seconds; check the address, and whether the server and the network work",
+        timeout.as_secs()
+    )
 }
 
 fn connect(url: &ServerUrl, timeout: Duration) -> io::Result<TcpStream> {

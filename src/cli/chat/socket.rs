@@ -14,7 +14,7 @@ use tungstenite::{Error, Message, WebSocket};
 
 use super::session::Refusal;
 use crate::cli::server_url::ServerUrl;
-use crate::cli::stream::{Stream, cause};
+use crate::cli::stream::{Stream, cause, timed_out};
 
 /// For the connection and for each step of the handshakes.
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -67,7 +67,8 @@ impl Socket {
     /// Opens the websocket. Blocks. `query`: of `/join`.
     pub(super) fn open(url: &ServerUrl, query: &str, token: &str) -> Result<Socket, Refusal> {
         let failed = |reason: String| Refusal { status: None, reason, retry_after: Duration::ZERO };
-        let stream = Stream::connect(url, TIMEOUT).map_err(failed)?;
+        let no_answer = |cause: String| failed(format!("no answer from {url}: {cause}"));
+        let stream = Stream::connect(url, TIMEOUT).map_err(no_answer)?;
         let scheme = if url.has_tls { "wss" } else { "ws" };
         let address = format!("{scheme}://{}{}", url.authority, url.target(&format!("/join{query}")));
         let mut request = address.into_client_request().map_err(|error| failed(error.to_string()))?;
@@ -77,7 +78,7 @@ impl Socket {
             Ok((websocket, _)) => websocket,
             Err(HandshakeError::Failure(Error::Http(response))) => return Err(refusal(&response)),
             Err(HandshakeError::Failure(error)) => return Err(failed(error.to_string())),
-            Err(HandshakeError::Interrupted(_)) => return Err(failed("the server does not answer".to_owned())),
+            Err(HandshakeError::Interrupted(_)) => return Err(no_answer(timed_out(TIMEOUT))),
         };
         websocket.get_ref().stream.tcp().set_nonblocking(true).map_err(|error| failed(error.to_string()))?;
         Ok(Socket { websocket, has_unsent: false })
