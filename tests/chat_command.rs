@@ -12,6 +12,7 @@ use std::sync::mpsc::{self, Receiver};
 use std::thread;
 use std::time::Duration;
 
+use harness::archive::Archive;
 use harness::certificates::Authority;
 use harness::folder::Folder;
 use harness::http::post;
@@ -164,6 +165,30 @@ fn a_client_misses_nothing_when_the_server_is_killed() {
     bob.say("2", "two");
     ann.expect("Bob: two");
     assert_eq!(texts(&bob), ["zero", "hello", "one", "written offline", "two"]);
+}
+
+#[test]
+fn messages_that_the_server_has_in_its_archive_only_are_printed_in_order() {
+    let folder = DataFolder::new();
+    let other = Server::start_in(folder.path(), &[("ICH_ARCHIVE", "on"), ("ICH_MAX_MESSAGES_PER_SECOND", "0")]);
+    let settings = [("ICH_ARCHIVE", "on"), ("ICH_HISTORY_MESSAGES", "3")];
+    let server = Server::start_in(folder.path(), &settings);
+    let port = server.address.port().to_string();
+    let bob = Watcher::join(&other, "Bob");
+    let ann = chat(folder.path(), &url(&server), &[("ICH_TOKEN", &token("Ann"))], &[]);
+    let ann = Running::start(ann);
+    bob.wait_frame("user_joined", "Ann");
+    bob.say("first", "first");
+    ann.expect("Bob: first");
+    drop(server);
+    // More than two pages of `/history`.
+    let texts: Vec<String> = (0..250).map(|number| number.to_string()).collect();
+    texts.iter().for_each(|text| bob.say(text, text));
+    wait_until("the archived messages", || Archive::Sqlite(folder.path()).texts().len() == texts.len() + 1);
+    let _again = Server::start_in(folder.path(), &[&settings[..], &[("ICH_PORT", &port)]].concat());
+    texts.iter().for_each(|text| ann.expect(&format!("Bob: {text}")));
+    bob.say("last", "last");
+    ann.expect("Bob: last");
 }
 
 #[test]

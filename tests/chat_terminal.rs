@@ -3,6 +3,7 @@
 mod harness;
 
 use harness::server::{Server, command, token};
+use harness::sqlite::DataFolder;
 use harness::terminal::Terminal;
 use harness::wait_until;
 use harness::watcher::Watcher;
@@ -125,6 +126,29 @@ fn a_user_scrolls_back_and_sees_a_lost_connection() {
     drop(server);
     terminal.wait_text("Offline");
     terminal.wait_text("Not connected: ");
+}
+
+#[test]
+fn a_line_shows_where_messages_are_missing() {
+    let folder = DataFolder::new();
+    let other = Server::start_in(folder.path(), &[]);
+    let server = Server::start_in(folder.path(), &[]);
+    let port = server.address.port().to_string();
+    let bob = Watcher::join(&other, "Bob");
+    bob.say("before", "before");
+    bob.wait_text("before");
+    let terminal = chat_as_ann(&server);
+    terminal.wait_text("Bob: before");
+    drop(server);
+    (0..9).for_each(|number| bob.say(&number.to_string(), &format!("message {number}")));
+    bob.wait_text("message 8");
+    // There is no archive, and the server keeps two messages.
+    let _again = Server::start_in(folder.path(), &[("ICH_PORT", &port), ("ICH_HISTORY_MESSAGES", "2")]);
+    terminal.wait_rows("the messages around the gap", |rows| {
+        let at = |text: &str| rows.iter().position(|row| row.contains(text));
+        let gap = at("Some messages are missing here.");
+        gap > at("Bob: before") && at("message 7") == gap.map(|gap| gap + 1) && at("message 8") > at("message 7")
+    });
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! `ich chat`: a client of the lobby, in a terminal (`screen.rs`) or in a pipe (`pipe.rs`).
 //!
 //! ```text
-//! credentials ──token──> network (thread) ── session (pure): outgoing, resume, renewal
+//! credentials ──token──> network (thread) ── session (pure): connection, resume, gap, outgoing, renewal
 //!                          │ updates  ^ messages
 //!                          v          │
 //!                        pipe  or  screen ── room (pure) ── view
@@ -9,9 +9,13 @@
 //!
 //! No module of the server imports this one.
 
+mod connection;
 mod credentials;
+mod gap;
+mod history;
 mod input;
 mod lines;
+mod lobby_client;
 mod network;
 mod outgoing;
 mod pipe;
@@ -27,6 +31,7 @@ mod socket;
 mod theme;
 mod timeline;
 mod times;
+mod update;
 mod users;
 mod view;
 
@@ -36,7 +41,7 @@ use std::time::Duration;
 
 use clap::Args;
 
-use self::network::Lobby;
+use self::lobby_client::LobbyClient;
 use super::server_url::ServerUrl;
 use super::{EXIT_FAILED, EXIT_USAGE};
 
@@ -86,7 +91,7 @@ fn try_run(chat: &Chat) -> Result<ExitCode, (u8, String)> {
     let stop = signals::receiver().map_err(failed)?;
     let first = if chat.once { 0 } else { chat.last };
     let (server, own_name) = (url.to_string(), token.username.clone());
-    let lobby = Lobby::join(url, login, token, first).map_err(failed)?;
+    let lobby = LobbyClient::join(url, login, token, first).map_err(failed)?;
     if io::stdin().is_terminal() && io::stdout().is_terminal() && !chat.once && !chat.json {
         return Ok(screen::run(lobby, server, own_name, &stop));
     }

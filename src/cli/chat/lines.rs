@@ -19,7 +19,7 @@ const PENDING_MARK: &str = "… ";
 const NO_TIME: &str = "      ";
 
 /// A line of the list: the position of its entry, and which line of the entry.
-pub(super) type At = (i64, usize);
+pub(super) type LinePosition = (i64, usize);
 
 /// The lines of a room in a width.
 #[derive(Clone, Copy)]
@@ -35,20 +35,20 @@ impl Lines<'_> {
     }
 
     /// The last line. `None`: there is none.
-    pub(super) fn last(&self) -> Option<At> {
+    pub(super) fn last(&self) -> Option<LinePosition> {
         let position = self.end() - 1;
         (position >= self.room.timeline.first()).then(|| (position, self.of(position).len().saturating_sub(1)))
     }
 
     /// The line at the bottom of a page of `height` lines that `bottom` was at the bottom of: a later one if the oldest
     /// entries were removed, so that the page begins with the first line.
-    pub(super) fn kept(&self, bottom: At, height: usize) -> At {
+    pub(super) fn clamped(&self, bottom: LinePosition, height: usize) -> LinePosition {
         let of_first_page = self.later((self.room.timeline.first(), 0), height.saturating_sub(1));
         of_first_page.or_else(|| self.last()).map_or(bottom, |of_first_page| bottom.max(of_first_page))
     }
 
     /// The lines that end with this one, as many as there are up to `height`, the first one first.
-    pub(super) fn up_to(&self, bottom: At, height: usize) -> Vec<Line<'static>> {
+    pub(super) fn up_to(&self, bottom: LinePosition, height: usize) -> Vec<Line<'static>> {
         let mut lines = Vec::new();
         let mut position = bottom.0;
         while position >= self.room.timeline.first() && lines.len() < height {
@@ -64,7 +64,7 @@ impl Lines<'_> {
 
     /// The bottom line after a move towards the beginning by `count` lines, and whether the beginning is reached: the
     /// first line is then at the top of a page of `height` lines.
-    pub(super) fn earlier(&self, bottom: At, count: usize, height: usize) -> (At, bool) {
+    pub(super) fn earlier(&self, bottom: LinePosition, count: usize, height: usize) -> (LinePosition, bool) {
         let (mut at, mut moved) = (bottom, 0);
         while moved < count
             && let Some(before) = self.before(at)
@@ -77,7 +77,7 @@ impl Lines<'_> {
     }
 
     /// The bottom line after a move towards the end. `None`: the end is reached.
-    pub(super) fn later(&self, bottom: At, count: usize) -> Option<At> {
+    pub(super) fn later(&self, bottom: LinePosition, count: usize) -> Option<LinePosition> {
         let mut at = bottom;
         for _ in 0..count {
             at = if at.1 + 1 < self.of(at.0).len() { (at.0, at.1 + 1) } else { (at.0 + 1, 0) };
@@ -89,11 +89,11 @@ impl Lines<'_> {
     }
 
     /// Whether the page that ends here begins with the first line.
-    fn is_first_page(&self, bottom: At, height: usize) -> bool {
+    fn is_first_page(&self, bottom: LinePosition, height: usize) -> bool {
         self.up_to(bottom, height + 1).len() <= height
     }
 
-    fn before(&self, (position, line): At) -> Option<At> {
+    fn before(&self, (position, line): LinePosition) -> Option<LinePosition> {
         if line > 0 {
             return Some((position, line - 1));
         }

@@ -1,4 +1,4 @@
-//! The thread that runs a [`Session`] on the network, and [`Lobby`], with which the other threads talk to it.
+//! [`Network`]: the thread that runs a [`Session`] on the network. `lobby_client.rs` starts it, for the other threads.
 //!
 //! The thread waits for the socket, for commands and for the next deadline, all at once. Requests that take long (a login,
 //! a page of earlier messages) have threads of their own, which end with the request.
@@ -6,157 +6,64 @@
 use std::io::{self, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TrySendError, bounded};
-use serde_json::Value;
+use crossbeam_channel::{Receiver, Sender};
 
 use super::credentials::{Login, LoginFailed};
-use super::protocol::{ChatMessage, parameter};
+use super::protocol::PageResult;
 use super::renewal::Token;
-use super::session::{Session, Step, Update};
+use super::session::{Session, Step};
 use super::socket::{self, Received, Socket};
-use crate::cli::http_client;
+use super::update::Update;
+use super::{gap, history};
 use crate::cli::server_url::ServerUrl;
 use crate::random;
 use crate::threads::{self, Stack};
 
-/// Updates that wait for the thread that shows them.
-const UPDATES_MAX: usize = 256;
-/// Commands that wait for the thread.
-const COMMANDS_MAX: usize = 16;
 /// Frames that are read before the thread looks after everything else.
 const FRAMES_PER_TURN: usize = 128;
-/// Messages of one page of `/history`.
+/// Messages of a page that the user asks for.
 const PAGE: usize = 50;
-/// How long [`Lobby::leave`] waits.
-const LEAVE_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// The messages of a page, and whether there are more; or why there is none.
-type Page = Result<(Vec<ChatMessage>, bool), String>;
-
-enum Command {
+/// What the thread gets from other threads.
+pub(super) enum Command {
     /// Load the messages before the one with this id.
     LoadEarlier(String),
-    /// A page of `/history` was loaded.
-    LoadedEarlier(Page),
+    /// The page for [`Command::LoadEarlier`] was loaded.
+    LoadedEarlier(PageResult),
+    /// The page for [`Step::LoadPage`] was loaded.
+    LoadedPage(PageResult),
     LoggedIn(Result<Token, LoginFailed>),
     Leave,
 }
 
-/// The lobby, for the threads of the user. Dropping it does not leave the lobby: see [`Lobby::leave`].
-pub(super) struct Lobby {
-    pub(super) updates: Receiver<Update>,
-    messages: Sender<String>,
-    commands: Sender<Command>,
-    waker: Arc<UnixStream>,
+/// See the top of the file.
+pub(super) struct Network {
+    pub(super) url: ServerUrl,
+    pub(super) login: Arc<Login>,
+    pub(super) session: Session,
+    pub(super) socket: Option<Socket>,
+    pub(super) updates: Sender<Update>,
+    pub(super) messages: Receiver<String>,
+    pub(super) commands: Receiver<Command>,
+    pub(super) command_sender: Sender<Command>,
+    pub(super) waker: Arc<UnixStream>,
+    pub(super) woken: UnixStream,
 }
 
-/// Sends messages, from any thread.
-#[derive(Clone)]
-pub(super) struct MessageSender {
-    messages: Sender<String>,
-    waker: Arc<UnixStream>,
-}
-
-struct Network {
-    url: ServerUrl,
-    login: Arc<Login>,
-    session: Session,
-    socket: Option<Socket>,
-    updates: Sender<Update>,
-    messages: Receiver<String>,
-    commands: Receiver<Command>,
-    own_commands: Sender<Command>,
-    waker: Arc<UnixStream>,
-    woken: UnixStream,
-}
-
-impl Lobby {
-    /// Starts the thread. `first`: how many earlier messages to ask for.
-    ///
-    /// # Errors
-    /// The system has no socket or no thread for it.
-    pub(super) fn join(url: ServerUrl, login: Arc<Login>, token: Token, first: u32) -> io::Result<Lobby> {
-        let (waker, woken) = UnixStream::pair()?;
-        waker.set_nonblocking(true)?;
-        woken.set_nonblocking(true)?;
-        let waker = Arc::new(waker);
-        let (updates, update_receiver) = bounded(UPDATES_MAX);
-        let (message_sender, messages) = bounded(1);
-        let (command_sender, commands) = bounded(COMMANDS_MAX);
-        let session = Session::new(token, login.can_log_in(), first, Instant::now());
-        let network = Network {
-            url,
-            login,
-            session,
-            socket: None,
-            updates,
-            messages,
-            commands,
-            own_commands: command_sender.clone(),
-            waker: waker.clone(),
-            woken,
-        };
-        threads::spawn("chat-network", Stack::Normal, move || network.run())?;
-        Ok(Lobby { updates: update_receiver, messages: message_sender, commands: command_sender, waker })
-    }
-
-    pub(super) fn message_sender(&self) -> MessageSender {
-        MessageSender { messages: self.messages.clone(), waker: self.waker.clone() }
-    }
-
-    /// Asks for the messages before the one with this id: [`Update::Earlier`] is the answer. Returns whether there will
-    /// be one.
-    pub(super) fn load_earlier(&self, before: &str) -> bool {
-        let is_sent = self.commands.try_send(Command::LoadEarlier(before.to_owned())).is_ok();
-        wake(&self.waker);
-        is_sent
-    }
-
-    /// Leaves the lobby, so that others do not wait for this user to return.
-    pub(super) fn leave(self) {
-        let _ = self.commands.try_send(Command::Leave);
-        wake(&self.waker);
-        let deadline = Instant::now() + LEAVE_TIMEOUT;
-        while !matches!(
-            self.updates.recv_deadline(deadline),
-            Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected)
-        ) {}
-    }
-}
-
-impl MessageSender {
-    /// Sends a message as soon as possible. Waits while many messages wait. Returns whether the session goes on.
-    pub(super) fn say(&self, text: String) -> bool {
-        let is_sent = self.messages.send(text).is_ok();
-        wake(&self.waker);
-        is_sent
-    }
-
-    /// As [`MessageSender::say`], without waiting: returns the text if too many messages wait.
-    pub(super) fn try_say(&self, text: String) -> Result<(), String> {
-        match self.messages.try_send(text) {
-            Ok(()) => {
-                wake(&self.waker);
-                Ok(())
-            }
-            Err(TrySendError::Full(text) | TrySendError::Disconnected(text)) => Err(text),
-        }
-    }
-}
-
-fn wake(mut waker: &UnixStream) {
+pub(super) fn wake(mut waker: &UnixStream) {
     // A full buffer wakes the thread, too.
     let _ = waker.write(&[0]);
 }
 
 impl Network {
-    fn run(mut self) {
-        while self.report() && self.take_commands() {
+    pub(super) fn run(mut self) {
+        while self.take_commands() && self.report() {
             match self.session.next_step(Instant::now()) {
                 Step::Connect => self.connect(),
                 Step::LogIn => self.log_in(),
+                Step::LoadPage(before) => self.load(before, gap::PAGE, Command::LoadedPage),
                 Step::Send(text) => self.with_socket(|socket| socket.send(text)),
                 Step::Ping => self.with_socket(Socket::ping),
                 Step::GiveUp => self.socket = None,
@@ -181,19 +88,13 @@ impl Network {
         self.session.take_updates().into_iter().all(|update| self.updates.send(update).is_ok())
     }
 
-    /// Returns false if the user leaves.
+    /// Takes what the other threads have sent. Returns false if the user leaves.
     fn take_commands(&mut self) -> bool {
         // What woke the thread is in the channels.
         while self.woken.read(&mut [0; 64]).is_ok_and(|count| count > 0) {}
         while let Ok(command) = self.commands.try_recv() {
-            match command {
-                Command::LoadEarlier(before) => self.load_earlier(before),
-                Command::LoadedEarlier(page) => self.answer_earlier(page),
-                Command::LoggedIn(Ok(token)) => self.session.logged_in(token),
-                Command::LoggedIn(Err(LoginFailed { is_final, reason })) => {
-                    self.session.login_failed(is_final, &reason, Instant::now());
-                }
-                Command::Leave => return false,
+            if !self.take_command(command) {
+                return false;
             }
         }
         while self.session.has_room()
@@ -203,6 +104,22 @@ impl Network {
                 Ok(id) => self.session.say(id, text),
                 Err(_) => return false,
             }
+        }
+        true
+    }
+
+    /// Returns false if the user leaves.
+    fn take_command(&mut self, command: Command) -> bool {
+        match command {
+            Command::LoadEarlier(before) => self.load(Some(before), PAGE, Command::LoadedEarlier),
+            // Without a receiver, the next report ends the thread.
+            Command::LoadedEarlier(page) => drop(self.updates.send(Update::Earlier(page))),
+            Command::LoadedPage(page) => self.session.loaded(page),
+            Command::LoggedIn(Ok(token)) => self.session.logged_in(token),
+            Command::LoggedIn(Err(LoginFailed { is_final, reason })) => {
+                self.session.login_failed(is_final, &reason, Instant::now());
+            }
+            Command::Leave => return false,
         }
         true
     }
@@ -222,7 +139,7 @@ impl Network {
                 self.socket = Some(socket);
                 self.session.opened(Instant::now());
             }
-            Err(refusal) => self.session.refused(&refusal, Instant::now(), chance()),
+            Err(refusal) => self.session.refused(&refusal, Instant::now(), random_fraction()),
         }
     }
 
@@ -233,15 +150,15 @@ impl Network {
             let received = socket.receive();
             let now = Instant::now();
             if socket.take_progress() {
-                self.session.heard(now);
+                self.session.received(now);
             }
             match received {
-                Received::Text(text) => self.session.frame(&text, now, chance()),
+                Received::Text(text) => self.session.frame(&text, now, random_fraction()),
                 Received::Other => {}
                 Received::Nothing => return number > 0,
                 Received::End(code, reason) => {
                     self.socket = None;
-                    self.session.closed(code, &reason, now, chance());
+                    self.session.closed(code, &reason, now, random_fraction());
                 }
             }
         }
@@ -250,7 +167,7 @@ impl Network {
 
     fn log_in(&mut self) {
         let (url, login, commands, waker) =
-            (self.url.clone(), self.login.clone(), self.own_commands.clone(), self.waker.clone());
+            (self.url.clone(), self.login.clone(), self.command_sender.clone(), self.waker.clone());
         let started = threads::spawn("chat-login", Stack::Normal, move || {
             let _ = commands.send(Command::LoggedIn(login.log_in(&url)));
             wake(&waker);
@@ -260,37 +177,19 @@ impl Network {
         }
     }
 
-    fn load_earlier(&mut self, before: String) {
+    /// Loads a page of `/history` on a thread. `command` brings the answer.
+    fn load(&mut self, before: Option<String>, limit: usize, command: fn(PageResult) -> Command) {
         let (url, token, commands, waker) =
-            (self.url.clone(), self.session.token().to_owned(), self.own_commands.clone(), self.waker.clone());
+            (self.url.clone(), self.session.token().to_owned(), self.command_sender.clone(), self.waker.clone());
         // Only the network thread has the sender of the updates, whose end tells that the lobby is left.
         let started = threads::spawn("chat-history", Stack::Normal, move || {
-            let _ = commands.send(Command::LoadedEarlier(earlier(&url, &token, &before)));
+            let _ = commands.send(command(history::load(&url, &token, before.as_deref(), limit)));
             wake(&waker);
         });
         if let Err(error) = started {
-            self.answer_earlier(Err(format!("no thread can be started: {error}")));
+            self.take_command(command(Err(format!("no thread can be started: {error}"))));
         }
     }
-
-    fn answer_earlier(&self, page: Page) {
-        // Without a receiver, the next report ends the thread.
-        let _ = self.updates.send(Update::Earlier(page));
-    }
-}
-
-/// A page of `/history`.
-fn earlier(url: &ServerUrl, token: &str, before: &str) -> Page {
-    let before = parameter(before);
-    let mut answer = http_client::request(url, "GET", &format!("/history?before={before}&limit={PAGE}"), token, "")?;
-    if answer.status == 404 {
-        return Ok((Vec::new(), false));
-    }
-    if answer.status != 200 {
-        return Err(answer.error());
-    }
-    let messages = serde_json::from_value(answer.body["messages"].take()).map_err(|error| error.to_string())?;
-    Ok((messages, answer.body["more"] == Value::Bool(true)))
 }
 
 /// An id that no other message of this account has.
@@ -299,44 +198,6 @@ fn new_id() -> io::Result<String> {
 }
 
 /// From 0 to 1. Without random bytes there are no ids either, and the client stops.
-fn chance() -> f64 {
+fn random_fraction() -> f64 {
     random::u64().map_or(0.5, |number| (number >> 11) as f64 / (1u64 << 53) as f64)
-}
-
-#[cfg(test)]
-mod tests {
-    use std::net::TcpListener;
-
-    use super::*;
-
-    const PATIENCE: Duration = Duration::from_secs(10);
-
-    #[test]
-    fn a_page_that_is_loading_does_not_delay_the_end() {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let url = format!("http://{}", listener.local_addr().unwrap()).parse().unwrap();
-        let (sender, loading) = bounded(1);
-        threads::spawn("test-server", Stack::Normal, move || {
-            for mut client in listener.incoming().map_while(Result::ok) {
-                let mut request = [0; 1024];
-                let count = client.read(&mut request).unwrap();
-                if request[..count].starts_with(b"GET /history?") {
-                    // The receiver keeps the connection open.
-                    sender.send(client).unwrap();
-                } else {
-                    let _ = client.write_all(b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n\r\n");
-                }
-            }
-        })
-        .unwrap();
-        let token = Token::new("a-token".to_owned(), Instant::now());
-        let lobby = Lobby::join(url, Arc::new(Login::Never), token, 0).unwrap();
-        assert!(lobby.load_earlier("5f-7"));
-        let _client = loading.recv_timeout(PATIENCE).unwrap();
-        lobby.commands.send(Command::Leave).unwrap();
-        wake(&lobby.waker);
-        let deadline = Instant::now() + PATIENCE;
-        let end = std::iter::repeat_with(|| lobby.updates.recv_deadline(deadline)).find_map(Result::err);
-        assert_eq!(end, Some(RecvTimeoutError::Disconnected));
-    }
 }

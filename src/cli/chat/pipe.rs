@@ -7,10 +7,10 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, after, bounded, never, select};
 
-use super::network::{Lobby, MessageSender};
+use super::lobby_client::{LobbyClient, MessageSender};
 use super::protocol::ChatMessage;
-use super::session::{State, Update};
 use super::times;
+use super::update::{State, Update};
 use crate::cli::{EXIT_FAILED, EXIT_STOPPED};
 use crate::text::terminal::printable;
 use crate::threads::{self, Stack};
@@ -29,14 +29,14 @@ pub(super) struct Options {
 }
 
 /// Standard input has ended after this many messages.
-struct Ended {
+struct InputEnd {
     messages: usize,
     /// Lines that cannot be sent.
     refused: usize,
 }
 
 /// Runs until `stop` receives the name of a signal, the session ends, or standard output is closed.
-pub(super) fn run(lobby: Lobby, options: &Options, stop: &Receiver<()>) -> ExitCode {
+pub(super) fn run(lobby: LobbyClient, options: &Options, stop: &Receiver<()>) -> ExitCode {
     let (sender, input) = bounded(1);
     let messages = lobby.message_sender();
     let started = threads::spawn("chat-input", Stack::Normal, move || {
@@ -56,8 +56,8 @@ struct Pipe<'a> {
     /// Messages that wait for an answer.
     waiting: usize,
     /// Messages that got one.
-    settled: usize,
-    ended: Option<Ended>,
+    answered: usize,
+    input_end: Option<InputEnd>,
     has_joined: bool,
     /// A message was refused.
     failed: bool,
@@ -71,8 +71,8 @@ impl Pipe<'_> {
         Pipe {
             options,
             waiting: 0,
-            settled: 0,
-            ended: None,
+            answered: 0,
+            input_end: None,
             has_joined: false,
             failed: false,
             is_offline: false,
@@ -80,7 +80,7 @@ impl Pipe<'_> {
         }
     }
 
-    fn run(&mut self, lobby: &Lobby, input: &Receiver<Ended>, stop: &Receiver<()>) -> u8 {
+    fn run(&mut self, lobby: &LobbyClient, input: &Receiver<InputEnd>, stop: &Receiver<()>) -> u8 {
         let mut progress_at = Instant::now();
         loop {
             if let Some(code) = self.result() {
@@ -89,21 +89,21 @@ impl Pipe<'_> {
             let is_due = self.options.once && (self.waiting > 0 || !self.has_joined);
             let left = (progress_at + self.options.timeout).saturating_duration_since(Instant::now());
             let timeout = if is_due { after(left) } else { never() };
-            let ended = if self.ended.is_none() { input.clone() } else { never() };
+            let ended = if self.input_end.is_none() { input.clone() } else { never() };
             select! {
                 recv(lobby.updates) -> update => {
-                    let before = (self.settled, self.has_joined, self.waiting > 0);
-                    match update.map(|update| self.take(update)) {
+                    let before = (self.answered, self.has_joined, self.waiting > 0);
+                    match update.map(|update| self.apply(update)) {
                         Ok(None) => {}
                         Ok(Some(code)) => return code,
                         Err(_) => return fail("the network thread has ended: an error of this program"),
                     }
-                    if before != (self.settled, self.has_joined, self.waiting > 0) {
+                    if before != (self.answered, self.has_joined, self.waiting > 0) {
                         progress_at = Instant::now();
                     }
                 }
                 recv(ended) -> ended => match ended {
-                    Ok(ended) => self.ended = Some(ended),
+                    Ok(ended) => self.input_end = Some(ended),
                     Err(_) => return fail("the thread of standard input has ended: an error of this program"),
                 },
                 recv(stop) -> _ => return EXIT_STOPPED,
@@ -117,35 +117,35 @@ impl Pipe<'_> {
 
     /// The exit code, once everything was sent.
     fn result(&self) -> Option<u8> {
-        let ended = self.ended.as_ref().filter(|_| self.options.once && self.has_joined)?;
-        let is_complete = self.settled == ended.messages;
+        let ended = self.input_end.as_ref().filter(|_| self.options.once && self.has_joined)?;
+        let is_complete = self.answered == ended.messages;
         is_complete.then_some(if self.failed || ended.refused > 0 { EXIT_FAILED } else { EXIT_STOPPED })
     }
 
     /// Returns the exit code if this is the end.
-    fn take(&mut self, update: Update) -> Option<u8> {
+    fn apply(&mut self, update: Update) -> Option<u8> {
         match update {
             Update::Message { message, .. } => return self.print(&message),
             Update::State(State::Online) => {
                 self.has_joined = true;
                 if std::mem::take(&mut self.is_offline) {
-                    self.tell("connected".to_owned());
+                    self.print_notice("connected".to_owned());
                 }
             }
             Update::State(State::Offline(reason)) => {
                 self.is_offline = true;
-                self.tell(format!("not connected, trying again: {reason}"));
+                self.print_notice(format!("not connected, trying again: {reason}"));
             }
             Update::State(State::SlowedDown) => {
-                self.tell("slowed down: more messages than the server allows".to_owned())
+                self.print_notice("slowed down: more messages than the server allows".to_owned())
             }
             Update::Gap => eprintln!("ich: some messages are missing here"),
-            Update::Note(text) => self.tell(text),
+            Update::Note(text) => self.print_notice(text),
             Update::Queued(_) => self.waiting += 1,
-            Update::Confirmed(_) => self.settle(),
+            Update::Confirmed(_) => self.count_answer(),
             Update::NotSent(message, reason) => {
                 self.failed = true;
-                self.settle();
+                self.count_answer();
                 eprintln!("ich: not sent: {}: {}", printable(&message.text), printable(&reason));
             }
             Update::Ended(reason) => return Some(fail(&reason)),
@@ -155,13 +155,13 @@ impl Pipe<'_> {
         None
     }
 
-    fn settle(&mut self) {
+    fn count_answer(&mut self) {
         self.waiting = self.waiting.saturating_sub(1);
-        self.settled += 1;
+        self.answered += 1;
     }
 
     /// Writes a line to standard error, unless it is there already.
-    fn tell(&mut self, text: String) {
+    fn print_notice(&mut self, text: String) {
         if self.last_notice != text {
             eprintln!("ich: {}", printable(&text));
             self.last_notice = text;
@@ -204,8 +204,8 @@ fn json_line(message: &ChatMessage) -> String {
 }
 
 /// Sends the lines, until there are no more. Empty lines are no messages.
-fn read_lines(input: &mut impl BufRead, messages: &MessageSender) -> Ended {
-    let mut ended = Ended { messages: 0, refused: 0 };
+fn read_lines(input: &mut impl BufRead, messages: &MessageSender) -> InputEnd {
+    let mut ended = InputEnd { messages: 0, refused: 0 };
     loop {
         let mut line = Vec::new();
         match input.by_ref().take(LINE_BYTES_MAX).read_until(b'\n', &mut line) {
@@ -249,7 +249,7 @@ mod tests {
     fn a_panic_of_the_input_thread_ends_the_client() {
         let url = "http://127.0.0.1:1".parse().unwrap();
         let token = Token::new("a-token".to_owned(), Instant::now());
-        let lobby = Lobby::join(url, Arc::new(Login::Never), token, 0).unwrap();
+        let lobby = LobbyClient::join(url, Arc::new(Login::Never), token, 0).unwrap();
         let (sender, input) = bounded(1);
         drop(sender);
         let (stop, stopped) = bounded(1);

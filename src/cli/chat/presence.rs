@@ -9,9 +9,9 @@ const NAMES_MAX: usize = 5_000;
 /// Names that the line has before "others".
 const NAMES_SHOWN: usize = 3;
 
-/// What a user did.
+/// Whether a user joined or left.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Did {
+pub(super) enum ChangeKind {
     Join,
     Leave,
 }
@@ -21,8 +21,8 @@ pub(super) enum Did {
 pub(super) struct Presence {
     /// In the order of their first change.
     names: Vec<String>,
-    /// The first and the last thing that each user did.
-    changes: HashMap<String, (Did, Did)>,
+    /// The first and the last change of each user.
+    changes: HashMap<String, (ChangeKind, ChangeKind)>,
 }
 
 impl Presence {
@@ -30,12 +30,12 @@ impl Presence {
         self.names.len() < NAMES_MAX
     }
 
-    pub(super) fn add(&mut self, name: &str, did: Did) {
+    pub(super) fn add(&mut self, name: &str, kind: ChangeKind) {
         match self.changes.get_mut(name) {
-            Some((_, last)) => *last = did,
+            Some((_, last)) => *last = kind,
             None => {
                 self.names.push(name.to_owned());
-                self.changes.insert(name.to_owned(), (did, did));
+                self.changes.insert(name.to_owned(), (kind, kind));
             }
         }
     }
@@ -43,12 +43,12 @@ impl Presence {
     /// The line, for a terminal.
     pub(super) fn line(&self) -> String {
         let kinds = [
-            (Did::Join, Did::Join, "joined"),
-            (Did::Leave, Did::Leave, "left"),
-            (Did::Join, Did::Leave, "joined and left"),
-            (Did::Leave, Did::Join, "left and came back"),
+            (ChangeKind::Join, ChangeKind::Join, "joined"),
+            (ChangeKind::Leave, ChangeKind::Leave, "left"),
+            (ChangeKind::Join, ChangeKind::Leave, "joined and left"),
+            (ChangeKind::Leave, ChangeKind::Join, "left and came back"),
         ];
-        let parts = kinds.iter().filter_map(|(first, last, did)| {
+        let parts = kinds.iter().filter_map(|(first, last, verb)| {
             let is_of_kind = |name: &&String| self.changes.get(*name) == Some(&(*first, *last));
             let mut names: Vec<String> =
                 self.names.iter().filter(is_of_kind).take(NAMES_SHOWN).map(|name| printable(name)).collect();
@@ -59,7 +59,7 @@ impl Presence {
             }
             let last = names.pop()?;
             let list = if names.is_empty() { last } else { format!("{} and {last}", names.join(", ")) };
-            Some(format!("{list} {did}"))
+            Some(format!("{list} {verb}"))
         });
         parts.collect::<Vec<_>>().join("; ")
     }
@@ -73,12 +73,12 @@ mod tests {
     fn one_line_has_all_changes() {
         let mut group = Presence::default();
         for number in 0..2_000 {
-            group.add(&format!("User {number}"), Did::Join);
+            group.add(&format!("User {number}"), ChangeKind::Join);
         }
-        group.add("Ann", Did::Leave);
-        group.add("User 7", Did::Leave);
-        group.add("\u{1b}Bob", Did::Leave);
-        group.add("\u{1b}Bob", Did::Join);
+        group.add("Ann", ChangeKind::Leave);
+        group.add("User 7", ChangeKind::Leave);
+        group.add("\u{1b}Bob", ChangeKind::Leave);
+        group.add("\u{1b}Bob", ChangeKind::Join);
         let line =
             "User 0, User 1, User 2 and 1996 others joined; Ann left; User 7 joined and left; ␛Bob left and came back";
         assert_eq!(group.line(), line);
@@ -87,7 +87,7 @@ mod tests {
     #[test]
     fn a_group_is_bounded() {
         let mut group = Presence::default();
-        (0..NAMES_MAX).for_each(|number| group.add(&number.to_string(), Did::Join));
+        (0..NAMES_MAX).for_each(|number| group.add(&number.to_string(), ChangeKind::Join));
         assert!(!group.has_room());
     }
 }

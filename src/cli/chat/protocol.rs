@@ -21,6 +21,19 @@ pub(super) struct ChatMessage {
     pub(super) text: String,
 }
 
+/// A page of `GET /history`.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub(super) struct Page {
+    /// The newest message first.
+    pub(super) messages: Vec<ChatMessage>,
+    /// The server has messages before these.
+    #[serde(rename = "more", default)]
+    pub(super) has_more: bool,
+}
+
+/// A page, or why there is none.
+pub(super) type PageResult = Result<Page, String>;
+
 /// A frame of the server.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Frame {

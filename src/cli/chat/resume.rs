@@ -2,6 +2,7 @@
 
 use std::collections::{HashSet, VecDeque};
 
+use super::gap::Edges;
 use super::protocol::{ChatMessage, parameter};
 
 /// The ids that are remembered. A server keeps 10,000 messages at most for clients that return.
@@ -75,32 +76,44 @@ impl Resume {
         self.accept(received)
     }
 
-    /// All missed messages were received. Returns whether others are missing before them, and those that are new.
-    pub(super) fn caught_up(&mut self, is_complete: bool) -> (bool, Vec<Received>) {
-        let Some((messages, id_before)) = self.missed.take() else { return (false, Vec::new()) };
+    /// All missed messages were received. Returns the gap before them if others are missing, and those that are new.
+    pub(super) fn caught_up(&mut self, is_complete: bool) -> (Option<Edges>, Vec<Received>) {
+        let Some((messages, id_before)) = self.missed.take() else { return (None, Vec::new()) };
         let overlaps = messages.iter().any(|(message, _)| self.seen.contains(&message.event_id));
-        let is_gap = self.has_joined && !is_complete && !overlaps;
+        let gap = (self.has_joined && !is_complete && !overlaps).then(|| Edges {
+            last_before: self.last_id.clone(),
+            first_after: messages.first().map(|(message, _)| message.event_id.clone()),
+        });
         self.has_joined = true;
         let new = messages.into_iter().filter_map(|received| self.accept(received)).collect();
         if self.last_id.is_none() {
             self.last_id = id_before;
         }
-        (is_gap, new)
+        (gap, new)
+    }
+
+    /// Takes a message from before the newest ones. Returns whether it is new.
+    pub(super) fn accept_earlier(&mut self, message: &ChatMessage) -> bool {
+        self.is_new(&message.event_id)
     }
 
     fn accept(&mut self, received: Received) -> Option<Received> {
-        let id = &received.0.event_id;
-        self.last_id = Some(id.clone());
-        if !self.seen.insert(id.clone()) {
-            return None;
+        self.last_id = Some(received.0.event_id.clone());
+        self.is_new(&received.0.event_id).then_some(received)
+    }
+
+    /// Whether this id was not seen before. It is then remembered.
+    fn is_new(&mut self, id: &str) -> bool {
+        if !self.seen.insert(id.to_owned()) {
+            return false;
         }
-        self.seen_in_order.push_back(id.clone());
+        self.seen_in_order.push_back(id.to_owned());
         if self.seen_in_order.len() > SEEN_MAX
             && let Some(oldest) = self.seen_in_order.pop_front()
         {
             self.seen.remove(&oldest);
         }
-        Some(received)
+        true
     }
 }
 
@@ -128,8 +141,8 @@ mod tests {
         resume.joined(Some("b".into()));
         resume.message(message("a"));
         resume.message(message("b"));
-        let (is_gap, messages) = resume.caught_up(false);
-        assert!(!is_gap, "the first join has no gap");
+        let (gap, messages) = resume.caught_up(false);
+        assert_eq!(gap, None, "the first join has no gap");
         assert_eq!(ids(&messages), ["a", "b"]);
         assert_eq!(resume.message(message("c-1 2")), Some(message("c-1 2")));
         assert_eq!(resume.query(), "?after=c-1%202");
@@ -154,7 +167,8 @@ mod tests {
 
     #[test]
     fn a_gap_is_reported_unless_the_messages_overlap() {
-        for (missed, is_gap, new) in [(["c", "d"], true, vec!["c", "d"]), (["b", "c"], false, vec!["c"])] {
+        let edges = Edges { last_before: Some("b".to_owned()), first_after: Some("c".to_owned()) };
+        for (missed, gap, new) in [(["c", "d"], Some(edges), vec!["c", "d"]), (["b", "c"], None, vec!["c"])] {
             let mut resume = Resume::new(0);
             resume.joined(None);
             resume.message(message("a"));
@@ -165,8 +179,19 @@ mod tests {
                 resume.message(message(id));
             }
             let (found, messages) = resume.caught_up(false);
-            assert_eq!((found, ids(&messages)), (is_gap, new));
+            assert_eq!((found, ids(&messages)), (gap, new));
         }
+    }
+
+    #[test]
+    fn an_earlier_message_is_new_once_and_does_not_change_where_the_client_returns() {
+        let mut resume = Resume::new(0);
+        resume.joined(None);
+        resume.message(message("b"));
+        for (id, is_new) in [("a", true), ("a", false), ("b", false)] {
+            assert_eq!(resume.accept_earlier(&message(id).0), is_new);
+        }
+        assert_eq!(resume.query(), "?after=b");
     }
 
     #[test]

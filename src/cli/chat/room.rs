@@ -3,9 +3,10 @@
 use std::collections::VecDeque;
 
 use super::outgoing::Pending;
-use super::presence::Did;
-use super::session::{State, Update};
+use super::presence::ChangeKind;
+use super::protocol::Page;
 use super::timeline::Timeline;
+use super::update::{State, Update};
 use super::users::Users;
 
 /// Pages of earlier messages.
@@ -52,13 +53,13 @@ impl Room {
             Update::Joined(change) => {
                 self.users.add(&change.username);
                 if self.own_name.as_ref() != Some(&change.username) {
-                    self.timeline.add_change(&change, Did::Join);
+                    self.timeline.add_change(&change, ChangeKind::Join);
                 }
             }
             Update::Left(change) => {
                 self.users.remove(&change.username);
                 if self.own_name.as_ref() != Some(&change.username) {
-                    self.timeline.add_change(&change, Did::Leave);
+                    self.timeline.add_change(&change, ChangeKind::Leave);
                 }
             }
             Update::Gap => self.timeline.add_note("Some messages are missing here."),
@@ -69,13 +70,13 @@ impl Room {
                 self.timeline.add_message(&message, is_own);
             }
             Update::Queued(message) => self.pending.push_back(message),
-            Update::Confirmed(message) => self.settle(&message),
+            Update::Confirmed(message) => self.remove_pending(&message),
             Update::NotSent(message, reason) => {
-                self.settle(&message);
+                self.remove_pending(&message);
                 self.timeline.add_note(&format!("Not sent: {} ({reason})", message.text));
             }
             Update::Note(text) => self.timeline.add_note(&text),
-            Update::Earlier(Ok((messages, has_more))) => {
+            Update::Earlier(Ok(Page { messages, has_more })) => {
                 self.timeline.add_earlier(&messages, self.own_name.as_deref());
                 self.earlier = if has_more { Earlier::Ready } else { Earlier::End };
             }
@@ -94,7 +95,7 @@ impl Room {
         Some(before)
     }
 
-    fn settle(&mut self, message: &Pending) {
+    fn remove_pending(&mut self, message: &Pending) {
         self.pending.retain(|pending| pending.id != message.id);
     }
 }

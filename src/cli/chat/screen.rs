@@ -21,10 +21,10 @@ use rustix::fs::{Mode, OFlags};
 
 use super::input::Input;
 use super::lines::Lines;
-use super::network::{Lobby, MessageSender};
+use super::lobby_client::{LobbyClient, MessageSender};
 use super::room::Room;
-use super::session::Update;
 use super::theme::Theme;
+use super::update::Update;
 use super::view::{self, Screen};
 use crate::cli::{EXIT_FAILED, EXIT_STOPPED};
 use crate::text::is_blank;
@@ -39,7 +39,7 @@ const UPDATES_PER_TURN: usize = 1_000;
 const USERS_PER_KEY: usize = 10;
 
 /// Runs until the user leaves, `stop` receives something, or the session ends. `own_name`: of the user, if it is known.
-pub(super) fn run(lobby: Lobby, server: String, own_name: Option<String>, stop: &Receiver<()>) -> ExitCode {
+pub(super) fn run(lobby: LobbyClient, server: String, own_name: Option<String>, stop: &Receiver<()>) -> ExitCode {
     let mut room = Room::new(own_name);
     let ended = match OpenTerminal::open(server) {
         Ok(mut terminal) => terminal.run(&mut room, &lobby, stop),
@@ -94,7 +94,7 @@ impl OpenTerminal {
         })
     }
 
-    fn run(&mut self, room: &mut Room, lobby: &Lobby, stop: &Receiver<()>) -> io::Result<()> {
+    fn run(&mut self, room: &mut Room, lobby: &LobbyClient, stop: &Receiver<()>) -> io::Result<()> {
         let keys = keys()?;
         let messages = lobby.message_sender();
         let mut is_changed = true;
@@ -134,7 +134,7 @@ impl OpenTerminal {
         &mut self,
         event: Event,
         room: &mut Room,
-        lobby: &Lobby,
+        lobby: &LobbyClient,
         messages: &MessageSender,
     ) -> io::Result<ControlFlow<()>> {
         let input = &mut self.screen.input;
@@ -157,14 +157,14 @@ impl OpenTerminal {
         &mut self,
         key: KeyEvent,
         room: &mut Room,
-        lobby: &Lobby,
+        lobby: &LobbyClient,
         messages: &MessageSender,
     ) -> io::Result<()> {
         let size = self.terminal.size()?;
         let (columns, rows) = view::messages_size(size.width, size.height);
         let screen = &mut self.screen;
         let lines = Lines { room, columns, theme: screen.theme };
-        screen.bottom = screen.bottom.map(|bottom| lines.kept(bottom, rows));
+        screen.bottom = screen.bottom.map(|bottom| lines.clamped(bottom, rows));
         let has_control = key.modifiers.contains(KeyModifiers::CONTROL);
         let page = rows.saturating_sub(1).max(1);
         let mut is_at_beginning = false;

@@ -12,7 +12,7 @@ use tungstenite::http::Response;
 use tungstenite::protocol::frame::{CloseFrame, coding::CloseCode};
 use tungstenite::{Error, Message, WebSocket};
 
-use super::session::Refusal;
+use super::connection::Refusal;
 use crate::cli::server_url::ServerUrl;
 use crate::cli::stream::{Stream, cause, timed_out};
 
@@ -33,12 +33,12 @@ pub(super) enum Received {
 }
 
 /// A stream that notes whether anything was received.
-struct Watched {
+struct ActivityStream {
     stream: Stream,
     has_received: bool,
 }
 
-impl Read for Watched {
+impl Read for ActivityStream {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let count = self.stream.read(buffer)?;
         self.has_received |= count > 0;
@@ -46,7 +46,7 @@ impl Read for Watched {
     }
 }
 
-impl Write for Watched {
+impl Write for ActivityStream {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.stream.write(bytes)
     }
@@ -58,7 +58,7 @@ impl Write for Watched {
 
 /// An open websocket.
 pub(super) struct Socket {
-    websocket: WebSocket<Watched>,
+    websocket: WebSocket<ActivityStream>,
     /// The system did not take all that was sent.
     has_unsent: bool,
 }
@@ -74,7 +74,7 @@ impl Socket {
         let mut request = address.into_client_request().map_err(|error| failed(error.to_string()))?;
         let authorization = HeaderValue::from_str(&format!("Bearer {token}"));
         request.headers_mut().insert("Authorization", authorization.map_err(|error| failed(error.to_string()))?);
-        let websocket = match tungstenite::client::client(request, Watched { stream, has_received: false }) {
+        let websocket = match tungstenite::client::client(request, ActivityStream { stream, has_received: false }) {
             Ok((websocket, _)) => websocket,
             Err(HandshakeError::Failure(Error::Http(response))) => return Err(refusal(&response)),
             Err(HandshakeError::Failure(error)) => return Err(failed(error.to_string())),
@@ -87,15 +87,15 @@ impl Socket {
     /// Sends a text. An error shows at the next [`Socket::receive`].
     pub(super) fn send(&mut self, text: String) {
         let sent = self.websocket.send(Message::text(text));
-        self.note(sent);
+        self.note_unsent(sent);
     }
 
     pub(super) fn ping(&mut self) {
         let sent = self.websocket.send(Message::Ping(Default::default()));
-        self.note(sent);
+        self.note_unsent(sent);
     }
 
-    fn note(&mut self, sent: Result<(), Error>) {
+    fn note_unsent(&mut self, sent: Result<(), Error>) {
         self.has_unsent = matches!(sent, Err(Error::Io(error)) if error.kind() == ErrorKind::WouldBlock);
     }
 
@@ -108,7 +108,7 @@ impl Socket {
     pub(super) fn receive(&mut self) -> Received {
         if self.has_unsent {
             let sent = self.websocket.flush();
-            self.note(sent);
+            self.note_unsent(sent);
         }
         match self.websocket.read() {
             Ok(Message::Text(text)) => Received::Text(text.to_string()),

@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 use jiff::Zoned;
 use jiff::civil::Date;
 
-use super::presence::{Did, Presence};
+use super::presence::{ChangeKind, Presence};
 use super::protocol::{Change, ChatMessage};
 use super::times;
 use crate::text::terminal::printable;
@@ -52,7 +52,7 @@ pub(super) struct Timeline {
     /// The id of the oldest message.
     oldest_id: Option<String>,
     /// Entries were removed, so older messages cannot be added before the others.
-    is_cut: bool,
+    is_truncated: bool,
 }
 
 impl Timeline {
@@ -72,7 +72,7 @@ impl Timeline {
 
     /// The message before which earlier ones can be added.
     pub(super) fn oldest_id(&self) -> Option<&str> {
-        self.oldest_id.as_deref().filter(|_| !self.is_cut && self.entries.len() < ENTRIES_MAX)
+        self.oldest_id.as_deref().filter(|_| !self.is_truncated && self.entries.len() < ENTRIES_MAX)
     }
 
     pub(super) fn add_message(&mut self, message: &ChatMessage, is_own: bool) {
@@ -84,14 +84,14 @@ impl Timeline {
         self.push(Entry::Note(printable(text)));
     }
 
-    pub(super) fn add_change(&mut self, change: &Change, did: Did) {
+    pub(super) fn add_change(&mut self, change: &Change, kind: ChangeKind) {
         if let Some(Entry::Presence(_, group)) = self.entries.back_mut()
             && group.has_room()
         {
-            return group.add(&change.username, did);
+            return group.add(&change.username, kind);
         }
         let mut group = Presence::default();
-        group.add(&change.username, did);
+        group.add(&change.username, kind);
         self.push(Entry::Presence(times::local(&change.sent_at), group));
     }
 
@@ -109,7 +109,7 @@ impl Timeline {
         if self.entries.len() > ENTRIES_MAX {
             self.entries.pop_front();
             self.first += 1;
-            self.is_cut = true;
+            self.is_truncated = true;
         }
     }
 }
@@ -149,10 +149,10 @@ mod tests {
     #[test]
     fn joins_and_leaves_are_grouped_until_a_message() {
         let mut timeline = Timeline::default();
-        timeline.add_change(&change("Ann"), Did::Join);
-        timeline.add_change(&change("Bob"), Did::Leave);
+        timeline.add_change(&change("Ann"), ChangeKind::Join);
+        timeline.add_change(&change("Bob"), ChangeKind::Leave);
         timeline.add_message(&message(0), false);
-        timeline.add_change(&change("Cid"), Did::Join);
+        timeline.add_change(&change("Cid"), ChangeKind::Join);
         assert_eq!(timeline.end(), 3);
         let Some(Entry::Presence(_, group)) = timeline.get(0) else { panic!("a group") };
         assert_eq!(group.line(), "Ann joined; Bob left");

@@ -7,10 +7,10 @@ use ratatui::style::Style;
 use ratatui::text::Line;
 
 use super::input::Input;
-use super::lines::{At, Lines};
+use super::lines::{LinePosition, Lines};
 use super::room::{Earlier, Room};
-use super::session::State;
 use super::theme::Theme;
+use super::update::State;
 use crate::text::terminal::{graphemes, printable, shorten, width};
 
 /// A narrower terminal shows no list of users.
@@ -27,7 +27,7 @@ pub(super) struct Screen {
     pub(super) server: String,
     pub(super) input: Input,
     /// The line at the bottom of the list of messages. `None`: the last one.
-    pub(super) bottom: Option<At>,
+    pub(super) bottom: Option<LinePosition>,
     /// How many users are above the list of users.
     pub(super) first_user: usize,
     pub(super) theme: Theme,
@@ -52,7 +52,7 @@ pub(super) fn draw(frame: &mut Frame<'_>, room: &Room, screen: &Screen) {
     let messages = messages_area(area);
     let lines = Lines { room, columns: messages.width.into(), theme };
     let rows = messages.height.into();
-    if let Some(bottom) = screen.bottom.map(|bottom| lines.kept(bottom, rows)).or_else(|| lines.last()) {
+    if let Some(bottom) = screen.bottom.map(|bottom| lines.clamped(bottom, rows)).or_else(|| lines.last()) {
         let shown = lines.up_to(bottom, rows);
         let top = messages.bottom() - u16::try_from(shown.len()).unwrap_or(messages.height).min(messages.height);
         for (y, line) in (top..messages.bottom()).zip(&shown) {

@@ -5,8 +5,8 @@ use ratatui::backend::TestBackend;
 
 use super::*;
 use crate::cli::chat::outgoing::Pending;
-use crate::cli::chat::protocol::{Change, ChatMessage};
-use crate::cli::chat::session::Update;
+use crate::cli::chat::protocol::{Change, ChatMessage, Page};
+use crate::cli::chat::update::Update;
 
 fn message(event_id: &str, from: &str, text: &str) -> Update {
     let owned = |text: &str| text.to_owned();
@@ -152,7 +152,7 @@ fn pages_of_earlier_messages_stay_where_they_are() {
     };
     assert_eq!(room.begin_earlier().as_deref(), Some("0"));
     assert_eq!(room.begin_earlier(), None, "it is loading");
-    room.apply(Update::Earlier(Ok((vec![old("y"), old("x")], false))));
+    room.apply(Update::Earlier(Ok(Page { messages: vec![old("y"), old("x")], has_more: false })));
     assert_eq!(rows_of(40, 12, &room, &screen)[1..10], before[1..10]);
     assert_eq!((room.begin_earlier(), room.earlier), (None, Earlier::End));
     screen.bottom = None;
