@@ -28,6 +28,7 @@ mod screen;
 mod session;
 mod signals;
 mod socket;
+mod terminal_guard;
 mod theme;
 mod timeline;
 mod times;

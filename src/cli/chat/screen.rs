@@ -1,8 +1,7 @@
-//! `ich chat` in a terminal: reads keys, draws at most 30 times a second, and restores the terminal however it ends. The
-//! only user of `crossterm`.
+//! `ich chat` in a terminal: reads keys, and draws at most 30 times a second. Only this file and `terminal_guard.rs` use
+//! `crossterm`.
 
-use std::fs::File;
-use std::io::{self, BufWriter, Stdout, Write, stdout};
+use std::io::{self, BufWriter, Stdout, Write, stderr, stdout};
 use std::ops::ControlFlow;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
@@ -10,19 +9,13 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, after, bounded, never, select};
 use ratatui::Terminal;
 use ratatui::backend::CrosstermBackend;
-use ratatui::crossterm::event::{
-    self, DisableBracketedPaste, EnableBracketedPaste, Event, KeyCode, KeyEvent, KeyEventKind, KeyModifiers,
-};
-use ratatui::crossterm::execute;
-use ratatui::crossterm::terminal::{
-    EnterAlternateScreen, LeaveAlternateScreen, disable_raw_mode, enable_raw_mode, is_raw_mode_enabled,
-};
-use rustix::fs::{Mode, OFlags};
+use ratatui::crossterm::event::{self, Event, KeyCode, KeyEvent, KeyEventKind, KeyModifiers};
 
 use super::input::Input;
 use super::lines::Lines;
 use super::lobby_client::{LobbyClient, MessageSender};
 use super::room::Room;
+use super::terminal_guard::TerminalGuard;
 use super::theme::Theme;
 use super::update::Update;
 use super::view::{self, Screen};
@@ -41,29 +34,44 @@ const USERS_PER_KEY: usize = 10;
 /// Runs until the user leaves, `stop` receives something, or the session ends. `own_name`: of the user, if it is known.
 pub(super) fn run(lobby: LobbyClient, server: String, own_name: Option<String>, stop: &Receiver<()>) -> ExitCode {
     let mut room = Room::new(own_name);
-    let ended = match OpenTerminal::open(server) {
+    let result = match OpenTerminal::open(server) {
         Ok(mut terminal) => terminal.run(&mut room, &lobby, stop),
-        Err(error) => Err(error),
+        Err(error) => Err(error.into()),
     };
     // The terminal is restored.
     lobby.leave();
     let unsent = room.pending.len();
     if unsent > 0 {
-        eprintln!("ich: {unsent} {} not confirmed", if unsent == 1 { "message was" } else { "messages were" });
+        print_error(&format!("{unsent} {} not confirmed", if unsent == 1 { "message was" } else { "messages were" }));
     }
-    match (ended, room.ended) {
-        (_, Some(reason)) => {
-            eprintln!("ich: {}", printable(&reason));
-            ExitCode::from(EXIT_FAILED)
-        }
+    let error = match (result, room.ended) {
+        (_, Some(reason)) => printable(&reason),
+        (Ok(()), None) => return ExitCode::from(EXIT_STOPPED),
         // The terminal is gone, or was closed.
-        (Err(error), None) if is_gone(&error) => ExitCode::from(EXIT_STOPPED),
-        (Err(error), None) => {
-            eprintln!("ich: the terminal cannot be used: {error}");
-            ExitCode::from(EXIT_FAILED)
-        }
-        (Ok(()), None) => ExitCode::from(EXIT_STOPPED),
+        (Err(Failure::Terminal(error)), None) if is_gone(&error) => return ExitCode::from(EXIT_STOPPED),
+        (Err(Failure::Terminal(error)), None) => format!("the terminal cannot be used: {error}"),
+        (Err(Failure::Client(error)), None) => format!("{error}\nThis is an error of the program: please report it."),
+    };
+    print_error(&error);
+    ExitCode::from(EXIT_FAILED)
+}
+
+/// Why the client ended without the user.
+enum Failure {
+    Terminal(io::Error),
+    /// An error of this program, such as the message of a panic.
+    Client(String),
+}
+
+impl From<io::Error> for Failure {
+    fn from(error: io::Error) -> Self {
+        Failure::Terminal(error)
     }
+}
+
+fn print_error(text: &str) {
+    // The terminal may be gone.
+    let _ = writeln!(stderr(), "ich: {text}");
 }
 
 fn is_gone(error: &io::Error) -> bool {
@@ -75,27 +83,22 @@ fn is_gone(error: &io::Error) -> bool {
 struct OpenTerminal {
     terminal: Terminal<CrosstermBackend<BufWriter<Stdout>>>,
     screen: Screen,
+    /// The last field, so that nothing is written to the terminal after it is restored.
+    guard: TerminalGuard,
 }
 
 impl OpenTerminal {
     fn open(server: String) -> io::Result<Self> {
-        let hook = std::panic::take_hook();
-        std::panic::set_hook(Box::new(move |panic| {
-            restore();
-            hook(panic);
-        }));
-        enable_raw_mode()?;
-        execute!(stdout(), EnterAlternateScreen, EnableBracketedPaste).inspect_err(|_| restore())?;
-        let terminal = Terminal::new(CrosstermBackend::new(BufWriter::new(stdout()))).inspect_err(|_| restore())?;
+        let guard = TerminalGuard::new()?;
+        let terminal = Terminal::new(CrosstermBackend::new(BufWriter::new(stdout())))?;
         let theme = Theme::of_environment();
-        Ok(OpenTerminal {
-            terminal,
-            screen: Screen { server, input: Input::default(), bottom: None, first_user: 0, theme },
-        })
+        let screen = Screen { server, input: Input::default(), bottom: None, first_user: 0, theme };
+        Ok(OpenTerminal { terminal, screen, guard })
     }
 
-    fn run(&mut self, room: &mut Room, lobby: &LobbyClient, stop: &Receiver<()>) -> io::Result<()> {
+    fn run(&mut self, room: &mut Room, lobby: &LobbyClient, stop: &Receiver<()>) -> Result<(), Failure> {
         let keys = keys()?;
+        let panics = self.guard.panics();
         let messages = lobby.message_sender();
         let mut is_changed = true;
         let mut next_redraw = Instant::now();
@@ -108,7 +111,7 @@ impl OpenTerminal {
             let redraw = if is_changed { after(next_redraw.saturating_duration_since(now)) } else { never() };
             select! {
                 recv(lobby.updates) -> update => {
-                    let update = update.map_err(|_| io::Error::other("the network thread has ended: an error of this program"))?;
+                    let update = update.map_err(|_| Failure::Client("the network thread has ended".to_owned()))?;
                     room.apply(update);
                     lobby.updates.try_iter().take(UPDATES_PER_TURN).for_each(|update| room.apply(update));
                     if room.ended.is_some() {
@@ -117,12 +120,13 @@ impl OpenTerminal {
                     is_changed = true;
                 }
                 recv(keys) -> event => {
-                    let event = event.map_err(|_| io::Error::from(io::ErrorKind::BrokenPipe))??;
+                    let event = event.map_err(|_| Failure::Client("the thread that reads keys has ended".to_owned()))??;
                     if self.take_event(event, room, lobby, &messages)?.is_break() {
                         return Ok(());
                     }
                     is_changed = true;
                 }
+                recv(panics) -> message => return Err(Failure::Client(message.unwrap_or_default())),
                 recv(stop) -> _ => return Ok(()),
                 recv(redraw) -> _ => {}
             }
@@ -245,34 +249,4 @@ fn keys() -> io::Result<Receiver<io::Result<Event>>> {
         }
     })?;
     Ok(receiver)
-}
-
-impl Drop for OpenTerminal {
-    fn drop(&mut self) {
-        restore();
-    }
-}
-
-/// After a panic, too: a terminal that is gone is no reason for a second one.
-fn restore() {
-    leave_screen(stdout());
-    let _ = disable_raw_mode();
-}
-
-fn leave_screen(mut output: impl Write) {
-    let _ = execute!(output, DisableBracketedPaste, LeaveAlternateScreen, ratatui::crossterm::cursor::Show);
-}
-
-/// For the end of the process while another thread may be blocked in a write to the terminal, which then has the lock of
-/// standard output. A terminal that takes no more bytes gets its modes back, but stays on the screen of the client. Does
-/// nothing if the terminal was not opened.
-pub(super) fn restore_without_waiting() {
-    if !is_raw_mode_enabled().unwrap_or(false) {
-        return;
-    }
-    let _ = disable_raw_mode();
-    let flags = OFlags::WRONLY | OFlags::NONBLOCK | OFlags::NOCTTY;
-    if let Ok(terminal) = rustix::fs::open("/dev/tty", flags, Mode::empty()) {
-        leave_screen(File::from(terminal));
-    }
 }

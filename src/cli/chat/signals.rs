@@ -10,7 +10,7 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use signal_hook::low_level;
 
-use super::screen;
+use super::terminal_guard::restore_without_waiting;
 use crate::cli::EXIT_STOPPED;
 use crate::shutdown::SECOND_SIGNAL_EXIT_CODE;
 use crate::threads::{self, Stack};
@@ -45,6 +45,6 @@ pub(super) fn receiver() -> io::Result<Receiver<()>> {
 
 /// Ends the process without its exit handlers, which would wait for standard output.
 fn end(code: u8) {
-    screen::restore_without_waiting();
+    restore_without_waiting();
     low_level::exit(code.into());
 }
