@@ -94,6 +94,11 @@ export class Lobby {
       onState: () => this.#renderSoon(),
     });
     this.#openViews(texts);
+    const saveDraft = (text) => store.saveDraft(username, text);
+    this.#composer = new Composer(store.loadDraft(username), saveDraft, (text) => {
+      this.#pending.add(text);
+      this.#timelineView.scrollToEnd();
+    });
     this.#renewal = new RenewalForm(texts.timeText, (renewed) => {
       store.save(renewed);
       this.#token = renewed.token;
@@ -122,10 +127,6 @@ export class Lobby {
       counts: document.querySelectorAll(".user-count"),
     };
     this.#usersView = new UsersView(users, this.#username, () => this.#renderSoon());
-    this.#composer = new Composer((text) => {
-      this.#pending.add(text);
-      this.#timelineView.scrollToEnd();
-    });
     byId("earlier").onclick = () => this.#earlier.load(this.#timeline.oldestId);
     byId("latest").onclick = () => this.#timelineView.scrollToEnd();
     byId("try-now").onclick = () => this.#connection.check();
