@@ -178,8 +178,7 @@ export class Lobby {
         this.#receiveMessage(this.#message({ event_id, sent_at, ...msg }), id);
         break;
       case "caught_up":
-        this.#fill(this.#timeline.addMissed(this.#missed.messages, msg.complete, this.#missed.idBefore));
-        this.#missed = null;
+        this.#addMissed(msg.complete);
         this.#pending.connected();
         break;
       case "token":
@@ -195,8 +194,14 @@ export class Lobby {
     this.#renderSoon();
   }
 
+  #addMissed(isComplete) {
+    const { gap, added } = this.#timeline.addMissed(this.#missed.messages, isComplete, this.#missed.idBefore);
+    this.#missed = null;
+    for (const message of added) this.#added(message);
+    if (gap !== null) this.#fill(gap);
+  }
+
   async #fill(gap) {
-    if (gap === null) return;
     const fetchPage = (before, limit) => fetchHistory(this.#token, before, limit);
     const { messages, isClosed } = await fillGap(fetchPage, gap.before, gap.lastKnown);
     this.#timeline.fillGap(gap, messages.map((message) => this.#message(message)), isClosed);
@@ -208,10 +213,16 @@ export class Lobby {
     if (id !== undefined && (message.isOwn || this.#username === "")) this.#pending.confirm(id);
     if (this.#missed !== null) {
       this.#missed.messages.push(message);
-    } else if (this.#timeline.addMessage(message) && !message.isOwn) {
-      this.#unread.add(this.#timelineView.isAtEnd);
-      this.#announcer.announce(message.from, message.text);
+    } else if (this.#timeline.addMessage(message)) {
+      this.#added(message);
     }
+  }
+
+  /** A message is new to this user, if somebody else has written it. */
+  #added({ id, from, text, isOwn }) {
+    if (isOwn) return;
+    if (this.#unread.add(this.#timelineView.isAtEnd)) this.#timeline.markUnread(id);
+    this.#announcer.announce(from, text);
   }
 
   #message({ event_id, sent_at, from_user, text }) {
@@ -222,6 +233,8 @@ export class Lobby {
     if (document.hidden) return;
     this.#unread.pageSeen();
     this.#connection.check();
+    // It may be another day.
+    this.#renderSoon();
   }
 
   #renderSoon() {

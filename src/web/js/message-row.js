@@ -8,6 +8,7 @@ import { splitLinks } from "./links.js";
 export function entryElement(entry, texts) {
   const row = element("li", { className: `entry ${entry.kind}` });
   if (entry.startsDay) row.append(element("p", { className: "day" }, texts.dayText(entry.at, Date.now())));
+  if (entry.startsUnread) row.append(element("p", { className: "day unread" }, "New messages"));
   if (entry.kind === "message") row.append(messageElement(entry, texts));
   if (entry.kind === "presence") row.append(presenceElement(entry, texts));
   if (entry.kind === "note") row.append(element("p", { className: "line" }, entry.text));
