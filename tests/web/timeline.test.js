@@ -82,6 +82,15 @@ test("one line stands before the messages that the user has not seen", () => {
   assert.deepEqual([unread(), groups(), [...shown.takeChanged()]], [["c"], [true, false, true], [1, 2]]);
 });
 
+test("own messages that are not confirmed continue a group of own messages only", () => {
+  const shown = timeline();
+  assert.equal(shown.endsWithOwn, false);
+  shown.addMessage({ ...message("a"), isOwn: true });
+  assert.equal(shown.endsWithOwn, true);
+  shown.addPresence("Bob", "joined", 0);
+  assert.equal(shown.endsWithOwn, false);
+});
+
 test("older messages come before all others, and once", () => {
   const shown = timeline();
   shown.addMessage(message("d", "Ann", 3));

@@ -7,8 +7,8 @@ import { Connection } from "./connection.js";
 import { byId } from "./dom.js";
 import { EarlierMessages } from "./earlier.js";
 import { fillGap } from "./gap.js";
-import { pendingElement } from "./message-row.js";
 import { PendingMessages } from "./pending.js";
+import { PendingView } from "./pending-view.js";
 import { RenewalForm } from "./renewal-form.js";
 import { fetchHistory, findRefusal, openLobby } from "./server.js";
 import { describeStatus } from "./status.js";
@@ -44,6 +44,7 @@ export class Lobby {
   #connection;
   #connectionState = { name: "connecting", reason: "" };
   #timelineView;
+  #pendingView;
   #usersView;
   #unread = new Unread();
   #announcer = new Announcer(byId("announcer"));
@@ -51,7 +52,6 @@ export class Lobby {
   #renewal;
   /** What the server sends first, until `caught_up`: `{ idBefore, messages }`; null after it. */
   #missed = null;
-  #isPendingChanged = true;
   #isRenderDue = false;
   #listeners = new AbortController();
 
@@ -83,7 +83,6 @@ export class Lobby {
       newId: randomId,
       onChange: (messages) => {
         store.savePending(username, messages);
-        this.#isPendingChanged = true;
         this.#renderSoon();
       },
     };
@@ -127,8 +126,14 @@ export class Lobby {
       counts: document.querySelectorAll(".user-count"),
     };
     this.#usersView = new UsersView(users, this.#username, () => this.#renderSoon());
+    const actions = this.#pendingActions();
+    this.#pendingView = new PendingView(byId("pending"), this.#username, actions, () => this.#renderSoon());
     byId("earlier").onclick = () => this.#earlier.load(this.#timeline.oldestId);
-    byId("latest").onclick = () => this.#timelineView.scrollToEnd();
+    byId("latest").onclick = () => {
+      this.#timelineView.scrollToEnd();
+      // The button disappears.
+      messages.scroller.focus();
+    };
     byId("try-now").onclick = () => this.#connection.check();
     byId("log-out").onclick = () => this.#end(null);
     const { signal } = this.#listeners;
@@ -247,7 +252,7 @@ export class Lobby {
   }
 
   #render() {
-    if (this.#isPendingChanged) this.#renderPending();
+    this.#pendingView.render(this.#pending.messages, this.#timeline.endsWithOwn);
     const isComplete = this.#timelineView.render();
     this.#usersView.render(this.#users);
     this.#unread.render(this.#timelineView.isAtEnd);
@@ -263,17 +268,25 @@ export class Lobby {
     if (isPossible && this.#connection.isOnline) this.#earlier.load(this.#timeline.oldestId);
   }
 
-  #renderPending() {
-    this.#isPendingChanged = false;
-    const actions = {
-      retry: (id) => this.#pending.retry(id),
-      discard: (id) => this.#pending.discard(id),
+  /**
+   * The button that the user presses disappears, so the focus goes to the messages. In the composer, it would open the
+   * keyboard of a phone.
+   */
+  #pendingActions() {
+    return {
+      retry: (id) => {
+        this.#pending.retry(id);
+        byId("messages-scroller").focus();
+      },
+      discard: (id) => {
+        this.#pending.discard(id);
+        byId("messages-scroller").focus();
+      },
       edit: (id) => {
         this.#composer.edit(this.#pending.messages.find((message) => message.id === id).text);
         this.#pending.discard(id);
       },
     };
-    byId("pending").replaceChildren(...this.#pending.messages.map((message) => pendingElement(message, actions)));
   }
 
   #renderEarlier() {
@@ -281,7 +294,6 @@ export class Lobby {
     const hasMessages = this.#timeline.oldestId !== null;
     const button = byId("earlier");
     button.hidden = !hasMessages || !this.#timeline.hasRoomForOlder || ["end", "absent"].includes(state);
-    button.disabled = state === "loading";
     const texts = { loading: "Loading", failed: "Earlier messages could not be loaded. Try again" };
     button.textContent = texts[state] ?? "Show earlier messages";
     byId("beginning").hidden = state !== "end";

@@ -3,6 +3,7 @@
 import { byId } from "./dom.js";
 import { RenewalTimer } from "./renewal.js";
 import { logIn, Refused } from "./server.js";
+import { sentence } from "./status.js";
 
 export class RenewalForm {
   #email = null;
@@ -25,7 +26,7 @@ export class RenewalForm {
         this.watch(session);
       } catch (error) {
         if (!(error instanceof Refused)) throw error;
-        byId("renewal-text").textContent = error.message;
+        byId("renewal-text").textContent = sentence(error.message);
       } finally {
         byId("renew").disabled = false;
       }

@@ -46,6 +46,10 @@ export class Timeline {
     return this.#shownIds.values().next().value ?? null;
   }
 
+  get endsWithOwn() {
+    return this.#entries.get(this.last)?.isOwn ?? false;
+  }
+
   get hasRoomForOlder() {
     return this.#entries.size < ENTRIES_MAX;
   }
