@@ -9,7 +9,9 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError};
 
-use super::round_time::RoundTime;
+use super::drain::Drain;
+use super::pacing::{Pacing, Round};
+use super::turns::Turns;
 use super::{Batch, Command, Settings};
 use crate::limits::{COALESCING_DELAY_MAX, PRESENCE_COALESCING_DELAY_MAX, ROUND_BYTES_MAX, ROUND_DIRECT_BYTES_MAX};
 use crate::lobby::SessionId;
@@ -26,15 +28,6 @@ const TICK: Duration = Duration::from_secs(1);
 const RETRIES_INTERVAL: u32 = 4;
 /// The time between two ticks while the server drains.
 const DRAIN_TICK: Duration = Duration::from_millis(20);
-/// How many sessions a draining thread closes in a second, or more if the drain time is too short for that.
-const DRAIN_SESSIONS_PER_SECOND: f64 = 2000.0;
-
-struct Drain {
-    started_at: Instant,
-    per_second: f64,
-    closed: usize,
-}
-
 pub(super) struct FanOutThread<S> {
     commands: Receiver<Command<S>>,
     used_credits: Receiver<()>,
@@ -58,8 +51,7 @@ pub(super) struct FanOutThread<S> {
     oldest_append: Option<Instant>,
     /// The bytes that all outboxes had queued at the last tick, as the metrics have them.
     queued_bytes: usize,
-    /// The end of the coalescing delay: commands that arrive until then belong to the next round.
-    coalesce_until: Instant,
+    pacing: Pacing,
     /// Sessions with first frames or direct frames in this round.
     touched: Vec<SessionId>,
     /// Sessions that end after this round, with their close frames.
@@ -71,7 +63,12 @@ pub(super) struct FanOutThread<S> {
 }
 
 impl<S: Socket> FanOutThread<S> {
-    pub(super) fn new(commands: Receiver<Command<S>>, used_credits: Receiver<()>, settings: Settings) -> Self {
+    pub(super) fn new(
+        commands: Receiver<Command<S>>,
+        used_credits: Receiver<()>,
+        turns: Turns,
+        settings: Settings,
+    ) -> Self {
         FanOutThread {
             commands,
             used_credits,
@@ -87,7 +84,7 @@ impl<S: Socket> FanOutThread<S> {
             has_presence: false,
             oldest_append: None,
             queued_bytes: 0,
-            coalesce_until: Instant::now(),
+            pacing: Pacing::new(turns, Instant::now()),
             touched: Vec::new(),
             closing: Vec::new(),
             forgotten: Vec::new(),
@@ -135,16 +132,11 @@ impl<S: Socket> FanOutThread<S> {
     /// limits of a round; then sends the round.
     fn take_round(&mut self, first: Command<S>) {
         self.take(first);
-        while self.round_bytes < ROUND_BYTES_MAX && self.round_direct_bytes < ROUND_DIRECT_BYTES_MAX {
-            let Ok(command) = self.commands.recv_deadline(self.coalesce_until) else { break };
-            self.take(command);
-        }
-        let time = RoundTime::begin();
+        let round = self.coalesce();
         self.send_round();
-        let delay_max =
-            if std::mem::take(&mut self.has_presence) { PRESENCE_COALESCING_DELAY_MAX } else { COALESCING_DELAY_MAX };
+        let has_presence = std::mem::take(&mut self.has_presence);
+        self.pacing.end(round, if has_presence { PRESENCE_COALESCING_DELAY_MAX } else { COALESCING_DELAY_MAX });
         let now = Instant::now();
-        self.coalesce_until = now + time.delay(now, delay_max);
         for (session, frame) in std::mem::take(&mut self.closing) {
             if let Some(&index) = self.indices.get(&session) {
                 self.outboxes[index].close(&frame, now);
@@ -152,6 +144,32 @@ impl<S: Socket> FanOutThread<S> {
             }
         }
         std::mem::take(&mut self.forgotten).into_iter().for_each(|session| self.forget(session));
+    }
+
+    /// Takes commands until the time for the next round has come, or until the round is full.
+    fn coalesce(&mut self) -> Round {
+        loop {
+            self.take_queued();
+            if self.is_round_full() {
+                return self.pacing.begin();
+            }
+            if let Some(round) = self.pacing.wait() {
+                self.take_queued();
+                return round;
+            }
+        }
+    }
+
+    fn take_queued(&mut self) {
+        while !self.is_round_full()
+            && let Ok(command) = self.commands.try_recv()
+        {
+            self.take(command);
+        }
+    }
+
+    fn is_round_full(&self) -> bool {
+        self.round_bytes >= ROUND_BYTES_MAX || self.round_direct_bytes >= ROUND_DIRECT_BYTES_MAX
     }
 
     fn take(&mut self, command: Command<S>) {
@@ -179,9 +197,7 @@ impl<S: Socket> FanOutThread<S> {
             }
             Command::DisconnectAll => self.outboxes.iter_mut().for_each(Outbox::disconnect),
             Command::Drain(within) => {
-                let least = self.outboxes.len() as f64 / within.as_secs_f64().max(0.1);
-                let per_second = least.max(DRAIN_SESSIONS_PER_SECOND);
-                self.drain = Some(Drain { started_at: now, per_second, closed: 0 });
+                self.drain = Some(Drain::new(self.outboxes.len(), within, now));
                 self.tick_at = now;
             }
         }
@@ -320,7 +336,7 @@ impl<S: Socket> FanOutThread<S> {
     /// Closes as many sessions as are due by now.
     fn drain_some(&mut self, now: Instant) {
         let Some(drain) = &mut self.drain else { return };
-        let due = ((now - drain.started_at).as_secs_f64() * drain.per_second).ceil() as usize;
+        let due = drain.due(now);
         let mut closed = drain.closed;
         for index in 0..self.outboxes.len() {
             if closed >= due {

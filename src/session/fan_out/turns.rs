@@ -1,8 +1,9 @@
 //! [`Turns`]: how many fan-out threads send a round at the same time.
 //!
-//! A round wakes a lot: the session threads of clients that answer, and the clients and proxies that run on the same
-//! machine. If all fan-out threads send at the same time, all cores are taken, and each round takes longer. So a thread
-//! waits for its turn, which is half of the threads at a time. The wait is a part of the coalescing delay.
+//! The receivers of a round need CPU at the same moment: clients and proxies on the same machine read it, and session
+//! threads read the answers. If all fan-out threads send at the same time, all cores are taken, and each round takes
+//! longer. So a thread waits while half of the threads send. The wait is a part of the coalescing delay, and a thread
+//! whose delay must not be longer sends without it.
 
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Duration;
@@ -82,10 +83,11 @@ mod tests {
     fn a_thread_that_waits_is_woken() {
         let turns = Turns::new(2);
         let sending = turns.take();
+        let (sender, woken) = crossbeam_channel::bounded(1);
         thread::scope(|scope| {
-            let waits = scope.spawn(|| turns.wait(LONG).is_some());
+            scope.spawn(|| sender.send(turns.wait(Duration::MAX).is_some()));
             drop(sending);
-            assert!(waits.join().unwrap_or_default());
+            assert_eq!(woken.recv_timeout(LONG), Ok(true));
         });
     }
 
