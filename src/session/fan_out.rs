@@ -5,7 +5,8 @@
 //! side.
 
 mod drain;
-mod pacing;
+mod round;
+mod round_timer;
 mod thread;
 mod turns;
 

@@ -384,9 +384,9 @@ fn a_round_that_waits_for_its_turn_takes_later_events_too() {
     let before = link.socket.taken();
     let event = text_frame(b"event");
     let commands = bench.commands.clone();
-    let mut pacing = Pacing::new(turns.clone(), Instant::now());
-    pacing.end(pacing.begin(), Duration::from_secs(60));
-    bench.thread.pacing = pacing;
+    let mut timer = RoundTimer::new(turns.clone(), Instant::now());
+    timer.end(timer.begin(), Duration::from_secs(60));
+    bench.thread.round_timer = timer;
     let sending = turns.take();
     let deadline = Instant::now() + Duration::from_secs(60);
     thread::scope(|scope| {

@@ -1,5 +1,5 @@
-//! [`Pacing`]: when a fan-out thread sends its next round. After a round it waits for the coalescing delay, and then for
-//! its turn among the other fan-out threads.
+//! [`RoundTimer`]: when a fan-out thread sends its next round. After a round it waits for the coalescing delay, and then
+//! for its turn among the other fan-out threads.
 
 use std::thread;
 use std::time::{Duration, Instant};
@@ -13,7 +13,7 @@ const COMMANDS_INTERVAL: Duration = Duration::from_millis(2);
 /// The delay is at most this many times as long as the round.
 const SHARE_MAX: f64 = 8.0;
 
-pub(super) struct Pacing {
+pub(super) struct RoundTimer {
     turns: Turns,
     /// The end of the coalescing delay: commands that arrive until then belong to the next round.
     coalesce_until: Instant,
@@ -21,21 +21,22 @@ pub(super) struct Pacing {
     turn_until: Instant,
 }
 
-/// A round that is being sent.
-pub(super) struct Round {
+/// The permission of a thread to send its round.
+pub(super) struct Sending {
     turn: Turn,
     begun_at: Instant,
     /// The CPU time of this thread at the beginning.
     cpu: Duration,
 }
 
-impl Pacing {
+impl RoundTimer {
     pub(super) fn new(turns: Turns, now: Instant) -> Self {
-        Pacing { turns, coalesce_until: now, turn_until: now }
+        RoundTimer { turns, coalesce_until: now, turn_until: now }
     }
 
-    /// Begins a round, if its time has come. Otherwise waits, for [`COMMANDS_INTERVAL`] at most, and returns `None`.
-    pub(super) fn wait(&self) -> Option<Round> {
+    /// Returns the permission to send, if its time has come. Otherwise waits, for [`COMMANDS_INTERVAL`] at most, and
+    /// returns `None`.
+    pub(super) fn wait(&self) -> Option<Sending> {
         let now = Instant::now();
         let until_turn = self.turn_until.saturating_duration_since(now);
         let delay = self.coalesce_until.saturating_duration_since(now);
@@ -46,28 +47,28 @@ impl Pacing {
             thread::sleep(delay.min(COMMANDS_INTERVAL));
             return None;
         }
-        self.turns.wait(until_turn.min(COMMANDS_INTERVAL)).map(Round::begin)
+        self.turns.wait(until_turn.min(COMMANDS_INTERVAL)).map(Sending::begin)
     }
 
-    /// Begins a round without a wait.
-    pub(super) fn begin(&self) -> Round {
-        Round::begin(self.turns.take())
+    /// Returns the permission to send without a wait.
+    pub(super) fn begin(&self) -> Sending {
+        Sending::begin(self.turns.take())
     }
 
     /// Ends a round. The next one begins after a delay of at most `delay_max`, including the wait for a turn.
-    pub(super) fn end(&mut self, round: Round, delay_max: Duration) {
-        drop(round.turn);
+    pub(super) fn end(&mut self, sending: Sending, delay_max: Duration) {
+        drop(sending.turn);
         let now = Instant::now();
-        let cpu = machine::thread_cpu_time().saturating_sub(round.cpu);
-        let delay = delay(now.saturating_duration_since(round.begun_at), cpu);
+        let cpu = machine::thread_cpu_time().saturating_sub(sending.cpu);
+        let delay = delay(now.saturating_duration_since(sending.begun_at), cpu);
         self.coalesce_until = now + delay.min(delay_max);
         self.turn_until = now + delay_max;
     }
 }
 
-impl Round {
+impl Sending {
     fn begin(turn: Turn) -> Self {
-        Round { turn, begun_at: Instant::now(), cpu: machine::thread_cpu_time() }
+        Sending { turn, begun_at: Instant::now(), cpu: machine::thread_cpu_time() }
     }
 }
 
@@ -99,30 +100,30 @@ mod tests {
 
     #[test]
     fn the_first_round_begins_at_once() {
-        assert!(Pacing::new(Turns::new(2), Instant::now()).wait().is_some());
+        assert!(RoundTimer::new(Turns::new(2), Instant::now()).wait().is_some());
     }
 
     #[test]
     fn the_delay_is_bounded_and_includes_the_wait_for_a_turn() {
         let turns = Turns::new(2);
-        let mut pacing = Pacing::new(turns.clone(), Instant::now());
-        let mut round = pacing.begin();
-        round.begun_at -= LONG;
-        pacing.end(round, ROUND);
-        assert!(pacing.coalesce_until <= Instant::now() + ROUND);
+        let mut timer = RoundTimer::new(turns.clone(), Instant::now());
+        let mut sending = timer.begin();
+        sending.begun_at -= LONG;
+        timer.end(sending, ROUND);
+        assert!(timer.coalesce_until <= Instant::now() + ROUND);
         let _sending = turns.take();
-        assert!(std::iter::from_fn(|| pacing.wait().is_none().then_some(())).count() <= 2 + ROUND.as_millis() as usize);
+        assert!(std::iter::from_fn(|| timer.wait().is_none().then_some(())).count() <= 2 + ROUND.as_millis() as usize);
     }
 
     #[test]
     fn a_round_waits_while_another_thread_sends() {
         let turns = Turns::new(2);
-        let mut pacing = Pacing::new(turns.clone(), Instant::now());
-        pacing.end(pacing.begin(), LONG);
-        thread::sleep(pacing.coalesce_until.saturating_duration_since(Instant::now()));
+        let mut timer = RoundTimer::new(turns.clone(), Instant::now());
+        timer.end(timer.begin(), LONG);
+        thread::sleep(timer.coalesce_until.saturating_duration_since(Instant::now()));
         let sending = turns.take();
-        assert!(pacing.wait().is_none());
+        assert!(timer.wait().is_none());
         drop(sending);
-        assert!(pacing.wait().is_some());
+        assert!(timer.wait().is_some());
     }
 }
