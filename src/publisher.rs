@@ -142,6 +142,19 @@ impl Publisher {
         request: Option<history::Request>,
     ) -> Result<(), OpenError> {
         let mut state = self.wait_for_window();
+        let opened = self.append_joined(&mut state, session, user, request);
+        // Also after an error: only one of the waiting joins was woken, and the next one waits for this call.
+        self.advance_window(&mut state);
+        opened
+    }
+
+    fn append_joined(
+        &self,
+        state: &mut State,
+        session: SessionId,
+        user: User,
+        request: Option<history::Request>,
+    ) -> Result<(), OpenError> {
         if !self.is_ready() {
             return Err(OpenError::Unavailable);
         }
@@ -155,12 +168,11 @@ impl Publisher {
             state.requests.insert(session, request);
         }
         state.window.appended(record.seq);
-        let is_appended = self.append(&mut state, record).is_ok();
+        let is_appended = self.append(state, record).is_ok();
         // After the `joined`, so that the user does not leave.
         if is_appended && let Some(earlier) = state.late_leaves.take(&user) {
             state.window.leave(earlier);
         }
-        self.advance_window(&mut state);
         Ok(())
     }
 
