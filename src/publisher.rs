@@ -123,7 +123,7 @@ impl Publisher {
         self.health.load(Ordering::Acquire) == Health::Ready as u8
     }
 
-    /// Whether the server is about to stop.
+    /// Whether the stop has begun, after the drain delay.
     #[must_use]
     pub fn is_draining(&self) -> bool {
         self.draining.load(Ordering::Acquire)
@@ -134,7 +134,7 @@ impl Publisher {
     /// `request`: the earlier messages that the client asks for.
     ///
     /// # Errors
-    /// The log does not answer, the server is about to stop, or the user is banned.
+    /// The log does not answer, the server stops, or the user is banned.
     pub fn open_session(
         &self,
         session: SessionId,
@@ -308,17 +308,12 @@ impl Publisher {
         }
     }
 
-    /// Begins the drain delay: from now on the instance is not ready, and no session is opened.
-    pub fn announce_stop(&self) {
-        self.draining.store(true, Ordering::Release);
-        self.window_opened.notify_all();
-    }
-
     /// Begins the stop: from now on no session is opened, and no `left` is appended. When the last session has closed,
     /// the `bye` is appended at once; when it is read back, it wakes the log thread. False when this instance has
     /// appended nothing yet: then there is no record to wait for.
     pub fn begin_drain(&self) -> bool {
-        self.announce_stop();
+        self.draining.store(true, Ordering::Release);
+        self.window_opened.notify_all();
         let mut state = lock(&self.state);
         state.instance.stop();
         for session in state.late_leaves.take_all() {
