@@ -248,7 +248,7 @@ fn the_program_ends_with_exit_code_1() {
 
 /// The files that may start threads without the supervisor: the supervisor and what it calls, and the files that start
 /// threads for one connection or for the clients of Kafka.
-const STARTS_THREADS: [&str; 8] = [
+const STARTS_THREADS: [&str; 7] = [
     "src/threads.rs",
     "src/supervisor.rs",
     "src/http/accept_loop.rs",
@@ -256,7 +256,6 @@ const STARTS_THREADS: [&str; 8] = [
     "src/event_log/kafka/consumer.rs",
     "src/event_log/kafka/drop_within.rs",
     "src/event_log/kafka/topic.rs",
-    "src/event_log/kafka/writer.rs",
 ];
 
 /// The terminal client: it is no server, and has no supervisor.

@@ -5,18 +5,21 @@
 //! unavailable cluster is not an error here: the log has no new records until the cluster is back.
 //!
 //! - **Appending** puts the record into a bounded queue (`event_log/queue.rs`) and returns. One thread gives the queued
-//!   records to the producer, one batch at a time (`batches`). The producer is idempotent: a record that it sends again
-//!   after a broken connection is in the log once and in order. A record that Kafka does not accept within about 30 seconds
-//!   is reported undelivered: the producer tries for 15, and gets no record that has waited for 15 in the queue.
+//!   records to the producer, one batch at a time (`batch_sender`). The producer is idempotent: a record that it sends
+//!   again after a broken connection is in the log once and in order. A record that Kafka does not accept within about 30
+//!   seconds is reported undelivered: the producer tries for 15, and gets no record that has waited for 15 in the queue.
 //! - **Reading** starts from an offset that the reader computes. There is no consumer group, and no offset is
 //!   committed: each instance reads all records.
 //!
-//! The parts: `writer`, `batches` and `producer` append; `reader` and `consumer` read; `topic_setup`, `topic` and
-//! `topic_settings` create and check the topic; `topic_watch` checks it again when Kafka refuses a record; `diagnostics`,
-//! `explain`, `certificates` and `addresses` explain errors; `drop_within` bounds the time that closing a client takes.
+//! The parts: `appender`, `batch_sender` and `producer` append; `reader` and `consumer` read; `topic_setup`, `topic` and
+//! `topic_settings` create and check the topic; `topic_watch` checks it again when Kafka refuses a record; `batch_limit`
+//! has the largest batch that the topic accepts; `diagnostics`, `explain`, `certificates` and `addresses` explain errors;
+//! `drop_within` bounds the time that closing a client takes.
 
 mod addresses;
-mod batches;
+mod appender;
+mod batch_limit;
+mod batch_sender;
 mod certificates;
 mod consumer;
 mod diagnostics;
@@ -29,16 +32,17 @@ mod topic;
 mod topic_settings;
 mod topic_setup;
 mod topic_watch;
-mod writer;
 
+use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
-use std::sync::{Arc, Weak};
 
 use crossbeam_channel::{bounded, unbounded};
 use rdkafka::config::ClientConfig;
 use rdkafka::error::KafkaError;
 
-use self::batches::Batches;
+use self::appender::{KafkaAppender, QUEUE_BYTES, QUEUE_RECORDS};
+use self::batch_limit::BatchLimit;
+use self::batch_sender::BatchSender;
 use self::consumer::KafkaConsumer;
 use self::diagnostics::Diagnostics;
 pub use self::properties::OpenError;
@@ -46,7 +50,6 @@ use self::reader::KafkaReader;
 use self::topic::TopicAdmin;
 use self::topic_setup::TopicSetup;
 use self::topic_watch::RefusalReports;
-use self::writer::{KafkaAppender, QUEUE_BYTES, QUEUE_RECORDS, Writer};
 use super::queue::Queue;
 use super::{EventLog, OpenReader, ReadError};
 pub use crate::config::KafkaSettings;
@@ -56,7 +59,7 @@ use crate::threads::Stack;
 /// The only partition of the topic: one order for all instances.
 const PARTITION: i32 = 0;
 
-/// Opens the log. `supervisor` starts its long-lived thread. Returns at once, also if no broker can be reached:
+/// Opens the log. `supervisor` starts its long-lived threads. Returns at once, also if no broker can be reached:
 /// [`Reader::rewind`](super::Reader::rewind) reports that.
 ///
 /// # Errors
@@ -68,30 +71,38 @@ pub fn open(settings: &KafkaSettings, supervisor: &Supervisor) -> Result<EventLo
     let diagnostics = Arc::new(Diagnostics::new(settings));
     let admin = TopicAdmin::new(settings, Arc::clone(&diagnostics));
     let (refusals, reported) = RefusalReports::new();
-    let writer = Writer::open(settings, Arc::clone(&diagnostics), undelivered_sender.clone(), refusals)?;
-    let thread_error = |error: std::io::Error| OpenError::Together(error.to_string());
-    topic_watch::start(admin.clone(), reported, &writer, supervisor).map_err(thread_error)?;
+    let limit = Arc::new(BatchLimit::new(settings.topic.clone(), Arc::clone(&diagnostics)));
     let queue = Arc::new(Queue::new(QUEUE_RECORDS, QUEUE_BYTES));
-    let batches = Batches::new(Arc::clone(&queue), Arc::clone(&writer), undelivered_sender);
+    let sender = BatchSender::open(
+        settings,
+        Arc::clone(&diagnostics),
+        Arc::clone(&queue),
+        Arc::clone(&limit),
+        undelivered_sender,
+        refusals.clone(),
+    )?;
+    let thread_error = |error: std::io::Error| OpenError::Together(error.to_string());
+    topic_watch::start(admin.clone(), reported, Arc::clone(&limit), supervisor).map_err(thread_error)?;
     let (running, ended) = bounded::<()>(0);
     let thread = supervisor
         .spawn("log-writer", Stack::Normal, move || {
-            batches.run();
+            sender.run();
             drop(running);
             Ok(())
         })
         .map_err(thread_error)?;
     let appender = KafkaAppender {
-        writer: Arc::clone(&writer),
         queue,
+        limit: Arc::clone(&limit),
+        refusals,
         undelivered: undelivered.clone(),
         thread: Some(thread),
         ended,
     };
     let consumer = KafkaConsumer::open(settings, Arc::clone(&diagnostics))?;
-    let setup = TopicSetup { admin, writer: Arc::clone(&writer) };
+    let setup = TopicSetup { admin, limit: Arc::clone(&limit) };
     let reader = KafkaReader::new(consumer, setup, diagnostics, Arc::clone(&skipped));
-    let open_reader = open_reader(settings.clone(), Arc::downgrade(&writer));
+    let open_reader = open_reader(settings.clone(), limit);
     Ok(EventLog {
         appender: Arc::new(appender),
         reader: Box::new(reader),
@@ -101,15 +112,14 @@ pub fn open(settings: &KafkaSettings, supervisor: &Supervisor) -> Result<EventLo
     })
 }
 
-/// Opens readers for the archive. Each has diagnostics of its own, because those know whether their reader reads. The
-/// reference to the writer is weak, so that the producer is closed when the log has been dropped.
-fn open_reader(settings: KafkaSettings, writer: Weak<Writer>) -> OpenReader {
+/// Opens readers for the archive. Each has diagnostics of its own, because those know whether their reader reads.
+fn open_reader(settings: KafkaSettings, limit: Arc<BatchLimit>) -> OpenReader {
     Box::new(move || {
-        let unavailable = |error: &dyn std::fmt::Display| ReadError::Unavailable(error.to_string());
-        let writer = writer.upgrade().ok_or_else(|| unavailable(&"it was closed"))?;
         let diagnostics = Arc::new(Diagnostics::new(&settings));
-        let consumer = KafkaConsumer::open(&settings, Arc::clone(&diagnostics)).map_err(|error| unavailable(&error))?;
-        let setup = TopicSetup { admin: TopicAdmin::new(&settings, Arc::clone(&diagnostics)), writer };
+        let consumer = KafkaConsumer::open(&settings, Arc::clone(&diagnostics))
+            .map_err(|error| ReadError::Unavailable(error.to_string()))?;
+        let setup =
+            TopicSetup { admin: TopicAdmin::new(&settings, Arc::clone(&diagnostics)), limit: Arc::clone(&limit) };
         // The reader of the log thread counts what it skips, too.
         Ok(Box::new(KafkaReader::new(consumer, setup, diagnostics, Arc::default())))
     })

@@ -18,7 +18,7 @@ use super::{KafkaSettings, client_config};
 use crate::lobby::Record;
 use crate::threads::lock;
 
-/// The size of the producer's own queue, in KiB. It has one batch of the writer.
+/// The size of the producer's own queue, in KiB. It has one batch of `batch_sender.rs`.
 const QUEUE_KIB: usize = 64 * 1024;
 /// How long the producer tries to deliver a record. It gets no record that has waited for as long in the queue. So an
 /// outage that is shorter loses nothing.
@@ -154,8 +154,13 @@ impl ProducerContext for DeliveryContext {
 
 /// Reports all records undelivered that `producer` has not delivered yet. Waits [`PURGE_TIMEOUT`] at most.
 pub(super) fn purge(producer: &LiveProducer) {
+    let unreported = &producer.context().unreported;
+    if unreported.wait_none(Duration::ZERO) {
+        return;
+    }
     producer.purge(PurgeConfig::default().queue().inflight());
-    if producer.flush(PURGE_TIMEOUT).is_err() {
+    // Not by `flush`, which polls on this thread, too: two threads would not report in order.
+    if !unreported.wait_none(PURGE_TIMEOUT) {
         log::warn!("the Kafka producer did not report {} records undelivered in time", producer.in_flight_count());
     }
 }

@@ -9,11 +9,11 @@ use std::time::{Duration, Instant};
 
 use rdkafka::error::RDKafkaErrorCode as Code;
 
+use super::batch_limit::BatchLimit;
 use super::consumer::{KafkaConsumer, given_up, is_no_answer, time_until};
 use super::diagnostics::is_refusal;
 use super::topic::TopicAdmin;
 use super::topic_settings::TopicSettings;
-use super::writer::Writer;
 use crate::event_log::ReadError;
 
 /// How long reading the settings of the topic may take.
@@ -23,8 +23,8 @@ const TOPIC_RETRY: Duration = Duration::from_millis(50);
 
 pub(super) struct TopicSetup {
     pub(super) admin: TopicAdmin,
-    /// Gets the limits of the topic.
-    pub(super) writer: Arc<Writer>,
+    /// Gets the limit of the topic.
+    pub(super) limit: Arc<BatchLimit>,
 }
 
 impl TopicSetup {
@@ -114,7 +114,7 @@ impl TopicSetup {
                 Some(Code::UnknownTopicOrPartition | Code::UnknownTopic) => pause(deadline)?,
                 _ if consumer.is_given_up() => return Err(given_up()),
                 _ => {
-                    self.writer.warn(&format!(
+                    self.limit.warn(&format!(
                         "the settings of the Kafka topic {topic} cannot be read ({error}), so they are not checked: grant \
                          DESCRIBE_CONFIGS on it, or make sure that it has cleanup.policy=delete and Kafka's default of \
                          max.message.bytes"
@@ -126,7 +126,7 @@ impl TopicSetup {
         if let Some(problem) = settings.problem(topic) {
             return Err(ReadError::Unavailable(problem));
         }
-        self.writer.adapt_to(&settings);
+        self.limit.adapt_to(&settings);
         Ok(())
     }
 }

@@ -1,18 +1,18 @@
 //! The thread `ich-kafka-topic`: reads the settings of the topic again after Kafka refused a record, logs what is wrong
-//! with them, and adapts the producer to them.
+//! with them, and adapts the batches to them.
 //!
-//! It waits for a report of a refusal, and ends when the producer is dropped.
+//! It waits for a report of a refusal, and ends when the log is dropped.
 
 use std::io;
+use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
-use std::sync::{Arc, Weak};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
 
+use super::batch_limit::BatchLimit;
 use super::topic::TopicAdmin;
-use super::writer::Writer;
 use crate::supervisor::Supervisor;
 use crate::threads::Stack;
 
@@ -38,39 +38,42 @@ impl RefusalReports {
             Ok(()) | Err(TrySendError::Full(()) | TrySendError::Disconnected(())) => {}
         }
     }
+
+    /// A record is larger than `limit` allows. The limit of the topic may have been raised since it was read.
+    pub(super) fn report_too_large(&self, limit: &BatchLimit) {
+        if limit.is_lowered() {
+            self.report();
+        }
+    }
 }
 
-/// Starts the thread, which ends soon after `writer` and the senders of `refusals` were dropped.
+/// Starts the thread, which ends soon after the senders of `refusals` were dropped.
 pub(super) fn start(
     admin: TopicAdmin,
     refusals: Receiver<()>,
-    writer: &Arc<Writer>,
+    limit: Arc<BatchLimit>,
     supervisor: &Supervisor,
 ) -> io::Result<()> {
-    let writer = Arc::downgrade(writer);
     supervisor.spawn("kafka-topic", Stack::Normal, move || {
-        run(&admin, &refusals, &writer);
+        run(&admin, &refusals, &limit);
         Ok(())
     })?;
     Ok(())
 }
 
-fn run(admin: &TopicAdmin, refusals: &Receiver<()>, writer: &Weak<Writer>) {
+fn run(admin: &TopicAdmin, refusals: &Receiver<()>, limit: &BatchLimit) {
     while refusals.recv().is_ok() {
-        let settings = admin.settings(Instant::now() + TIMEOUT, &AtomicBool::new(false));
-        let Some(writer) = writer.upgrade() else { return };
-        match settings {
+        match admin.settings(Instant::now() + TIMEOUT, &AtomicBool::new(false)) {
             Ok(settings) => match settings.problem(&admin.topic) {
-                Some(problem) => writer.warn(&problem),
-                None => writer.adapt_to(&settings),
+                Some(problem) => limit.warn(&problem),
+                None => limit.adapt_to(&settings),
             },
-            Err(error) => writer.warn(&format!(
+            Err(error) => limit.warn(&format!(
                 "Kafka refused a record, and the settings of the topic {} cannot be read: {error}; check its \
                  max.message.bytes and cleanup.policy, and grant DESCRIBE_CONFIGS on it",
                 admin.topic
             )),
         }
-        drop(writer);
         thread::sleep(INTERVAL);
     }
 }
