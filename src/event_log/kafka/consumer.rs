@@ -1,7 +1,7 @@
 //! [`KafkaConsumer`]: librdkafka's consumer with its configuration, its queries to the brokers and its error texts.
 //!
-//! The log thread owns it. Queries wait for the network, so they run on threads of their own with a deadline, and the
-//! log thread stops waiting when its flag to give up is set.
+//! The thread of a reader owns it: the log thread or the archive thread. Queries wait for the network, so they run on
+//! threads of their own with a deadline, and the owner stops waiting when its flag to give up is set.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -1,8 +1,8 @@
 //! What the clients of librdkafka report about themselves: [`KafkaContext`] receives it, [`Diagnostics`] logs it at a
 //! bounded rate and keeps the last error, which explains why a later call failed.
 //!
-//! The methods run on the thread that polls the client: for the consumer the log thread, for the other clients a thread
-//! of librdkafka. None of them waits.
+//! The methods run on the thread that polls the client: for a consumer the log thread or the archive thread, for the
+//! other clients a thread of librdkafka. None of them waits.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};

@@ -1,7 +1,8 @@
 //! [`TopicAdmin`]: creates the topic and reads its settings, by Kafka's admin API.
 //!
-//! Called by the log thread before it reads, and by the thread of `topic_watch.rs`. Calls are rare, so each call opens
-//! a client and closes it again. Each call has a deadline, and ends within [`GIVE_UP_CHECK`] after its flag was set.
+//! Called by the log thread and the archive thread before they read, and by the thread of `topic_watch.rs`. Calls are
+//! rare, so each call opens a client and closes it again. Each call has a deadline, and ends within [`GIVE_UP_CHECK`]
+//! after its flag was set.
 
 use std::future::Future;
 use std::pin::pin;
