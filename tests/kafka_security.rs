@@ -11,11 +11,15 @@ use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use harness::counting_proxy::CountingProxy;
+use harness::event_log::rewind;
 use harness::http;
 use harness::kafka::NEEDS;
 use harness::secure_kafka::{Operation, PASSWORD, SecureBroker, USER};
 use harness::server::Server;
+use harness::wait_for;
 use harness::watcher::Watcher;
+use ich::event_log::{EventLog, kafka};
+use ich::supervisor::Supervisor;
 
 /// How long the instances run before their logs and their CPU time are judged.
 const WATCHED: Duration = Duration::from_secs(13);
@@ -300,4 +304,37 @@ fn no_right_to_create_a_missing_topic() {
     let parts = ["the topic ich-test", "cannot be created", "grant CREATE"];
     let Some(outcome) = assert_reported("creator", &parts) else { return };
     assert!(outcome.has_recovered);
+}
+
+/// Without the right to read the limit, Kafka would refuse larger batches, with all their records.
+#[test]
+fn a_limit_of_the_topic_stays_when_it_can_no_longer_be_read() {
+    const LIMIT: usize = 65_536;
+    let Some(broker) = broker() else { return };
+    let topic = broker.broker.new_topic_name();
+    broker.broker.create_topic_with(&topic, 1, &[("max.message.bytes", &LIMIT.to_string())]);
+    for right in [Operation::Read, Operation::Write, Operation::DescribeConfigs] {
+        broker.grant("writer", &topic, right);
+    }
+    let settings = kafka::KafkaSettings {
+        brokers: broker.address("USER"),
+        topic: topic.clone(),
+        security_protocol: Some("sasl_plaintext".into()),
+        sasl_mechanism: Some("SCRAM-SHA-512".into()),
+        username: Some("writer".into()),
+        password: Some(PASSWORD.into()),
+        ..kafka::KafkaSettings::default()
+    };
+    let open = || {
+        let mut log = kafka::open(&settings, &Supervisor::default()).expect("opening");
+        rewind(&mut *log.reader, 10);
+        log
+    };
+    let is_limited = |log: &EventLog| log.appender.record_bytes_max() < LIMIT;
+    // The broker applies a change of the rights a moment after it has answered.
+    let mut log = wait_for("the limit", || Some(open()).filter(is_limited));
+    broker.deny("writer", &topic, Operation::DescribeConfigs);
+    wait_for("the end of the right", || (!is_limited(&open())).then_some(()));
+    rewind(&mut *log.reader, 10);
+    assert!(is_limited(&log), "records of up to {} bytes", log.appender.record_bytes_max());
 }

@@ -118,13 +118,23 @@ impl SecureBroker {
         self.folder.join(name).to_str().expect("text").to_owned()
     }
 
-    /// Allows an operation on a topic, by a request CreateAcls, version 1, of Kafka's protocol. There is no other client
-    /// for this in the tests.
+    /// Allows an operation on a topic.
     pub fn grant(&self, user: &str, topic: &str, operation: Operation) {
+        const ALLOW: u8 = 3;
+        self.create_acl(user, topic, operation, ALLOW);
+    }
+
+    /// Forbids an operation on a topic, even if it was allowed.
+    pub fn deny(&self, user: &str, topic: &str, operation: Operation) {
+        const DENY: u8 = 2;
+        self.create_acl(user, topic, operation, DENY);
+    }
+
+    /// Sends a request CreateAcls, version 1, of Kafka's protocol. There is no other client for this in the tests.
+    fn create_acl(&self, user: &str, topic: &str, operation: Operation, permission: u8) {
         const CREATE_ACLS: i16 = 30;
         const TOPIC: u8 = 2;
         const LITERAL: u8 = 3;
-        const ALLOW: u8 = 3;
         let mut request = Vec::new();
         let text = |request: &mut Vec<u8>, text: &str| {
             request.extend((text.len() as i16).to_be_bytes());
@@ -140,7 +150,7 @@ impl SecureBroker {
         request.push(LITERAL);
         text(&mut request, &format!("User:{user}"));
         text(&mut request, "*");
-        request.extend([operation as u8, ALLOW]);
+        request.extend([operation as u8, permission]);
         let mut stream = TcpStream::connect(self.broker.addresses()).expect("connecting");
         stream.write_all(&(request.len() as i32).to_be_bytes()).expect("sending");
         stream.write_all(&request).expect("sending");
@@ -153,7 +163,7 @@ impl SecureBroker {
     }
 }
 
-/// The operations of Kafka's protocol that the tests grant.
+/// The operations of Kafka's protocol that the tests grant or deny.
 #[derive(Clone, Copy)]
 pub enum Operation {
     Read = 3,

@@ -1,7 +1,8 @@
 //! [`TopicSetup`]: makes sure that the topic exists, has one partition, and has settings that the lobby can work with.
 //!
-//! Runs on the log thread at the start of each [`Reader::rewind`](crate::event_log::Reader::rewind). Every call has a
-//! deadline.
+//! Runs on the thread of a reader (the log thread or the archive thread), at the start of each
+//! [`Reader::rewind`](crate::event_log::Reader::rewind) and [`SeekingReader::seek`](crate::event_log::SeekingReader::seek).
+//! Every call has a deadline.
 
 use std::sync::Arc;
 use std::thread;
@@ -13,7 +14,6 @@ use super::batch_limit::BatchLimit;
 use super::consumer::{KafkaConsumer, given_up, is_no_answer, time_until};
 use super::diagnostics::is_refusal;
 use super::topic::TopicAdmin;
-use super::topic_settings::TopicSettings;
 use crate::event_log::ReadError;
 
 /// How long reading the settings of the topic may take.
@@ -28,7 +28,7 @@ pub(super) struct TopicSetup {
 }
 
 impl TopicSetup {
-    /// Creates the topic if it is missing, checks it, and adapts the producer to its settings. Returns the first offset
+    /// Creates the topic if it is missing, checks it, and adapts the batches to its settings. Returns the first offset
     /// in the topic and the offset after the last.
     pub(super) fn prepare(&self, consumer: &mut KafkaConsumer, deadline: Instant) -> Result<(u64, u64), ReadError> {
         self.ensure_topic(consumer, deadline)?;
@@ -100,13 +100,20 @@ impl TopicSetup {
         })
     }
 
-    /// Rejects a topic whose settings do not let the lobby work, and adapts the producer to its limits. Continues if
-    /// the settings cannot be read: when Kafka refuses a record, `topic_watch.rs` reads them again.
+    /// Rejects a topic whose settings do not let the lobby work, and adapts the batches to its limit. If the settings
+    /// cannot be read, it continues with the limit that was read last: when Kafka refuses a record, `topic_watch.rs`
+    /// reads them again.
     fn apply_settings(&self, consumer: &KafkaConsumer, deadline: Instant) -> Result<(), ReadError> {
         let topic = &self.admin.topic;
-        let settings = loop {
+        loop {
             let error = match self.admin.settings(deadline, consumer.give_up_flag()) {
-                Ok(settings) => break settings,
+                Ok(settings) => {
+                    if let Some(problem) = settings.problem(topic) {
+                        return Err(ReadError::Unavailable(problem));
+                    }
+                    self.limit.adapt_to(&settings);
+                    return Ok(());
+                }
                 Err(error) => error,
             };
             match error.code() {
@@ -119,19 +126,42 @@ impl TopicSetup {
                          DESCRIBE_CONFIGS on it, or make sure that it has cleanup.policy=delete and Kafka's default of \
                          max.message.bytes"
                     ));
-                    break TopicSettings::default();
+                    return Ok(());
                 }
             }
-        };
-        if let Some(problem) = settings.problem(topic) {
-            return Err(ReadError::Unavailable(problem));
         }
-        self.limit.adapt_to(&settings);
-        Ok(())
     }
 }
 
 fn pause(deadline: Instant) -> Result<(), ReadError> {
     thread::sleep(TOPIC_RETRY.min(time_until(deadline)?));
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use rdkafka::mocking::MockCluster;
+
+    use super::*;
+    use crate::event_log::kafka::KafkaSettings;
+    use crate::event_log::kafka::diagnostics::Diagnostics;
+    use crate::event_log::kafka::topic_settings::TopicSettings;
+
+    /// The mock of a cluster does not implement the request for the settings of a topic.
+    #[test]
+    fn settings_that_cannot_be_read_leave_the_limit_as_it_is() {
+        let cluster = MockCluster::new(1).expect("a mock of a cluster");
+        cluster.create_topic("lobby", 1, 1).expect("a topic");
+        let brokers = cluster.bootstrap_servers();
+        let settings = KafkaSettings { brokers, topic: "lobby".into(), ..KafkaSettings::default() };
+        let diagnostics = Arc::new(Diagnostics::new(&settings));
+        let limit = Arc::new(BatchLimit::new(settings.topic.clone(), Arc::clone(&diagnostics)));
+        let known = TopicSettings { max_message_bytes: Some(65_536), ..TopicSettings::default() };
+        limit.adapt_to(&known);
+        let admin = TopicAdmin::new(&settings, Arc::clone(&diagnostics));
+        let setup = TopicSetup { admin, limit: Arc::clone(&limit) };
+        let mut consumer = KafkaConsumer::open(&settings, diagnostics).expect("opening");
+        setup.prepare(&mut consumer, Instant::now() + Duration::from_secs(30)).expect("the topic exists");
+        assert_eq!(limit.bytes(), known.batch_bytes_max());
+    }
 }
