@@ -14,7 +14,7 @@ use crossbeam_channel::Sender;
 
 use super::producer::MESSAGE_TIMEOUT;
 use super::writer::Writer;
-use crate::event_log::pace::Pace;
+use crate::event_log::batch_timer::BatchTimer;
 use crate::event_log::queue::{Queue, Queued};
 use crate::lobby::Record;
 
@@ -36,22 +36,22 @@ pub(super) struct Batches {
     queue: Arc<Queue>,
     writer: Arc<Writer>,
     undelivered: Sender<Record>,
-    pace: Pace,
+    timer: BatchTimer,
 }
 
 impl Batches {
     pub(super) fn new(queue: Arc<Queue>, writer: Arc<Writer>, undelivered: Sender<Record>) -> Self {
-        Batches { queue, writer, undelivered, pace: Pace::new(BATCH_INTERVAL, None, Instant::now()) }
+        Batches { queue, writer, undelivered, timer: BatchTimer::new(BATCH_INTERVAL, None, Instant::now()) }
     }
 
     /// Runs until the queue is closed and empty.
     pub(super) fn run(mut self) {
         let mut batch = VecDeque::new();
         while self.queue.wait_filled(None) {
-            thread::sleep(self.pace.wait(Instant::now()));
+            thread::sleep(self.timer.wait(Instant::now()));
             self.queue.take(&mut batch, BATCH_RECORDS, BATCH_BYTES);
             let now = Instant::now();
-            self.pace.on_batch(now);
+            self.timer.on_batch(now);
             let (records, bytes) = (batch.len(), batch.iter().map(|queued| queued.json.len()).sum());
             batch.drain(..).for_each(|queued| self.send(queued, now));
             self.writer.wait_reported(MESSAGE_TIMEOUT + REPORT_DELAY);
