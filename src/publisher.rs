@@ -312,9 +312,10 @@ impl Publisher {
     /// the `bye` is appended at once; when it is read back, it wakes the log thread. False when this instance has
     /// appended nothing yet: then there is no record to wait for.
     pub fn begin_drain(&self) -> bool {
+        let mut state = lock(&self.state);
+        // With the lock, so that a join which has just found the server running waits already.
         self.draining.store(true, Ordering::Release);
         self.window_opened.notify_all();
-        let mut state = lock(&self.state);
         state.instance.stop();
         for session in state.late_leaves.take_all() {
             state.instance.close_session(session, clock::rfc3339());

@@ -37,10 +37,10 @@ impl Server {
         }
     }
 
-    /// Stops the server gracefully. It is not ready from now on, but does all else until the drain delay is over. Then it
-    /// accepts no connections, closes the sessions with 1012, and appends its last record. Takes no longer than the drain delay and the drain
-    /// time together. Returns false if the event log did not accept the last record in time, or a thread failed
-    /// meanwhile.
+    /// Stops the server gracefully. It is not ready from now on, but does all else until the drain delay is over. Then
+    /// it accepts no connections, closes the sessions with 1012, and appends its last record. Takes no longer than the
+    /// drain delay and the drain time together. Returns false if the event log did not accept the last record in time,
+    /// or a thread failed meanwhile.
     #[must_use]
     pub fn stop(self) -> bool {
         let failure = self.wait_drain_delay();

@@ -22,7 +22,7 @@ use super::diagnostics::Diagnostics;
 use super::producer::{LiveProducer, MESSAGE_TIMEOUT, ProducerFactory, purge};
 use super::topic_watch::RefusalReports;
 use super::{KafkaSettings, OpenError, PARTITION, open_error};
-use crate::event_log::pace::Pace;
+use crate::event_log::batch_timer::BatchTimer;
 use crate::event_log::queue::{Queue, Queued};
 use crate::lobby::Record;
 
@@ -56,7 +56,7 @@ pub(super) struct BatchSender {
     /// The largest batch of the producer, in bytes.
     batch_bytes_max: usize,
     last_replacement: Option<Replacement>,
-    pace: Pace,
+    timer: BatchTimer,
 }
 
 /// The replacement of a producer, also if it failed.
@@ -89,7 +89,7 @@ impl BatchSender {
             producer,
             batch_bytes_max,
             last_replacement: None,
-            pace: Pace::new(BATCH_INTERVAL, None, Instant::now()),
+            timer: BatchTimer::new(BATCH_INTERVAL, None, Instant::now()),
         })
     }
 
@@ -97,10 +97,10 @@ impl BatchSender {
     pub(super) fn run(mut self) {
         let mut batch = VecDeque::new();
         while self.queue.wait_filled(None) {
-            thread::sleep(self.pace.wait(Instant::now()));
+            thread::sleep(self.timer.wait(Instant::now()));
             self.queue.take(&mut batch, BATCH_RECORDS, BATCH_BYTES);
             let now = Instant::now();
-            self.pace.on_batch(now);
+            self.timer.on_batch(now);
             let (records, bytes) = (batch.len(), batch.iter().map(|queued| queued.json.len()).sum());
             // After the records were taken: so the limit is not older than the one with which they were appended.
             self.renew_producer();
