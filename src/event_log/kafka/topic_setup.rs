@@ -137,31 +137,3 @@ fn pause(deadline: Instant) -> Result<(), ReadError> {
     thread::sleep(TOPIC_RETRY.min(time_until(deadline)?));
     Ok(())
 }
-
-#[cfg(test)]
-mod tests {
-    use rdkafka::mocking::MockCluster;
-
-    use super::*;
-    use crate::event_log::kafka::KafkaSettings;
-    use crate::event_log::kafka::diagnostics::Diagnostics;
-    use crate::event_log::kafka::topic_settings::TopicSettings;
-
-    /// The mock of a cluster does not implement the request for the settings of a topic.
-    #[test]
-    fn settings_that_cannot_be_read_leave_the_limit_as_it_is() {
-        let cluster = MockCluster::new(1).expect("a mock of a cluster");
-        cluster.create_topic("lobby", 1, 1).expect("a topic");
-        let brokers = cluster.bootstrap_servers();
-        let settings = KafkaSettings { brokers, topic: "lobby".into(), ..KafkaSettings::default() };
-        let diagnostics = Arc::new(Diagnostics::new(&settings));
-        let limit = Arc::new(BatchLimit::new(settings.topic.clone(), Arc::clone(&diagnostics)));
-        let known = TopicSettings { max_message_bytes: Some(65_536), ..TopicSettings::default() };
-        limit.adapt_to(&known);
-        let admin = TopicAdmin::new(&settings, Arc::clone(&diagnostics));
-        let setup = TopicSetup { admin, limit: Arc::clone(&limit) };
-        let mut consumer = KafkaConsumer::open(&settings, diagnostics).expect("opening");
-        setup.prepare(&mut consumer, Instant::now() + Duration::from_secs(30)).expect("the topic exists");
-        assert_eq!(limit.bytes(), known.batch_bytes_max());
-    }
-}
