@@ -6,6 +6,8 @@ import { logIn, Refused } from "./server.js";
 
 export class RenewalForm {
   #email = null;
+  /** The lobby was left: an answer that comes later belongs to no session. */
+  #isStopped = false;
   #timeText;
   #timer = new RenewalTimer({
     setTimeout: (run, ms) => setTimeout(run, ms),
@@ -21,13 +23,15 @@ export class RenewalForm {
       byId("renew").disabled = true;
       try {
         const session = await logIn({ email: this.#email, password: byId("renewal-password").value });
+        if (this.#isStopped) return;
         onSession(session);
         this.watch(session);
       } catch (error) {
         if (!(error instanceof Refused)) throw error;
-        byId("renewal-text").textContent = error.message;
+        if (!this.#isStopped) byId("renewal-text").textContent = error.message;
       } finally {
-        byId("renew").disabled = false;
+        // The form may belong to the next session.
+        if (!this.#isStopped) byId("renew").disabled = false;
       }
     };
   }
@@ -46,7 +50,9 @@ export class RenewalForm {
   }
 
   stop() {
+    this.#isStopped = true;
     this.#timer.stop();
     byId("renewal").hidden = true;
+    byId("renew").disabled = false;
   }
 }
