@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 use super::*;
 use crate::cli::chat::connection::{PAUSE_FIRST, PAUSE_MAX, PING_AFTER, PONG_TIMEOUT, STABLE_AFTER};
 use crate::cli::chat::protocol::{ChatMessage, Page, PageResult};
+use crate::session::end::End;
 
 const TOKEN: &str = "eyJhbGciOiJIUzI1NiJ9.eyJ1c2VybmFtZSI6IkFubiIsImlhdCI6MTAwMCwiZXhwIjoxNjAwfQ.c2ln";
 /// The lifetime of that token, whose user is Ann.
@@ -251,6 +252,35 @@ fn the_token_is_renewed_in_the_session() {
     assert_eq!(fixture.step(), Step::Send(protocol::renew("new")));
     fixture.receive(&json!({"type": "token", "msg": {"expires_in": 600}}));
     assert!(matches!(fixture.step(), Step::Wait(_)));
+}
+
+/// A session whose login has ended while it connected: the server has the token from before.
+fn renewed_while_connecting() -> Fixture {
+    let mut fixture = Fixture::online(true);
+    fixture.close(None);
+    fixture.wait(LIFETIME * 5 / 6);
+    assert_eq!(fixture.step(), Step::LogIn);
+    assert_eq!(fixture.step(), Step::Connect);
+    fixture.session.opened(fixture.now);
+    fixture.session.logged_in(Token::new("new".into(), fixture.now));
+    fixture
+}
+
+#[test]
+fn a_token_that_came_while_the_client_connected_is_sent() {
+    let mut fixture = renewed_while_connecting();
+    fixture.receive(&json!({"type": "users_online", "msg": {"list": []}}));
+    assert_eq!(fixture.step(), Step::Send(protocol::renew("new")));
+    assert!(matches!(fixture.step(), Step::Wait(_)), "once");
+}
+
+#[test]
+fn a_new_token_helps_only_after_the_end_of_the_old_one() {
+    for end in End::ALL.into_iter().filter(|end| end.row().code == POLICY) {
+        let mut fixture = renewed_while_connecting();
+        fixture.session.closed(Some(POLICY), &end.text_with(""), fixture.now, CHANCE);
+        assert_eq!(fixture.step() == Step::End, end != End::TokenExpired, "{end:?}");
+    }
 }
 
 #[test]
