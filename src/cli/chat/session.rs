@@ -149,12 +149,12 @@ impl Session {
     /// A text frame was received. `random` is from 0 to 1.
     pub(super) fn frame(&mut self, text: &str, now: Instant, random: f64) {
         match Frame::parse(text) {
-            Frame::UsersOnline { names, id_before } => {
+            Frame::UsersOnline { sent_at, names, id_before } => {
                 self.connection.joined(now);
                 // A login may have ended since this join began.
                 self.sends_token = !self.renewal.is_sent();
                 self.updates.push(Update::Users(names));
-                if self.resume.joined(id_before) {
+                if self.resume.joined(id_before, sent_at) {
                     self.outgoing.connected();
                 }
             }

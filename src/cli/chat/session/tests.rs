@@ -348,6 +348,39 @@ fn return_incomplete(fixture: &mut Fixture, newest: &str) {
     fixture.receive(&json!({"type": "caught_up", "msg": {"complete": false}}));
 }
 
+/// A session that joined at ten o'clock, when the server knew no message, and has returned and got `b9` only.
+fn with_gap_after_the_join() -> Fixture {
+    let now = Instant::now();
+    let mut fixture = Fixture { session: Session::new(Token::new(TOKEN.to_owned(), now), false, 0, now), now };
+    assert_eq!(fixture.step(), Step::Connect);
+    fixture.session.opened(fixture.now);
+    fixture.receive(&json!({"type": "users_online", "sent_at": "2026-11-23T10:00:00+01:00", "msg": {"list": []}}));
+    return_incomplete(&mut fixture, "b9");
+    assert_eq!(fixture.step(), Step::LoadPage(Some("b9".to_owned())));
+    fixture.shown();
+    fixture
+}
+
+#[test]
+fn a_client_that_has_received_no_message_gets_those_since_its_join() {
+    let at = |id: &str, time: &str| ChatMessage {
+        sent_at: format!("2026-11-23T{time}+01:00"),
+        ..page(&[id], true).unwrap().messages.remove(0)
+    };
+    let mut fixture = with_gap_after_the_join();
+    let messages = vec![at("b8", "10:00:02"), at("b7", "10:00:00.5"), at("b6", "09:59:59"), at("b5", "09:59:58")];
+    fixture.session.loaded(Ok(Page { messages, has_more: true }));
+    assert_eq!(fixture.shown(), ["b7", "b8", "b9"]);
+
+    let mut fixture = with_gap_after_the_join();
+    fixture.session.loaded(Ok(Page { messages: vec![at("b8", "10:00:02")], has_more: false }));
+    assert_eq!(fixture.shown(), ["b8", "b9"], "the lobby has begun with them");
+
+    let mut fixture = with_gap_after_the_join();
+    fixture.session.loaded(page(&[], false));
+    assert_eq!(fixture.shown(), ["gap", "b9"], "the server has none of the missing messages");
+}
+
 #[test]
 fn a_gap_is_filled_before_what_comes_after_it() {
     let mut fixture = with_gap();
