@@ -130,7 +130,7 @@ pub struct Config {
     /// Selects the lines that are logged.
     pub(crate) log: LogFilter,
     pub(crate) log_format: LogFormat,
-    /// Texts for the operator about settings that are valid but ignored.
+    /// Texts for the operator about settings that are valid, but ignored or dangerous.
     pub(crate) notes: Vec<String>,
 }
 

@@ -12,11 +12,11 @@
 //! - **Bounds.** `append` never blocks. A full queue is an error, and the caller decides whether to wait: it may hold a
 //!   lock that the reader needs.
 
+mod batch_timer;
 pub mod codec;
 #[cfg(feature = "kafka")]
 pub mod kafka;
 pub mod memory;
-mod pace;
 mod queue;
 pub mod sqlite;
 

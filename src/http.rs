@@ -5,7 +5,7 @@
 //! - [`connection`] serves one connection until it is answered or becomes a session; [`receive`] reads the request from
 //!   the socket; [`pending`] lists these connections, so that a stop can close them.
 //! - [`address_limit`] limits the requests of an address.
-//! - [`request`] parses a request head, [`chunked`] and [`body`] a body; [`response`] writes an answer.
+//! - [`request`] parses a request head, [`query`] its query, [`chunked`] and [`body`] a body; [`response`] writes an answer.
 //! - [`cross_origin`] knows which pages may use this server; [`refusal_log`] logs refused requests.
 //! - [`api_error`] is the table of all error answers. [`routes`] is the table of all paths; each path has a file in
 //!   [`endpoints`]. [`endpoint`] runs a `POST` endpoint. All of them share one [`app_state`]. `/ready` and the log
@@ -26,6 +26,7 @@ pub(crate) mod endpoint;
 pub(crate) mod endpoints;
 pub(crate) mod pending;
 pub(crate) mod permits;
+pub(crate) mod query;
 pub(crate) mod readiness;
 pub(crate) mod receive;
 pub(crate) mod refusal_log;

@@ -123,7 +123,7 @@ impl Publisher {
         self.health.load(Ordering::Acquire) == Health::Ready as u8
     }
 
-    /// Whether the server is about to stop.
+    /// Whether the stop has begun, after the drain delay.
     #[must_use]
     pub fn is_draining(&self) -> bool {
         self.draining.load(Ordering::Acquire)
@@ -134,7 +134,7 @@ impl Publisher {
     /// `request`: the earlier messages that the client asks for.
     ///
     /// # Errors
-    /// The log does not answer, the server is about to stop, or the user is banned.
+    /// The log does not answer, the server stops, or the user is banned.
     pub fn open_session(
         &self,
         session: SessionId,
@@ -142,6 +142,19 @@ impl Publisher {
         request: Option<history::Request>,
     ) -> Result<(), OpenError> {
         let mut state = self.wait_for_window();
+        let opened = self.append_joined(&mut state, session, user, request);
+        // Also after an error: only one of the waiting joins was woken, and the next one waits for this call.
+        self.advance_window(&mut state);
+        opened
+    }
+
+    fn append_joined(
+        &self,
+        state: &mut State,
+        session: SessionId,
+        user: User,
+        request: Option<history::Request>,
+    ) -> Result<(), OpenError> {
         if !self.is_ready() {
             return Err(OpenError::Unavailable);
         }
@@ -155,12 +168,11 @@ impl Publisher {
             state.requests.insert(session, request);
         }
         state.window.appended(record.seq);
-        let is_appended = self.append(&mut state, record).is_ok();
+        let is_appended = self.append(state, record).is_ok();
         // After the `joined`, so that the user does not leave.
         if is_appended && let Some(earlier) = state.late_leaves.take(&user) {
             state.window.leave(earlier);
         }
-        self.advance_window(&mut state);
         Ok(())
     }
 
@@ -296,18 +308,14 @@ impl Publisher {
         }
     }
 
-    /// Begins the drain delay: from now on the instance is not ready, and no session is opened.
-    pub fn announce_stop(&self) {
-        self.draining.store(true, Ordering::Release);
-        self.window_opened.notify_all();
-    }
-
     /// Begins the stop: from now on no session is opened, and no `left` is appended. When the last session has closed,
     /// the `bye` is appended at once; when it is read back, it wakes the log thread. False when this instance has
     /// appended nothing yet: then there is no record to wait for.
     pub fn begin_drain(&self) -> bool {
-        self.announce_stop();
         let mut state = lock(&self.state);
+        // With the lock, so that a join which has just found the server running waits already.
+        self.draining.store(true, Ordering::Release);
+        self.window_opened.notify_all();
         state.instance.stop();
         for session in state.late_leaves.take_all() {
             state.instance.close_session(session, clock::rfc3339());

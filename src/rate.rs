@@ -1,6 +1,7 @@
 //! [`Rate`] and [`TokenBucket`]: a limit on how often something may happen, with a burst. Pure: time is an argument.
 //!
-//! Used by a session for its client's messages, and by `accounts::limits` for each address and account.
+//! Used by a session for its client's messages, by `accounts::limits` for each address and account, and by
+//! `event_log::batch_timer` for the batches of the log.
 
 use std::num::NonZeroU32;
 use std::time::{Duration, Instant};
@@ -23,10 +24,14 @@ impl Rate {
         Self::new(60_000_000_000, tokens, tokens.get())
     }
 
+    /// A token per `interval`.
+    pub(crate) const fn one_per(interval: Duration, burst: u32) -> Rate {
+        Rate { interval, refill: interval.saturating_mul(burst) }
+    }
+
     /// The division rounds down to whole nanoseconds per token.
     const fn new(nanos: u64, tokens: NonZeroU32, burst: u32) -> Rate {
-        let interval = Duration::from_nanos(nanos / tokens.get() as u64);
-        Rate { interval, refill: interval.saturating_mul(burst) }
+        Self::one_per(Duration::from_nanos(nanos / tokens.get() as u64), burst)
     }
 }
 

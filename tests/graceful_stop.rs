@@ -8,7 +8,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use harness::client::Client;
-use harness::http::{get, read_answer};
+use harness::http::{get, post, read_answer};
 use harness::server::Server;
 use harness::wait_for;
 use rustix::process::Signal;
@@ -141,25 +141,32 @@ fn a_stop_refuses_joins_and_answers_requests_that_have_begun() {
 
 #[test]
 fn load_balancers_have_time_to_notice() {
-    let mut server = Server::start(&[("ICH_DRAIN_DELAY_SECONDS", "5")]);
+    let mut server = Server::start(&[("ICH_DRAIN_DELAY_SECONDS", "10")]);
     let (mut ann, bob) = (joined(&server, "Ann"), joined(&server, "Bob"));
     server.signal(Signal::TERM);
     let answer = wait_for("the end of readiness", || Some(get(server.address, "/ready")).filter(|it| it.status != 200));
     assert_eq!((answer.status, answer.code().as_str()), (503, "draining"), "{answer:?}");
-    // The server still answers, the chat continues, and a client that closes leaves the lobby.
+    // Load balancers that have not noticed yet send users here. All requests are answered, the chat continues, users join,
+    // and a client that closes leaves the lobby.
     assert_eq!(get(server.address, "/health").status, 200);
-    assert_eq!(Client::try_join(server.address, &harness::server::token("Cid")).err(), Some(503));
+    let account = json!({"email": "dora@example.com", "username": "Dora", "password": "qwerty123456"});
+    assert_eq!(post(server.address, "/createUser", &account.to_string()).status, 200);
+    assert_eq!(post(server.address, "/login", &account.to_string()).status, 200);
+    let cid = joined(&server, "Cid");
+    ann.wait_for("user_joined", &json!({"username": "Cid"}));
     ann.say("still here");
     ann.wait_for("chat_message", &json!({"from_user": "Ann", "text": "still here"}));
     bob.leave();
     ann.wait_for("user_left", &json!({"username": "Bob"}));
-    let close = loop {
-        if let Err(close) = ann.next_or_close() {
-            break close;
-        }
-    };
-    assert_eq!(close.expect("a close frame").code, CloseCode::Restart);
-    drop(ann);
+    assert_eq!(get(server.address, "/ready").code(), "draining", "joins do not make it ready again");
+    for mut client in [ann, cid] {
+        let close = loop {
+            if let Err(close) = client.next_or_close() {
+                break close;
+            }
+        };
+        assert_eq!(close.expect("a close frame").code, CloseCode::Restart);
+    }
     assert_eq!(server.wait().code(), Some(0));
     assert!(TcpStream::connect(server.address).is_err());
 }

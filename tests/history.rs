@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 
 use harness::archive::Archive;
 use harness::folder::Folder;
-use harness::http::{Answer, get, raw};
+use harness::http::{Answer, get, percent_encoded, raw};
 use harness::postgres::Server as Postgres;
 use harness::returning::Returning;
 use harness::server::{Server, token};
@@ -74,6 +74,14 @@ fn without_an_archive_the_messages_come_from_memory() {
     assert_eq!(newest["event_id"].as_str(), ann.last_id.as_deref());
     assert_eq!(newest["sent_at"].as_str().map(str::len), Some(35));
     assert_eq!(newest.as_object().expect("an object").len(), 4);
+}
+
+#[test]
+fn a_query_may_be_percent_encoded() {
+    let server = Server::start(&[]);
+    let ann = say_numbers(&server, 0, 3);
+    let id = percent_encoded(ann.last_id.as_deref().expect("an id"));
+    assert_eq!(page(&history(server.address, &format!("before={id}&limit=%31"))), (vec!["1".to_owned()], true));
 }
 
 #[test]

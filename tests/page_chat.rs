@@ -8,7 +8,7 @@ use harness::page::Page;
 use harness::server::{Server, token};
 use harness::sqlite::DataFolder;
 use harness::watcher::Watcher;
-use serde_json::json;
+use serde_json::{Value, json};
 
 #[test]
 fn two_users_on_two_instances_see_each_other_and_each_message_once() {
@@ -99,6 +99,87 @@ fn a_refused_message_stays_with_its_reason_until_the_user_decides() {
     assert_eq!(browser.value("document.getElementById('text').value"), "more than ten");
     page.say("now short");
     page.wait_texts(&["short", "now short"]);
+}
+
+#[test]
+fn a_message_that_is_not_confirmed_stands_where_it_stands_later() {
+    let Some(browser) = Browser::start() else { return };
+    let server = Server::start(&[]);
+    let frame = |kind: &str, id: &str, msg: Value| json!({"type": kind, "sent_at": "2026-11-23T10:00:00Z", "event_id": id, "msg": msg});
+    let said = |id: &str, from: &str| frame("chat_message", id, json!({"from_user": from, "text": id}));
+    let online = frame("users_online", "0", json!({"list": ["Ann", "Bob"]}));
+    let caught_up = frame("caught_up", "0", json!({"complete": true, "messages": 1}));
+    let page = Page::open_played(&browser, server.address, "Ann", &[online, said("by Bob", "Bob"), caught_up]);
+    page.wait_texts(&["by Bob"]);
+    page.say("one");
+    page.say("two");
+    page.wait_pending(&["one", "two"]);
+    // A new group with a name, and a second message below it.
+    let names = "[...document.querySelectorAll('#pending li')].map((row) => row.querySelector('.name')?.textContent)";
+    assert_eq!(browser.value(names), json!(["Ann", null]));
+    let place = |list: &str, text: &str| {
+        let texts = format!("[...document.querySelectorAll('#{list} .text')]");
+        browser.value(&format!(
+            "(({{ x, y }}) => [x, y])({texts}.find((each) => each.textContent === '{text}').getBoundingClientRect())"
+        ))
+    };
+    let pending = [place("pending", "one"), place("pending", "two")];
+    browser.run(
+        "const { id, msg } = window.lobby.sent.find(({ msg }) => msg?.text === 'one');
+         window.lobby.receive({ type: 'chat_message', id, event_id: '9', sent_at: '2026-11-23T10:00:00Z',
+             msg: { from_user: 'Ann', text: msg.text } });",
+    );
+    page.wait_texts(&["by Bob", "one"]);
+    page.wait_pending(&["two"]);
+    assert_eq!([place("messages", "one"), place("pending", "two")], pending);
+    // The lobby does not confirm the other one, and a message of another user comes first.
+    page.wait_until("document.getElementById('pending').textContent.includes('Not sent yet')");
+    page.receive(&[said("by Bob again", "Bob")]);
+    page.wait_until(&format!("JSON.stringify({names}) === '[\"Ann\"]'"));
+}
+
+#[test]
+fn copied_messages_have_names_and_texts_without_initials() {
+    let Some(browser) = Browser::start() else { return };
+    let server = Server::start(&[]);
+    let mut bob = server.join("Bob");
+    bob.say("first");
+    bob.say("second");
+    let page = Page::open_as(&browser, server.address, "Ann");
+    page.wait_texts(&["first", "second"]);
+    browser.run("getSelection().selectAllChildren(document.getElementById('messages'))");
+    let copied = browser.value("getSelection().toString()");
+    let lines: Vec<&str> = copied.as_str().expect("a text").lines().map(str::trim).collect();
+    for line in ["first", "second"] {
+        assert!(lines.contains(&line), "{line}: {lines:?}");
+    }
+    assert!(lines.iter().any(|line| line.starts_with("Bob")) && !lines.contains(&"B"), "{lines:?}");
+}
+
+#[test]
+fn the_composer_keeps_the_focus_and_long_texts() {
+    let Some(browser) = Browser::start() else { return };
+    let server = Server::start(&[("ICH_MAX_TEXT_CHARS", "4500")]);
+    let page = Page::open_as(&browser, server.address, "Ann");
+    let insert = |length: usize| {
+        browser.run(&format!("document.execCommand('insertText', false, 'x'.repeat({length}))"));
+        assert_eq!(browser.value("document.getElementById('text').value.length"), length);
+    };
+    // The button takes the focus, and gives it back: otherwise the keyboard of a phone would close.
+    let send = "const button = document.querySelector('#composer button'); button.focus(); button.click()";
+    insert(4_400);
+    browser.run(send);
+    page.wait_texts(&["x".repeat(4_400).as_str()]);
+    assert_eq!(browser.value("document.activeElement.id"), "text");
+    // A text is not cut without a word: the server says how long it may be.
+    insert(5_000);
+    browser.run(send);
+    page.wait_until("document.getElementById('pending').textContent.includes('longer than 4500')");
+    browser.run(
+        "const discard = [...document.querySelectorAll('#pending button')].at(-1); discard.focus(); discard.click()",
+    );
+    page.wait_pending(&[]);
+    assert_eq!(browser.value("document.activeElement.id"), "messages-scroller");
 }
 
 #[test]

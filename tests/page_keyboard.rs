@@ -68,6 +68,12 @@ fn on_a_narrow_screen_the_list_of_users_opens_and_closes_with_the_keyboard() {
     browser.press(&keys::ESCAPE.to_string());
     page.wait_until("!document.getElementById('users').checkVisibility()");
     assert_eq!(browser.value("document.activeElement.id"), "show-users");
+    browser.press(&keys::ENTER.to_string());
+    page.wait_until(is_list_visible);
+    tab_to(&browser, "close-users");
+    browser.press(&keys::ENTER.to_string());
+    page.wait_until("!document.getElementById('users').checkVisibility()");
+    assert_eq!(browser.value("document.activeElement.id"), "show-users");
 }
 
 #[test]
@@ -97,4 +103,5 @@ fn the_list_of_messages_scrolls_with_the_keyboard() {
     browser.press(&keys::ENTER.to_string());
     page.wait_until(&is_at_end);
     page.wait_until("document.getElementById('latest').hidden");
+    assert_eq!(browser.value("document.activeElement.id"), "messages-scroller");
 }

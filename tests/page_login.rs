@@ -25,14 +25,17 @@ fn a_user_creates_an_account_stays_after_a_reload_and_logs_out() {
     page.wait_users(&["Ann"]);
     page.say("before the reload");
     page.wait_texts(&["before the reload"]);
+    page.write("a draft");
 
     browser.reload();
     page.wait_state("Online");
     page.wait_texts(&["before the reload"]);
     page.wait_users(&["Ann"]);
+    assert_eq!(browser.value("document.getElementById('text').value"), "a draft");
 
     browser.run("document.getElementById('log-out').click()");
     page.wait_login("");
+    assert_eq!(browser.value("sessionStorage.length"), 0);
     browser.reload();
     page.wait_login("");
     page.log_in("Ann", "not the password");
@@ -71,11 +74,13 @@ fn the_end_of_a_token_leads_to_the_login_and_keeps_what_was_not_sent() {
     // A message that the server has not confirmed.
     let pending = json!({"username": "Ann", "messages": [{"id": "x", "text": "not sent", "problem": null}]});
     browser.run(&format!("sessionStorage.setItem('ich.pending', {})", json!(pending.to_string())));
+    page.write("not ready to be sent");
     page.wait_login("expired");
     page.register("Ann");
     page.wait_state("Online");
     page.wait_texts(&["not sent"]);
     page.wait_pending(&[]);
+    assert_eq!(browser.value("document.getElementById('text').value"), "not ready to be sent");
 }
 
 #[test]

@@ -40,6 +40,7 @@ impl Camera<'_> {
 #[derive(Default)]
 struct Script {
     frames: Vec<Value>,
+    seconds: usize,
 }
 
 impl Script {
@@ -51,18 +52,21 @@ impl Script {
     }
 
     fn add(&mut self, kind: &str, msg: Value) {
+        self.add_now(kind, msg);
+        self.seconds += 20;
+    }
+
+    /// The next frame has the same time.
+    fn add_now(&mut self, kind: &str, msg: Value) {
         let number = self.frames.len();
-        let seconds = 10 * 3600 + number * 20;
-        let sent_at = format!("2026-11-23T{:02}:{:02}:{:02}Z", seconds / 3600, seconds / 60 % 60, seconds % 60);
+        let sent_at = format!("2026-11-23T10:{:02}:{:02}Z", self.seconds / 60, self.seconds % 60);
         self.frames.push(json!({"type": kind, "event_id": number.to_string(), "sent_at": sent_at, "msg": msg}));
     }
 
     /// All at one time.
     fn burst(mut self, count: usize) -> Script {
-        let before = self.frames.len();
         for number in 0..count {
-            self.add("user_joined", json!({ "username": format!("Guest {number:04}") }));
-            self.frames.last_mut().expect("a frame")["sent_at"] = self.frames[before]["sent_at"].clone();
+            self.add_now("user_joined", json!({ "username": format!("Guest {number:04}") }));
         }
         self
     }
@@ -110,9 +114,11 @@ fn the_page_in_all_its_states() {
     page.log_in("Nobody", "not the password");
     page.wait_login("password");
     camera.take("login-refused");
+    browser.run("document.getElementById('switch').click()");
+    camera.take("new-account");
 
     let played = |name: &str, script: &Script| Page::open_played(&browser, server.address, name, &script.frames);
-    played("Ann", &Script::online(&[])).wait_state("Online");
+    played("Ann", &Script::online(&names(&["Ann"]))).wait_users(&["Ann"]);
     camera.take("nobody");
 
     let page = played("Ann", &conversation());
@@ -121,6 +127,16 @@ fn the_page_in_all_its_states() {
     browser.run("document.getElementById('show-users').click()");
     camera.take("users-3-list");
     browser.run("document.getElementById('show-users').click()");
+
+    let mut later = conversation();
+    let known = later.frames.len();
+    later = later.say("Bob", "Hello Igor, hello Patrick!").say("Igor", "Have you closed your laptop, Ann?");
+    browser.run("Object.defineProperty(document, 'hidden', { value: true, configurable: true })");
+    page.receive(&later.frames[known..]);
+    page.wait_until("document.querySelector('.unread') && document.title.startsWith('(2)')");
+    camera.take("unread");
+    let page = played("Ann", &conversation());
+    page.wait_users(&["Ann", "Bob", "Igor", "Patrick"]);
 
     let text = "Your login ends at 10:10 AM. Enter your password to stay.";
     browser.run(&format!("document.getElementById('renewal-text').textContent = {}", json!(text)));
@@ -135,15 +151,30 @@ fn the_page_in_all_its_states() {
     browser.run(muted);
     page.wait_state("Muted");
     camera.take("muted");
-    browser.run("window.lobby.onclose({ code: 1012, reason: 'the server restarts: join again' })");
+    // The page does not connect again while the pictures are taken.
+    browser.run(
+        "const wait = window.setTimeout;
+         window.setTimeout = (run, ms) => wait(run, 1000 * ms);
+         window.lobby.onclose({ code: 1012, reason: 'the server restarts: join again' });
+         window.setTimeout = wait;",
+    );
     page.wait_state("Offline");
     page.say("This is sent later.");
+    page.wait_until("document.getElementById('pending').textContent.includes('Not sent yet')");
     camera.take("offline");
 
-    let many: Vec<String> = (0..10_000).map(|number| format!("Visitor {number:05}")).collect();
+    browser.run(
+        "document.getElementById('messages-scroller').scrollTop = 0;
+         document.getElementById('messages-scroller').dispatchEvent(new Event('scroll'));",
+    );
+    page.wait_until("!document.getElementById('latest').hidden");
+    camera.take("scrolled-up");
+
+    let many: Vec<String> = (0..7_999).map(|number| format!("Visitor {number:04}")).collect();
     browser.run("sessionStorage.clear()");
-    let page = played("Ann", &Script::online(&many).burst(2_000).say("Visitor 00042", "So many people!"));
+    let page = played("Ann", &Script::online(&many).join("Ann").burst(2_000).say("Visitor 0042", "So many people!"));
     page.wait_texts(&["So many people!"]);
+    page.wait_until("document.querySelector('.user-count').textContent === '10,000'");
     camera.take("users-10000");
 
     let long = "Wolfeschlegelsteinhausenbergerdorff-Featherstonehaugh-Cholmondel";

@@ -47,6 +47,20 @@ fn a_client_that_returns_gets_each_message_that_it_missed_once_and_unchanged() {
     assert_eq!(bob.texts_until("four"), ["four"]);
 }
 
+/// Libraries for URLs may encode any character.
+#[test]
+fn a_query_may_be_percent_encoded() {
+    let server = Server::start(&[]);
+    let mut ann = Returning::join(&server, "Ann");
+    ann.say("one");
+    let id = http::percent_encoded(ann.last_id.as_deref().expect("an id"));
+    ann.say("two");
+    for (number, query) in [&format!("after={id}"), &format!("%61fter={id}&x=%ff%"), "la%73t=%31"].iter().enumerate() {
+        let (bob, caught_up) = Returning::join_query(&server, &format!("Bob {number}"), query);
+        assert_eq!((bob.texts, caught_up), (vec!["two".to_owned()], complete(1)), "{query}");
+    }
+}
+
 #[test]
 fn without_a_query_no_earlier_message_is_sent() {
     let server = Server::start(&[]);

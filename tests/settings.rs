@@ -9,6 +9,7 @@ use harness::client::Client;
 use harness::folder::Folder;
 use harness::http::post;
 use harness::server::{Server, command};
+use harness::wait_until;
 use ich::config::SETTINGS;
 use serde_json::json;
 
@@ -212,6 +213,28 @@ fn values_of_the_file_are_literal() {
     assert!(folder.0.join("data-$HOME-${PATH}-#1/accounts.sqlite3").exists());
     let refused = Client::try_join(server.address, &harness::server::token("Bob"));
     assert_eq!(refused.err(), Some(401), "the server expects another issuer");
+}
+
+#[test]
+fn trust_in_every_address_is_valid_with_a_warning() {
+    let folder = Folder::new();
+    let check = |trusted: &str| {
+        let output = run(&folder, &["check"], &[("ICH_TRUSTED_PROXIES", trusted)]);
+        assert_eq!(output.status.code(), Some(0), "{trusted}: {output:?}");
+        text(&output.stderr).to_owned()
+    };
+    for (trusted, family) in [("10.0.0.0/8, 0.0.0.0/0", "IPv4"), ("::/0", "IPv6"), ("::ffff:0:0/96", "IPv4")] {
+        let warning = check(trusted);
+        for part in ["ICH_TRUSTED_PROXIES", &format!("every {family} address"), "the addresses of your proxies"] {
+            assert!(warning.contains(part), "{trusted}: {warning}");
+        }
+        let server = Server::start(&[("ICH_TRUSTED_PROXIES", trusted)]);
+        let line = format!("WARN  ich::cli::serve: {}", warning.trim().trim_start_matches("ich: "));
+        wait_until("the warning in the log", || server.log().contains(&line));
+    }
+    for trusted in ["", "127.0.0.1", "10.0.0.0/8,fd00::/8"] {
+        assert_eq!(check(trusted), "", "{trusted}");
+    }
 }
 
 #[test]

@@ -15,7 +15,7 @@ use harness::folder::Folder;
 use harness::http::{Answer, post, raw, read_answer};
 use harness::jwt::{base64_url, sign, sign_with_secret};
 use harness::raw_websocket::handshake_with;
-use harness::server::{SECRET, Server, token, token_for};
+use harness::server::{SECRET, Server, command, token, token_for};
 use openssl::ec::{EcGroup, EcKey};
 use openssl::nid::Nid;
 use openssl::pkey::PKey;
@@ -257,12 +257,15 @@ fn tokens_of_an_external_issuer_are_checked_with_its_public_key() {
     }
     assert!(!folder.0.join("data/jwt-secret").exists(), "an unused secret was generated");
 
-    // Also without an account: a wrong password is not the reason.
-    for _ in 0..2 {
-        let login = post(server.address, "/login", LOGIN);
-        assert_eq!((login.status, login.code().as_str()), (403, "outside_issuer"), "{login:?}");
-        post(server.address, "/createUser", REGISTRATION);
+    for (path, body, what_to_do) in [("/login", LOGIN, "get one there"), ("/createUser", REGISTRATION, "sign up there")]
+    {
+        let answer = post(server.address, path, body);
+        assert_eq!((answer.status, answer.code().as_str()), (403, "outside_issuer"), "{answer:?}");
+        assert!(answer.body.contains(what_to_do), "{answer:?}");
     }
+    let mut list = command(&folder.0, &[("ICH_JWT_SECRET", ""), ("ICH_JWT_PUBLIC_KEY_FILE", "issuer.pem")]);
+    let accounts = list.args(["user", "list"]).output().expect("running ich user list");
+    assert!(accounts.status.success() && accounts.stdout.is_empty(), "an account was created: {accounts:?}");
 }
 
 #[test]

@@ -334,6 +334,14 @@ impl Reader<'_> {
                 Err(error) => self.error("ICH_TRUSTED_PROXIES", entry, &error),
             }
         }
+        for network in trusted.iter().filter(|network| network.prefix_len() == 0) {
+            let family = if network.addr().is_ipv4() { "IPv4" } else { "IPv6" };
+            self.notes.push(format!(
+                "ICH_TRUSTED_PROXIES trusts every {family} address: any client can pretend to have the address of another, \
+                 and so avoid the limits per address, use up the limits of others, and be logged with a wrong address; set \
+                 ICH_TRUSTED_PROXIES to the addresses of your proxies only"
+            ));
+        }
         let have_proxy_header = match self.text("ICH_PROXY_PROTOCOL").as_str() {
             "on" => true,
             "off" => false,

@@ -6,8 +6,8 @@
 //!
 //! - **Appending** puts the record into a bounded queue (`event_log/queue.rs`) and returns. One thread gives the queued
 //!   records to the producer, one batch at a time (`batches`). The producer is idempotent: a record that it sends again
-//!   after a broken connection is in the log once and in order. A record that Kafka does not accept within 30 seconds in
-//!   the queue and 30 more in the producer is reported undelivered.
+//!   after a broken connection is in the log once and in order. A record that Kafka does not accept within about 30 seconds
+//!   is reported undelivered: the producer tries for 15, and gets no record that has waited for 15 in the queue.
 //! - **Reading** starts from an offset that the reader computes. There is no consumer group, and no offset is
 //!   committed: each instance reads all records.
 //!
@@ -34,7 +34,7 @@ mod writer;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Weak};
 
-use crossbeam_channel::unbounded;
+use crossbeam_channel::{bounded, unbounded};
 use rdkafka::config::ClientConfig;
 use rdkafka::error::KafkaError;
 
@@ -73,13 +73,21 @@ pub fn open(settings: &KafkaSettings, supervisor: &Supervisor) -> Result<EventLo
     topic_watch::start(admin.clone(), reported, &writer, supervisor).map_err(thread_error)?;
     let queue = Arc::new(Queue::new(QUEUE_RECORDS, QUEUE_BYTES));
     let batches = Batches::new(Arc::clone(&queue), Arc::clone(&writer), undelivered_sender);
-    let appender = KafkaAppender { writer: Arc::clone(&writer), queue, undelivered: undelivered.clone() };
-    supervisor
+    let (running, ended) = bounded::<()>(0);
+    let thread = supervisor
         .spawn("log-writer", Stack::Normal, move || {
             batches.run();
+            drop(running);
             Ok(())
         })
         .map_err(thread_error)?;
+    let appender = KafkaAppender {
+        writer: Arc::clone(&writer),
+        queue,
+        undelivered: undelivered.clone(),
+        thread: Some(thread),
+        ended,
+    };
     let consumer = KafkaConsumer::open(settings, Arc::clone(&diagnostics))?;
     let setup = TopicSetup { admin, writer: Arc::clone(&writer) };
     let reader = KafkaReader::new(consumer, setup, diagnostics, Arc::clone(&skipped));

@@ -48,6 +48,8 @@ impl Queue {
 
     /// Encodes a record and adds it at the end. `bytes_max`: the size of the largest record that the log accepts.
     pub fn append(&self, record: Record, bytes_max: usize) -> Result<(), AppendError> {
+        // While the queue is full, many threads try again and again: none of them encodes its record for nothing.
+        self.check_room(&lock(&self.state), 1)?;
         let json = codec::encode_text(&record).map_err(|error| {
             log::error!("a record cannot be encoded as JSON: {error}");
             AppendError::Unavailable
@@ -60,18 +62,24 @@ impl Queue {
 
     fn push(&self, record: Record, json: String) -> Result<(), AppendError> {
         let mut state = lock(&self.state);
-        if state.is_closed {
-            return Err(AppendError::Unavailable);
-        }
-        if state.unsettled >= self.records_max || state.unsettled_bytes + json.len() > self.bytes_max {
-            return Err(AppendError::Full);
-        }
+        self.check_room(&state, json.len())?;
         state.unsettled += 1;
         state.unsettled_bytes += json.len();
         state.appended += 1;
         state.waiting.push_back(Queued { record, json, queued_at: Instant::now() });
         if state.waiting.len() == 1 {
             self.filled.notify_one();
+        }
+        Ok(())
+    }
+
+    /// Fails if the queue is closed, or has no room for a record of this size.
+    fn check_room(&self, state: &State, bytes: usize) -> Result<(), AppendError> {
+        if state.is_closed {
+            return Err(AppendError::Unavailable);
+        }
+        if state.unsettled >= self.records_max || state.unsettled_bytes + bytes > self.bytes_max {
+            return Err(AppendError::Full);
         }
         Ok(())
     }

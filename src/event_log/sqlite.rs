@@ -1,8 +1,8 @@
 //! The event log in one SQLite file in the data folder: the log of all processes that share the folder.
 //!
 //! - **Appending** puts the record into a bounded queue (`queue`) and returns. One thread of this process, the writer,
-//!   commits the queued records together in one transaction (`writer`), at a limited rate (`pace`), and gives them to the
-//!   reader of this process (`handover`).
+//!   commits the queued records together in one transaction (`writer`), at a limited rate (`batch_timer`), and gives them
+//!   to the reader of this process (`handover`).
 //! - **Reading** returns committed records only (`reader`). So a message that a client got is in the file, and a crash
 //!   or a kill of the process does not lose it. A power failure can undo the last commits, but never damages the file.
 //! - **Checkpoints** wait for the disk. So that commits do not, a separate thread runs the checkpoints (`checkpoint`).

@@ -1,6 +1,7 @@
 //! [`AppState`]: the state that all endpoints use. Shared by all connections in an `Arc`.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use log::{log, warn};
@@ -36,6 +37,8 @@ pub(crate) struct AppState {
     pub(crate) publisher: Arc<Publisher>,
     /// Tells whether a supervised thread has failed.
     pub(crate) supervisor: Supervisor,
+    /// Set from the beginning of the drain delay. Only the readiness depends on it.
+    pub(crate) will_stop: AtomicBool,
     pub(crate) metrics: Arc<Metrics>,
     /// The newest messages, from the log thread.
     pub(crate) history: SharedHistory,
@@ -133,7 +136,7 @@ impl AppState {
     /// Whether this instance is ready for users now. Never blocks.
     pub(crate) fn readiness(&self) -> Readiness {
         Readiness {
-            is_draining: self.publisher.is_draining() || self.supervisor.has_failed(),
+            is_draining: self.will_stop.load(Ordering::Acquire) || self.supervisor.has_failed(),
             has_event_log: self.publisher.is_log_available(),
             has_accounts: self.accounts.is_ready(),
         }

@@ -6,7 +6,7 @@
 //!
 //! Pure. The lock of the publisher protects it.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::time::Duration;
 
 use crate::lobby::{SessionId, User};
@@ -19,6 +19,8 @@ const WAITING_MAX: usize = 10_000;
 pub(super) struct LateLeaves {
     by_user: HashMap<User, (SessionId, Duration)>,
     users: HashMap<SessionId, User>,
+    /// The same sessions in the order in which they are due.
+    by_due: BTreeSet<(Duration, SessionId)>,
 }
 
 impl LateLeaves {
@@ -31,20 +33,22 @@ impl LateLeaves {
         }
         self.by_user.insert(user.clone(), (session, due));
         self.users.insert(session, user);
+        self.by_due.insert((due, session));
         earlier
     }
 
     /// Removes the waiting session of this user.
     pub(super) fn take(&mut self, user: &User) -> Option<SessionId> {
-        let (session, _) = self.by_user.remove(user)?;
+        let (session, due) = self.by_user.remove(user)?;
         self.users.remove(&session);
+        self.by_due.remove(&(due, session));
         Some(session)
     }
 
     /// Removes a session, if it waits.
     pub(super) fn remove(&mut self, session: SessionId) {
-        if let Some(user) = self.users.remove(&session) {
-            self.by_user.remove(&user);
+        if let Some(user) = self.users.get(&session).cloned() {
+            self.take(&user);
         }
     }
 
@@ -53,16 +57,22 @@ impl LateLeaves {
         self.users.contains_key(&session)
     }
 
-    /// Removes the sessions whose time has come.
+    /// Removes the sessions whose time has come. Called after each poll of the log, so it does not look at the others.
     pub(super) fn take_due(&mut self, now: Duration) -> Vec<SessionId> {
-        let due: Vec<_> = self.by_user.values().filter(|(_, due)| *due <= now).map(|(session, _)| *session).collect();
-        due.iter().for_each(|session| self.remove(*session));
-        due
+        let mut leaving = Vec::new();
+        while let Some(&(due, session)) = self.by_due.first()
+            && due <= now
+        {
+            self.remove(session);
+            leaving.push(session);
+        }
+        leaving
     }
 
     /// Removes all sessions.
     pub(super) fn take_all(&mut self) -> Vec<SessionId> {
         self.by_user.clear();
+        self.by_due.clear();
         self.users.drain().map(|(session, _)| session).collect()
     }
 }
@@ -83,7 +93,7 @@ mod tests {
         assert_eq!(late.add(SessionId(2), user("Ann"), 2 * second), Some(SessionId(1)));
         assert_eq!(late.add(SessionId(3), user("Bob"), 3 * second), None);
         assert!(!late.contains(SessionId(1)) && late.contains(SessionId(2)));
-        assert_eq!(late.take_due(second), []);
+        assert_eq!((late.take_due(second), late.by_due.len()), (vec![], 2));
         assert_eq!(late.take_due(2 * second), [SessionId(2)]);
         assert_eq!(late.take(&user("Bob")), Some(SessionId(3)));
         assert_eq!(late.take_all(), []);

@@ -119,6 +119,25 @@ fn joins_that_wait_for_their_turn_are_refused_when_the_log_does_not_answer() {
 }
 
 #[test]
+fn a_refused_join_wakes_the_next_one() {
+    let (publisher, mut driver, taken) = ready();
+    fill_window(&publisher);
+    publisher.sanctions().apply(&moderation(Action::Ban));
+    let joined = lock(&taken.0)[0].clone();
+    let (sender, results) = crossbeam_channel::unbounded();
+    std::thread::scope(|scope| {
+        for _ in 0..8 {
+            scope.spawn(|| sender.send(publisher.open_session(publisher.new_session(), user(), None)));
+        }
+        assert!(results.recv_timeout(Duration::from_millis(200)).is_err(), "the joins wait");
+        driver.on_undelivered(&joined);
+        for _ in 0..8 {
+            assert_eq!(results.recv_timeout(WINDOW_WAIT_MAX / 2), Ok(Err(OpenError::Banned)));
+        }
+    });
+}
+
+#[test]
 fn a_muted_user_cannot_write_and_a_banned_one_cannot_join() {
     let (publisher, _driver, taken) = ready();
     let session = publisher.new_session();

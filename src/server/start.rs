@@ -166,6 +166,7 @@ impl Server {
             permits_per_user: Permits::new(None, config.limits.connections_per_user),
             publisher: publisher.clone(),
             supervisor: supervisor.clone(),
+            will_stop: AtomicBool::new(false),
             metrics: metrics.clone(),
             history,
             archive: archive_reader,

@@ -37,10 +37,10 @@ impl Server {
         }
     }
 
-    /// Stops the server gracefully. It is not ready from now on. After the drain delay it accepts no connections,
-    /// closes the sessions with 1012, and appends its last record. Takes no longer than the drain delay and the drain
-    /// time together. Returns false if the event log did not accept the last record in time, or a thread failed
-    /// meanwhile.
+    /// Stops the server gracefully. It is not ready from now on, but does all else until the drain delay is over. Then
+    /// it accepts no connections, closes the sessions with 1012, and appends its last record. Takes no longer than the
+    /// drain delay and the drain time together. Returns false if the event log did not accept the last record in time,
+    /// or a thread failed meanwhile.
     #[must_use]
     pub fn stop(self) -> bool {
         let failure = self.wait_drain_delay();
@@ -64,9 +64,10 @@ impl Server {
         has_appended_bye
     }
 
-    /// Refuses joins, is not ready, and otherwise continues for the drain delay. A failure ends the delay early.
+    /// Is not ready, and otherwise continues for the drain delay: joins are accepted, too, because a load balancer that
+    /// has not noticed yet would show the refusals to users. A failure ends the delay early.
     fn wait_drain_delay(&self) -> Option<Failure> {
-        self.publisher.announce_stop();
+        self.app.will_stop.store(true, Ordering::Release);
         if self.drain_delay.is_zero() {
             return None;
         }

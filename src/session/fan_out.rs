@@ -4,8 +4,11 @@
 //! This file is the sending side, for session threads, the log thread and the server; `thread.rs` is the receiving
 //! side.
 
-mod round_time;
+mod drain;
+mod round;
+mod round_timer;
 mod thread;
+mod turns;
 
 use std::io;
 use std::net::TcpStream;
@@ -15,6 +18,7 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Sender, bounded};
 
 use self::thread::FanOutThread;
+use self::turns::Turns;
 use super::end::End;
 use super::link::Link;
 use super::outbox::{HealthTimes, Piece};
@@ -132,11 +136,12 @@ impl<S: Socket> FanOut<S> {
     /// # Errors
     /// The system cannot start a thread.
     pub fn start(count: usize, settings: &Settings, supervisor: &Supervisor) -> io::Result<Self> {
+        let turns = Turns::new(count.max(1));
         let mut senders = Vec::with_capacity(count);
         for number in 0..count.max(1) {
             let (commands, waiting) = bounded(COMMANDS_MAX);
             let (credits, used_credits) = bounded(BATCH_CREDITS);
-            let thread = FanOutThread::new(waiting, used_credits, settings.clone());
+            let thread = FanOutThread::new(waiting, used_credits, turns.clone(), settings.clone());
             supervisor.spawn(&format!("fan-out-{number}"), Stack::Normal, move || {
                 thread.run();
                 Ok(())

@@ -4,57 +4,24 @@
 //! It writes directly to the socket. It queues only bytes that the socket does not accept, and writes them again after
 //! a growing pause. So a client that reads slowly costs a system call from time to time, and no thread.
 
-use std::collections::VecDeque;
+mod piece;
+mod send_queue;
+
 use std::io::{self, IoSlice};
 use std::net::TcpStream;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+pub use self::piece::Piece;
+use self::send_queue::SendQueue;
 use super::end::End;
 use super::link::Link;
 use super::socket::Socket;
 use super::wire;
-use crate::limits::{FIRST_FRAMES_BYTES_PER_SECOND_MIN, FIRST_FRAMES_GRACE, RETRY_PAUSE_FIRST, RETRY_PAUSE_MAX};
+use crate::limits::{FIRST_FRAMES_BYTES_PER_SECOND_MIN, FIRST_FRAMES_GRACE};
 
-/// The most parts of one write. Linux allows 1,024.
-const PARTS_PER_WRITE: usize = 256;
 /// The time that a client has to read the close frame and to answer it.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
-
-/// Bytes to be sent: whole frames, or one part of a frame. Several outboxes can share the bytes.
-#[derive(Debug, Clone)]
-pub struct Piece {
-    bytes: Arc<[u8]>,
-    sent: usize,
-    kind: PieceKind,
-}
-
-#[derive(Debug, Clone, Copy)]
-enum PieceKind {
-    /// Whole frames, of which this client gets those from `origin` on.
-    Frames { origin: usize },
-    /// One part of a frame that comes in several pieces.
-    Part { is_last: bool },
-}
-
-impl Piece {
-    /// Whole frames: `bytes` from the offset `origin` on, at which a frame begins.
-    #[must_use]
-    pub fn frames(bytes: Arc<[u8]>, origin: usize) -> Self {
-        Piece { sent: origin, bytes, kind: PieceKind::Frames { origin } }
-    }
-
-    /// One part of a frame. The other parts are the pieces before and after it. `is_last` marks the last part.
-    #[must_use]
-    pub fn part(bytes: Arc<[u8]>, is_last: bool) -> Self {
-        Piece { sent: 0, bytes, kind: PieceKind::Part { is_last } }
-    }
-
-    /// The bytes that the socket has not accepted yet.
-    pub(crate) fn rest(&self) -> &[u8] {
-        self.bytes.get(self.sent..).unwrap_or_default()
-    }
-}
 
 /// The stage of a session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -77,12 +44,7 @@ pub struct Outbox<S = TcpStream> {
     /// When the token expires, and the session ends.
     token_expires_at: Instant,
     stage: Stage,
-    queue: VecDeque<Piece>,
-    queued_bytes: usize,
-    /// How many of `queued_bytes` belong to the first frames (the list of users, and the messages that the client had
-    /// missed), which are always at the head of the queue. They do not count against the limit of a slow client: all of
-    /// them are queued at once, however fast the client reads, and other sessions share their bytes.
-    first_bytes: usize,
+    queue: SendQueue,
     /// When the socket must have accepted the first frames.
     first_deadline: Instant,
     /// Direct frames (pongs, errors), which are sent after the events of this round.
@@ -91,10 +53,6 @@ pub struct Outbox<S = TcpStream> {
     origin: usize,
     /// The offset in the frames of this round at which the events of this session end, if its close frame follows them.
     events_end: Option<usize>,
-    retry_pause: Duration,
-    retry_at: Instant,
-    /// When the socket last accepted bytes, or the queue was last empty.
-    progress_at: Instant,
     ping_at: Instant,
     ping: Ping,
 }
@@ -117,16 +75,11 @@ impl<S: Socket> Outbox<S> {
             link,
             token_expires_at,
             stage: Stage::Waiting,
-            queue: VecDeque::new(),
-            queued_bytes: 0,
-            first_bytes: 0,
+            queue: SendQueue::new(now),
             first_deadline: now,
             direct: Vec::new(),
             origin: 0,
             events_end: None,
-            retry_pause: RETRY_PAUSE_FIRST,
-            retry_at: now,
-            progress_at: now,
             ping_at,
             ping: Ping::None,
         }
@@ -152,7 +105,7 @@ impl<S: Socket> Outbox<S> {
     /// When to call [`Outbox::retry`]; `None` while nothing is queued.
     #[must_use]
     pub fn retry_at(&self) -> Option<Instant> {
-        (!self.queue.is_empty() && self.stage != Stage::Gone).then_some(self.retry_at)
+        (!self.queue.is_empty() && self.stage != Stage::Gone).then_some(self.queue.retry_at())
     }
 
     /// Makes the session live: it gets `first_frames`, then the events of this round from the offset `origin` on.
@@ -160,9 +113,8 @@ impl<S: Socket> Outbox<S> {
         if self.stage == Stage::Waiting {
             self.stage = Stage::Live;
             self.origin = origin;
-            first_frames.into_iter().for_each(|piece| self.enqueue(piece, now));
-            self.first_bytes = self.queued_bytes;
-            let seconds = self.first_bytes as u64 / FIRST_FRAMES_BYTES_PER_SECOND_MIN;
+            self.queue.push_first_frames(first_frames, now);
+            let seconds = self.queue.first_bytes() as u64 / FIRST_FRAMES_BYTES_PER_SECOND_MIN;
             self.first_deadline = now + FIRST_FRAMES_GRACE + Duration::from_secs(seconds);
         }
     }
@@ -187,7 +139,7 @@ impl<S: Socket> Outbox<S> {
     /// The bytes that wait for the socket. Bytes that several outboxes share count in each of them.
     #[must_use]
     pub fn queued_bytes(&self) -> usize {
-        self.queued_bytes + self.direct.len()
+        self.queue.bytes() + self.direct.len()
     }
 
     /// The session gets no events of this round from the offset `end` on: its close frame comes after the round.
@@ -218,18 +170,17 @@ impl<S: Socket> Outbox<S> {
             return self.send_directly(round, origin, now);
         }
         if origin < round.len() {
-            self.enqueue(Piece::frames(round.clone(), origin), now);
+            self.queue.push(Piece::frames(round.clone(), origin), now);
         }
         if !self.direct.is_empty() {
             let direct = std::mem::take(&mut self.direct);
-            self.enqueue(Piece::frames(direct.into(), 0), now);
+            self.queue.push(Piece::frames(direct.into(), 0), now);
         }
         // The socket of a lagging client is retried after its pause, not in every round.
-        if nothing_waits || now >= self.retry_at {
+        if nothing_waits || now >= self.queue.retry_at() {
             self.write_queue(now)?;
         }
-        let bytes_behind = self.queued_bytes - self.first_bytes;
-        if bytes_behind > outbox_bytes_max { Err(End::TooSlow) } else { Ok(()) }
+        if self.queue.bytes_behind() > outbox_bytes_max { Err(End::TooSlow) } else { Ok(()) }
     }
 
     /// The common case: one write, and nothing is queued.
@@ -241,8 +192,7 @@ impl<S: Socket> Outbox<S> {
             Err(_) => return Err(End::Disconnected),
         };
         if sent < bytes.len() {
-            self.enqueue(Piece { sent: origin + sent, ..Piece::frames(round.clone(), origin) }, now);
-            self.pause(sent > 0, now);
+            self.queue.push_rest(Piece::frames(round.clone(), origin), sent, now);
         }
         Ok(())
     }
@@ -262,7 +212,7 @@ impl<S: Socket> Outbox<S> {
         }
         let mut direct = std::mem::take(&mut self.direct);
         direct.extend_from_slice(frame);
-        self.enqueue(Piece::frames(direct.into(), 0), now);
+        self.queue.push(Piece::frames(direct.into(), 0), now);
         self.stage = Stage::Closing { deadline: now + CLOSE_TIMEOUT };
         if self.write_queue(now).is_err() {
             self.disconnect();
@@ -272,7 +222,7 @@ impl<S: Socket> Outbox<S> {
     /// Closes the session of a client that reads too slowly. Drops the queued frames, except a frame of which the
     /// socket has accepted a part, so that the client can parse the close frame if it reads again.
     pub fn close_slow_client(&mut self, end: End, now: Instant) {
-        self.drop_unsent_frames();
+        self.queue.drop_unsent_frames();
         self.direct.clear();
         self.close(&wire::close(end.row().code, end.row().text), now);
     }
@@ -280,9 +230,7 @@ impl<S: Socket> Outbox<S> {
     /// Closes the connection at once. The read of the session thread then returns.
     pub fn disconnect(&mut self) {
         self.stage = Stage::Gone;
-        self.queue = VecDeque::new();
-        self.queued_bytes = 0;
-        self.first_bytes = 0;
+        self.queue.clear();
         self.direct = Vec::new();
         self.link.disconnect();
     }
@@ -314,47 +262,25 @@ impl<S: Socket> Outbox<S> {
         if !self.queue.is_empty() {
             // No ping is sent: it would wait behind the queue. The progress of the queue shows whether the client
             // reads.
-            let takes_nothing = now >= self.progress_at + health.ping_interval + health.pong_timeout;
-            let are_first_frames_late = self.first_bytes > 0 && now >= self.first_deadline;
+            let takes_nothing = now >= self.queue.progress_at() + health.ping_interval + health.pong_timeout;
+            let are_first_frames_late = self.queue.first_bytes() > 0 && now >= self.first_deadline;
             return if takes_nothing || are_first_frames_late { Err(End::TooSlow) } else { Ok(()) };
         }
         if now >= self.ping_at && self.ping == Ping::None && self.stage == Stage::Live {
             self.ping_at = now + health.ping_interval;
             self.ping = Ping::Queued(now);
-            self.enqueue(Piece::frames(wire::ping().into(), 0), now);
+            self.queue.push(Piece::frames(wire::ping().into(), 0), now);
             return self.write_queue(now);
         }
         Ok(())
     }
 
-    fn enqueue(&mut self, piece: Piece, now: Instant) {
-        if self.queue.is_empty() {
-            self.progress_at = now;
-        }
-        self.queued_bytes += piece.rest().len();
-        self.queue.push_back(piece);
-    }
-
     /// Writes until the queue is empty or the socket is full.
     fn write_queue(&mut self, now: Instant) -> Result<(), End> {
-        let mut progress = false;
-        while !self.queue.is_empty() {
-            let parts: Vec<IoSlice<'_>> =
-                self.queue.iter().take(PARTS_PER_WRITE).map(|piece| IoSlice::new(piece.rest())).collect();
-            match self.link.socket.send_now(&parts) {
-                Ok(sent) => self.advance(sent),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    self.pause(progress, now);
-                    return Ok(());
-                }
-                Err(_) => return Err(End::Disconnected),
-            }
-            progress = true;
-            self.progress_at = now;
+        let is_all_sent = self.queue.write(&self.link.socket, now).map_err(|_| End::Disconnected)?;
+        if !is_all_sent {
+            return Ok(());
         }
-        // Releases the memory that the queue used during a burst.
-        self.queue = VecDeque::new();
-        self.retry_pause = RETRY_PAUSE_FIRST;
         if let Ping::Queued(since) = self.ping {
             self.ping = if self.link.heard_at() >= since { Ping::None } else { Ping::Sent(now) };
         }
@@ -362,51 +288,6 @@ impl<S: Socket> Outbox<S> {
             self.link.finish_writing();
         }
         Ok(())
-    }
-
-    fn advance(&mut self, mut sent: usize) {
-        self.queued_bytes = self.queued_bytes.saturating_sub(sent);
-        self.first_bytes = self.first_bytes.saturating_sub(sent);
-        while let Some(front) = self.queue.front_mut() {
-            let rest = front.rest().len();
-            if sent < rest {
-                front.sent += sent;
-                return;
-            }
-            sent -= rest;
-            self.queue.pop_front();
-        }
-    }
-
-    fn pause(&mut self, progress: bool, now: Instant) {
-        self.retry_pause = if progress { RETRY_PAUSE_FIRST } else { (self.retry_pause * 2).min(RETRY_PAUSE_MAX) };
-        self.retry_at = now + self.retry_pause;
-    }
-
-    /// Drops all queued frames after the first, of which the socket may have accepted a part. If the first frame is in
-    /// several pieces, all of these are kept.
-    fn drop_unsent_frames(&mut self) {
-        let mut kept = VecDeque::new();
-        while let Some(piece) = self.queue.pop_front() {
-            match piece.kind {
-                PieceKind::Part { is_last } => {
-                    kept.push_back(piece);
-                    if is_last {
-                        break;
-                    }
-                }
-                PieceKind::Frames { origin } => {
-                    let frames = piece.bytes.get(origin..).unwrap_or_default();
-                    let end = origin + wire::frame_boundary(frames, piece.sent - origin);
-                    let begun = piece.bytes.get(..end).unwrap_or_default().into();
-                    kept.push_back(Piece { bytes: begun, ..piece });
-                    break;
-                }
-            }
-        }
-        self.queue = kept;
-        self.queued_bytes = self.queue.iter().map(|piece| piece.rest().len()).sum();
-        self.first_bytes = self.first_bytes.min(self.queued_bytes);
     }
 }
 

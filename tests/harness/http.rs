@@ -79,3 +79,8 @@ pub fn connect_from(from: [u8; 4], to: SocketAddr) -> TcpStream {
     stream.set_read_timeout(Some(PATIENCE)).expect("an option");
     stream
 }
+
+/// The text with each byte percent-encoded.
+pub fn percent_encoded(text: &str) -> String {
+    text.bytes().map(|byte| format!("%{byte:02X}")).collect()
+}

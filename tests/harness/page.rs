@@ -111,6 +111,12 @@ impl<'a> Page<'a> {
         self.wait_until(&format!("!document.getElementById('login').hidden && {problem}.includes({})", json!(text)));
     }
 
+    /// Writes a message and does not send it.
+    pub fn write(&self, text: &str) {
+        self.fill("text", text);
+        self.browser.run("document.getElementById('text').dispatchEvent(new Event('input'))");
+    }
+
     /// Writes a message and sends it.
     pub fn say(&self, text: &str) {
         self.fill("text", text);

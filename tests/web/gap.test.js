@@ -65,7 +65,7 @@ const shownIds = (shown) => entries(shown).map(({ id, kind }) => id ?? kind);
 function withGap() {
   const shown = new Timeline(texts.dayKey);
   shown.addMessage(message("a"));
-  const gap = shown.addMissed([message("x")], false);
+  const { gap } = shown.addMissed([message("x")], false);
   shown.addMessage(message("y"));
   return { shown, gap };
 }
@@ -99,7 +99,7 @@ test("a gap that was removed is not filled, and the number of entries stays boun
 
 test("no gap is noted at the first join, or if the messages overlap", () => {
   const shown = new Timeline(texts.dayKey);
-  assert.equal(shown.addMissed([message("a")], false), null);
-  assert.equal(shown.addMissed([message("a"), message("b")], false), null);
-  assert.equal(shown.addMissed([message("c")], true), null);
+  assert.equal(shown.addMissed([message("a")], false).gap, null);
+  assert.equal(shown.addMissed([message("a"), message("b")], false).gap, null);
+  assert.equal(shown.addMissed([message("c")], true).gap, null);
 });

@@ -63,6 +63,34 @@ test("a client without messages returns with the id from before its join", () =>
   assert.equal(shown.lastId, "a");
 });
 
+test("the missed messages are reported, but not those of the first join", () => {
+  const shown = timeline();
+  const addedIds = (messages) => shown.addMissed(messages, true).added.map(({ id }) => id);
+  assert.deepEqual(addedIds([message("a")]), []);
+  assert.deepEqual(addedIds([message("a"), message("b"), message("c")]), ["b", "c"]);
+});
+
+test("one line stands before the messages that the user has not seen", () => {
+  const shown = timeline();
+  for (const id of ["a", "b", "c"]) shown.addMessage(message(id));
+  const unread = () => entries(shown).filter(({ startsUnread }) => startsUnread).map(({ id }) => id);
+  const groups = () => entries(shown).map(({ startsGroup }) => startsGroup);
+  shown.takeChanged();
+  shown.markUnread("b");
+  assert.deepEqual([unread(), groups(), [...shown.takeChanged()]], [["b"], [true, true, false], [1]]);
+  shown.markUnread("c");
+  assert.deepEqual([unread(), groups(), [...shown.takeChanged()]], [["c"], [true, false, true], [1, 2]]);
+});
+
+test("own messages that are not confirmed continue a group of own messages only", () => {
+  const shown = timeline();
+  assert.equal(shown.endsWithOwn, false);
+  shown.addMessage({ ...message("a"), isOwn: true });
+  assert.equal(shown.endsWithOwn, true);
+  shown.addPresence("Bob", "joined", 0);
+  assert.equal(shown.endsWithOwn, false);
+});
+
 test("older messages come before all others, and once", () => {
   const shown = timeline();
   shown.addMessage(message("d", "Ann", 3));

@@ -55,19 +55,21 @@ function storage() {
   };
 }
 
-test("the session and the pending messages survive a reload, and a logout ends them", () => {
+test("the session, the pending messages and the draft survive a reload, and a logout ends them", () => {
   const kept = storage();
   const store = new SessionStore(kept);
   assert.equal(store.load(), null);
   store.save({ token: "t", username: "Ann", id: "1" });
   store.savePending("Ann", [{ id: "1", text: "a", problem: null }]);
+  store.saveDraft("Ann", "not ready");
   const reloaded = new SessionStore(kept);
   assert.deepEqual(reloaded.load(), { token: "t", username: "Ann", id: "1" });
   assert.equal(reloaded.loadPending("Ann").length, 1);
   reloaded.endSession();
   assert.equal(reloaded.load(), null);
   assert.equal(reloaded.loadPending("Ann").length, 1, "the user can log in again and send them");
-  assert.equal(reloaded.loadPending("Bob").length, 0);
+  assert.equal(reloaded.loadDraft("Ann"), "not ready");
+  assert.deepEqual([reloaded.loadPending("Bob"), reloaded.loadDraft("Bob")], [[], ""], "of another user");
   reloaded.clear();
   assert.equal(kept.values.size, 0);
 });
@@ -76,9 +78,10 @@ test("a storage with other content or without room does no harm", () => {
   const kept = storage();
   kept.values.set("ich.session", "{not JSON");
   kept.values.set("ich.pending", "5");
+  kept.values.set("ich.draft", "null");
   const store = new SessionStore(kept);
   assert.equal(store.load(), null);
-  assert.deepEqual(store.loadPending("Ann"), []);
+  assert.deepEqual([store.loadPending("Ann"), store.loadDraft("Ann")], [[], ""]);
   const full = { ...kept, setItem: () => { throw new Error("full"); } };
   new SessionStore(full).save({ token: "t", username: "Ann" });
 });

@@ -223,16 +223,14 @@ fn a_full_queue_and_a_hanging_store_are_busy_in_time() {
     let (store, accounts) = accounts(1);
     let hang = store.hang.lock().unwrap();
     thread::scope(|scope| {
-        let start = Instant::now();
         let mut waiting = vec![scope.spawn(|| accounts.log_in(ADDRESS, "bob@b", "12345678"))];
         until(|| store.finds.load(Ordering::Relaxed) == 1);
         waiting.extend((0..CALLERS).map(|_| scope.spawn(|| accounts.log_in(ADDRESS, "bob@b", "12345678"))));
         until(|| waiting.iter().any(|caller| caller.is_finished()));
-        assert!(start.elapsed() < ANSWER_TIMEOUT, "a full queue is an answer at once");
+        assert!(!waiting[0].is_finished(), "a full queue is an answer at once, before the first caller gives up");
         for waiting in waiting {
             assert!(matches!(waiting.join().unwrap(), Err(AccountError::Busy { .. })));
         }
-        assert!(start.elapsed() < ANSWER_TIMEOUT + Duration::from_secs(3));
     });
     drop(hang);
     until(|| accounts.log_in(ADDRESS, "bob@b", "12345678") == Err(AccountError::WrongCredentials));

@@ -20,9 +20,9 @@ use crate::threads::lock;
 
 /// The size of the producer's own queue, in KiB. It has one batch of the writer.
 const QUEUE_KIB: usize = 64 * 1024;
-/// How long a record may wait in the queue, and then as long again in the producer. So an outage that is shorter loses
-/// nothing, and a longer one is reported to the sender of a message within twice this time.
-pub(super) const DELIVERY_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long the producer tries to deliver a record. It gets no record that has waited for as long in the queue. So an
+/// outage that is shorter loses nothing.
+pub(super) const MESSAGE_TIMEOUT: Duration = Duration::from_secs(15);
 /// How long a purged producer may take to report its records undelivered.
 const PURGE_TIMEOUT: Duration = Duration::from_millis(250);
 
@@ -51,7 +51,7 @@ impl ProducerFactory {
             .set("enable.idempotence", "true")
             .set("acks", "all")
             .set("linger.ms", "0")
-            .set("message.timeout.ms", DELIVERY_TIMEOUT.as_millis().to_string())
+            .set("message.timeout.ms", MESSAGE_TIMEOUT.as_millis().to_string())
             .set("queue.buffering.max.kbytes", QUEUE_KIB.to_string());
         ProducerFactory { topic: settings.topic.clone(), config, diagnostics, undelivered, refusals }
     }

@@ -4,9 +4,10 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, Sender};
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 use rdkafka::error::RDKafkaErrorCode as Code;
 use rdkafka::producer::{BaseRecord, Producer};
 
@@ -24,7 +25,7 @@ use crate::threads::{self, Stack, lock};
 pub(super) const QUEUE_RECORDS: usize = 65_536;
 /// The most bytes of these records, as JSON.
 pub(super) const QUEUE_BYTES: usize = 64 * 1024 * 1024;
-/// How long dropping the log waits until the queued records are sent.
+/// How long dropping the log waits until the queued records are sent and their thread has ended.
 const DROP_TIMEOUT: Duration = Duration::from_secs(2);
 /// How often the writer checks whether a producer that does not report has failed permanently.
 const FAILURE_CHECK_INTERVAL: Duration = Duration::from_millis(500);
@@ -189,13 +190,18 @@ impl Writer {
     }
 }
 
-/// The [`Appender`]. Dropping it closes the queue: the queued records are sent, and the thread that sends them ends.
+/// The [`Appender`]. Dropping it closes the queue, and waits [`DROP_TIMEOUT`] at most until the queued records are sent
+/// and the thread that sends them has ended.
 pub(super) struct KafkaAppender {
     pub(super) writer: Arc<Writer>,
     pub(super) queue: Arc<Queue>,
     /// The receiving end of the channel of undelivered records, used only for its length. The channel is unbounded,
     /// because a delivery report must not wait; `append` refuses records while it has [`QUEUE_RECORDS`].
     pub(super) undelivered: Receiver<Record>,
+    /// The thread that sends; taken on drop.
+    pub(super) thread: Option<JoinHandle<()>>,
+    /// Disconnected when this thread has done its work.
+    pub(super) ended: Receiver<()>,
 }
 
 impl Appender for KafkaAppender {
@@ -221,8 +227,14 @@ impl Appender for KafkaAppender {
 
 impl Drop for KafkaAppender {
     fn drop(&mut self) {
+        let deadline = Instant::now() + DROP_TIMEOUT;
         self.queue.close();
-        self.queue.wait_settled(Instant::now() + DROP_TIMEOUT);
+        self.queue.wait_settled(deadline);
+        if let (Err(RecvTimeoutError::Disconnected), Some(thread)) =
+            (self.ended.recv_deadline(deadline), self.thread.take())
+        {
+            let _ = thread.join();
+        }
     }
 }
 

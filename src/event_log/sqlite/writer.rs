@@ -17,7 +17,7 @@ use super::file::{LogFile, Opened};
 use super::handover::{Committed, Handover};
 use super::retention::{Cleaner, Retention, unix_seconds};
 use crate::event_log::Entry;
-use crate::event_log::pace::Pace;
+use crate::event_log::batch_timer::BatchTimer;
 use crate::event_log::queue::{Queue, Queued};
 use crate::lobby::Record;
 use crate::log_throttle::LogThrottle;
@@ -55,7 +55,7 @@ pub(super) struct Writer {
     cleaner: Cleaner,
     /// Records that were taken from the queue and are not settled.
     batch: VecDeque<Queued>,
-    pace: Pace,
+    timer: BatchTimer,
     is_failing: bool,
     throttle: LogThrottle,
 }
@@ -79,7 +79,7 @@ impl Writer {
             undelivered,
             cleaner: Cleaner::new(retention),
             batch: VecDeque::new(),
-            pace: Pace::new(COMMIT_INTERVAL, Some(IDLE_TIME), Instant::now()),
+            timer: BatchTimer::new(COMMIT_INTERVAL, Some(IDLE_TIME), Instant::now()),
             is_failing: false,
             throttle: LogThrottle::default(),
         }
@@ -99,11 +99,14 @@ impl Writer {
     /// empty.
     fn fill_batch(&mut self) -> bool {
         if self.batch.is_empty() {
+            // Under load, records gather during this sleep, and none of them has to wake the thread.
+            thread::sleep(self.timer.wait(Instant::now()));
             let due_in = if self.is_failing { None } else { self.cleaner.due_in() };
             if !self.queue.wait_filled(due_in) {
                 return false;
             }
-            thread::sleep(self.pace.wait(Instant::now()));
+            // After an idle time, the first record waits here for those that follow it.
+            thread::sleep(self.timer.wait(Instant::now()));
         }
         self.queue.take(&mut self.batch, BATCH_RECORDS, BATCH_BYTES);
         true
@@ -138,7 +141,7 @@ impl Writer {
     }
 
     fn on_committed(&mut self, first_offset: u64) {
-        self.pace.on_batch(Instant::now());
+        self.timer.on_batch(Instant::now());
         if self.is_failing {
             self.is_failing = false;
             log::info!("event log: {} accepts records again", self.file.path().display());

@@ -14,11 +14,10 @@ use crate::accounts::TokenRefused;
 use crate::archive::store::{ArchiveError, Page, Row, Select};
 use crate::http::api_error::ApiError;
 use crate::http::app_state::AppState;
+use crate::http::query;
 use crate::http::request::Request;
 use crate::http::response::Response;
-use crate::limits::{
-    EVENT_ID_CHARS_MAX, HISTORY_PAGE_BYTES_MAX, HISTORY_PAGE_MESSAGES_DEFAULT, HISTORY_PAGE_MESSAGES_MAX,
-};
+use crate::limits::{HISTORY_PAGE_BYTES_MAX, HISTORY_PAGE_MESSAGES_DEFAULT, HISTORY_PAGE_MESSAGES_MAX};
 use crate::lobby::EventId;
 use crate::session::history::Older;
 use crate::session::protocol;
@@ -75,11 +74,14 @@ pub(crate) fn check(app: &AppState, request: &Request) -> Result<Asked, Response
 /// `before` and `limit`, each once. Other parameters are ignored.
 fn parse(query: Option<&str>) -> Result<(Option<EventId>, usize), Response> {
     let (mut before, mut limit) = (None, None);
-    for parameter in query.unwrap_or_default().split('&') {
-        let (name, value) = parameter.split_once('=').unwrap_or((parameter, ""));
-        let is_twice = match name {
-            "before" => before.replace(parse_before(value)?).is_some(),
-            "limit" => limit.replace(parse_limit(value)?).is_some(),
+    for (name, value) in query::parameters(query) {
+        let is_twice = match &*name {
+            // An id that may be one of a later version: no message here has it.
+            "before" => {
+                let id = query::event_id(&name, &value)?.ok_or_else(|| ApiError::UnknownMessage.response())?;
+                before.replace(id).is_some()
+            }
+            "limit" => limit.replace(query::count(&name, &value, HISTORY_PAGE_MESSAGES_MAX)?).is_some(),
             _ => false,
         };
         if is_twice {
@@ -87,27 +89,6 @@ fn parse(query: Option<&str>) -> Result<(Option<EventId>, usize), Response> {
         }
     }
     Ok((before, limit.unwrap_or(HISTORY_PAGE_MESSAGES_DEFAULT)))
-}
-
-fn parse_before(value: &str) -> Result<EventId, Response> {
-    let is_id = (1..=EVENT_ID_CHARS_MAX).contains(&value.len())
-        && value.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f' | b'-'));
-    if !is_id {
-        return Err(ApiError::BadQuery.with_text("before is not the event_id of a message"));
-    }
-    // It could be the id of a later version of this program: no message here has it.
-    value.parse().map_err(|_| ApiError::UnknownMessage.response())
-}
-
-fn parse_limit(value: &str) -> Result<usize, Response> {
-    let is_number = value.bytes().all(|byte| byte.is_ascii_digit());
-    match value.parse() {
-        Ok(limit) if is_number && (1..=HISTORY_PAGE_MESSAGES_MAX).contains(&limit) => Ok(limit),
-        _ => {
-            let text = format!("limit is not a whole number from 1 to {HISTORY_PAGE_MESSAGES_MAX}");
-            Err(ApiError::BadQuery.with_text(&text))
-        }
-    }
 }
 
 /// Answers a request of the client at `address`. Called on the connection's thread; may wait for the database.

@@ -11,9 +11,10 @@ use crate::http::api_error::ApiError;
 use crate::http::app_state::AppState;
 use crate::http::cross_origin::Page;
 use crate::http::permits::{NoPermit, Permit};
+use crate::http::query;
 use crate::http::request::Request;
 use crate::http::response::Response;
-use crate::limits::{EVENT_ID_CHARS_MAX, HISTORY_MESSAGES_MAX};
+use crate::limits::HISTORY_MESSAGES_MAX;
 use crate::lobby::User;
 use crate::session::history;
 use crate::session::wire::{self, HandshakeError};
@@ -78,11 +79,11 @@ pub(crate) fn check(app: &AppState, request: &Request, page: &Page) -> Result<Jo
 /// The earlier messages that the client asks for, with `after` or `last`. Other parameters are ignored.
 fn history_request(query: Option<&str>) -> Result<Option<history::Request>, Response> {
     let mut request = None;
-    for parameter in query.unwrap_or_default().split('&') {
-        let (name, value) = parameter.split_once('=').unwrap_or((parameter, ""));
-        let asked = match name {
-            "after" => after(value)?,
-            "last" => last(value)?,
+    for (name, value) in query::parameters(query) {
+        let asked = match &*name {
+            // An id that may be one of a later version is unknown, and not an error.
+            "after" => history::Request::After(query::event_id(&name, &value)?),
+            "last" => history::Request::Last(query::count(&name, &value, HISTORY_MESSAGES_MAX)?),
             _ => continue,
         };
         if request.replace(asked).is_some() {
@@ -90,28 +91,6 @@ fn history_request(query: Option<&str>) -> Result<Option<history::Request>, Resp
         }
     }
     Ok(request)
-}
-
-/// The request for all messages after an id. A text that has the characters and the length of an id, but is not an id
-/// of this version, may be one of a later version: it counts as an unknown id, not as an error.
-fn after(value: &str) -> Result<history::Request, Response> {
-    let is_id = (1..=EVENT_ID_CHARS_MAX).contains(&value.len())
-        && value.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f' | b'-'));
-    if is_id {
-        return Ok(history::Request::After(value.parse().ok()));
-    }
-    Err(ApiError::BadQuery.with_text("after is not the event_id of a message"))
-}
-
-fn last(value: &str) -> Result<history::Request, Response> {
-    let is_number = value.bytes().all(|byte| byte.is_ascii_digit());
-    match value.parse() {
-        Ok(count) if is_number && (1..=HISTORY_MESSAGES_MAX).contains(&count) => Ok(history::Request::Last(count)),
-        _ => {
-            let text = format!("last is not a whole number from 1 to {HISTORY_MESSAGES_MAX}");
-            Err(ApiError::BadQuery.with_text(&text))
-        }
-    }
 }
 
 /// The token: in `Authorization`, or else in a subprotocol. None if there are two different tokens.
@@ -144,6 +123,7 @@ mod tests {
         let asked = |query: &str| history_request(Some(query)).ok().flatten();
         assert_eq!(asked("after=000000000000002a-7"), Some(history::Request::After(Some(id))));
         assert_eq!(asked("x=1&after=7&y"), Some(history::Request::After(None)));
+        assert_eq!(asked("after=000000000000002a%2D7"), Some(history::Request::After(Some(id))));
         assert_eq!(asked("last=50"), Some(history::Request::Last(50)));
         assert_eq!(asked("last=10000&"), Some(history::Request::Last(10_000)));
         for none in [None, Some(""), Some("x=1"), Some("lasting=1&afters=2")] {
@@ -154,8 +134,18 @@ mod tests {
     #[test]
     fn an_invalid_query_is_refused() {
         let long = format!("after={}", "0".repeat(41));
-        let bad =
-            ["after", "after=", "after=xyz", "after=00%2D1", "after=2A-7", &long, "last=", "last=0", "last=10001"];
+        let bad = [
+            "after",
+            "after=",
+            "after=xyz",
+            "after=00%2Fx",
+            "after=7%20",
+            "after=2A-7",
+            &long,
+            "last=",
+            "last=0",
+            "last=10001",
+        ];
         let worse = ["last=+5", "last=-1", "last=5.0", "last=1&last=1", "after=7&last=1", "after=7&after=7"];
         for query in bad.iter().chain(&worse) {
             assert_eq!(history_request(Some(query)).err().map(|response| response.status), Some(400), "{query}");

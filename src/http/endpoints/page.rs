@@ -35,7 +35,7 @@ macro_rules! module {
     };
 }
 
-const FILES: [File; 30] = [
+const FILES: [File; 31] = [
     File { path: "/style.css", content_type: STYLE, content: include_str!("../../web/style.css") },
     File { path: "/icon.svg", content_type: PICTURE, content: include_str!("../../web/icon.svg") },
     module!("announcer"),
@@ -53,6 +53,7 @@ const FILES: [File; 30] = [
     module!("message-row"),
     module!("names"),
     module!("pending"),
+    module!("pending-view"),
     module!("presence"),
     module!("renewal"),
     module!("renewal-form"),

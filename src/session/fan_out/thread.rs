@@ -9,9 +9,11 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError};
 
-use super::round_time::RoundTime;
+use super::drain::Drain;
+use super::round::Round;
+use super::round_timer::{RoundTimer, Sending};
+use super::turns::Turns;
 use super::{Batch, Command, Settings};
-use crate::limits::{COALESCING_DELAY_MAX, PRESENCE_COALESCING_DELAY_MAX, ROUND_BYTES_MAX, ROUND_DIRECT_BYTES_MAX};
 use crate::lobby::SessionId;
 use crate::session::end::End;
 use crate::session::link::Link;
@@ -26,15 +28,6 @@ const TICK: Duration = Duration::from_secs(1);
 const RETRIES_INTERVAL: u32 = 4;
 /// The time between two ticks while the server drains.
 const DRAIN_TICK: Duration = Duration::from_millis(20);
-/// How many sessions a draining thread closes in a second, or more if the drain time is too short for that.
-const DRAIN_SESSIONS_PER_SECOND: f64 = 2000.0;
-
-struct Drain {
-    started_at: Instant,
-    per_second: f64,
-    closed: usize,
-}
-
 pub(super) struct FanOutThread<S> {
     commands: Receiver<Command<S>>,
     used_credits: Receiver<()>,
@@ -46,22 +39,10 @@ pub(super) struct FanOutThread<S> {
     lagging: HashSet<SessionId>,
     /// The lagging sessions are not retried before this time.
     retry_from: Instant,
-    /// The frames of the batches of this round.
-    batches: Vec<Arc<[u8]>>,
-    round_bytes: usize,
-    round_events: u64,
-    /// The bytes of direct frames in this round for the client that has the most.
-    round_direct_bytes: usize,
-    /// Whether the events of this round include a join or a leave.
-    has_presence: bool,
-    /// When this instance appended the oldest of its own messages in this round, if it has any.
-    oldest_append: Option<Instant>,
+    round: Round,
+    round_timer: RoundTimer,
     /// The bytes that all outboxes had queued at the last tick, as the metrics have them.
     queued_bytes: usize,
-    /// The end of the coalescing delay: commands that arrive until then belong to the next round.
-    coalesce_until: Instant,
-    /// Sessions with first frames or direct frames in this round.
-    touched: Vec<SessionId>,
     /// Sessions that end after this round, with their close frames.
     closing: Vec<(SessionId, Vec<u8>)>,
     /// Sessions whose connection is closed after this round.
@@ -71,7 +52,12 @@ pub(super) struct FanOutThread<S> {
 }
 
 impl<S: Socket> FanOutThread<S> {
-    pub(super) fn new(commands: Receiver<Command<S>>, used_credits: Receiver<()>, settings: Settings) -> Self {
+    pub(super) fn new(
+        commands: Receiver<Command<S>>,
+        used_credits: Receiver<()>,
+        turns: Turns,
+        settings: Settings,
+    ) -> Self {
         FanOutThread {
             commands,
             used_credits,
@@ -80,15 +66,9 @@ impl<S: Socket> FanOutThread<S> {
             indices: HashMap::new(),
             lagging: HashSet::new(),
             retry_from: Instant::now(),
-            batches: Vec::new(),
-            round_bytes: 0,
-            round_events: 0,
-            round_direct_bytes: 0,
-            has_presence: false,
-            oldest_append: None,
+            round: Round::default(),
+            round_timer: RoundTimer::new(turns, Instant::now()),
             queued_bytes: 0,
-            coalesce_until: Instant::now(),
-            touched: Vec::new(),
             closing: Vec::new(),
             forgotten: Vec::new(),
             tick_at: Instant::now() + TICK,
@@ -135,16 +115,11 @@ impl<S: Socket> FanOutThread<S> {
     /// limits of a round; then sends the round.
     fn take_round(&mut self, first: Command<S>) {
         self.take(first);
-        while self.round_bytes < ROUND_BYTES_MAX && self.round_direct_bytes < ROUND_DIRECT_BYTES_MAX {
-            let Ok(command) = self.commands.recv_deadline(self.coalesce_until) else { break };
-            self.take(command);
-        }
-        let time = RoundTime::begin();
+        let sending = self.coalesce();
+        let delay_max = self.round.delay_max();
         self.send_round();
-        let delay_max =
-            if std::mem::take(&mut self.has_presence) { PRESENCE_COALESCING_DELAY_MAX } else { COALESCING_DELAY_MAX };
+        self.round_timer.end(sending, delay_max);
         let now = Instant::now();
-        self.coalesce_until = now + time.delay(now, delay_max);
         for (session, frame) in std::mem::take(&mut self.closing) {
             if let Some(&index) = self.indices.get(&session) {
                 self.outboxes[index].close(&frame, now);
@@ -152,6 +127,28 @@ impl<S: Socket> FanOutThread<S> {
             }
         }
         std::mem::take(&mut self.forgotten).into_iter().for_each(|session| self.forget(session));
+    }
+
+    /// Takes commands until the time for the next round has come, or until the round is full.
+    fn coalesce(&mut self) -> Sending {
+        loop {
+            self.take_queued();
+            if self.round.is_full() {
+                return self.round_timer.begin();
+            }
+            if let Some(sending) = self.round_timer.wait() {
+                self.take_queued();
+                return sending;
+            }
+        }
+    }
+
+    fn take_queued(&mut self) {
+        while !self.round.is_full()
+            && let Ok(command) = self.commands.try_recv()
+        {
+            self.take(command);
+        }
     }
 
     fn take(&mut self, command: Command<S>) {
@@ -179,9 +176,7 @@ impl<S: Socket> FanOutThread<S> {
             }
             Command::DisconnectAll => self.outboxes.iter_mut().for_each(Outbox::disconnect),
             Command::Drain(within) => {
-                let least = self.outboxes.len() as f64 / within.as_secs_f64().max(0.1);
-                let per_second = least.max(DRAIN_SESSIONS_PER_SECOND);
-                self.drain = Some(Drain { started_at: now, per_second, closed: 0 });
+                self.drain = Some(Drain::new(self.outboxes.len(), within, now));
                 self.tick_at = now;
             }
         }
@@ -190,7 +185,7 @@ impl<S: Socket> FanOutThread<S> {
     /// The session ends with this close frame after the round. It gets no event that comes later in the round, above all
     /// not the leave of its own user.
     fn end_after_round(&mut self, session: SessionId, close_frame: Vec<u8>) {
-        let round_bytes = self.round_bytes;
+        let round_bytes = self.round.bytes;
         if let Some(outbox) = self.outbox_mut(session) {
             outbox.end_events(round_bytes);
         }
@@ -211,66 +206,51 @@ impl<S: Socket> FanOutThread<S> {
         if let Err(end) = outbox.add_direct(frame, self.settings.outbox_bytes_max) {
             self.close(index, end, now);
         } else if outbox.is_live() {
-            self.round_direct_bytes = self.round_direct_bytes.max(outbox.direct_bytes());
-            self.touched.push(session);
+            self.round.direct_bytes = self.round.direct_bytes.max(outbox.direct_bytes());
+            self.round.touched.push(session);
         }
     }
 
-    fn take_batch(&mut self, batch: Batch, now: Instant) {
+    fn take_batch(&mut self, mut batch: Batch, now: Instant) {
         // The channel has these tokens already: the sender put them there before it sent the batch.
         for _ in 0..batch.credits() {
             let _ = self.used_credits.try_recv();
         }
-        let base = self.round_bytes;
-        for admission in batch.admissions {
+        for admission in std::mem::take(&mut batch.admissions) {
+            let origin = self.round.bytes + admission.origin;
             if let Some(outbox) = self.outbox_mut(admission.session) {
-                outbox.admit(admission.first_frames, base + admission.origin, now);
-                self.touched.push(admission.session);
+                outbox.admit(admission.first_frames, origin, now);
+                self.round.touched.push(admission.session);
             }
         }
-        self.has_presence |= batch.has_presence;
-        self.oldest_append = self.oldest_append.or(batch.oldest_append);
-        if !batch.frames.is_empty() {
-            self.round_bytes += batch.frames.len();
-            self.round_events += batch.events;
-            self.batches.push(batch.frames);
-        }
+        self.round.add(batch);
     }
 
     /// Sends the round: to all sessions if it has events, otherwise to those with first frames or direct frames.
     fn send_round(&mut self) {
-        let round: Arc<[u8]> = match self.batches.as_slice() {
-            [] => Arc::from([]),
-            [single] => single.clone(),
-            several => several.concat().into(),
-        };
-        self.batches.clear();
-        self.round_bytes = 0;
-        self.round_direct_bytes = 0;
-        let events = std::mem::take(&mut self.round_events);
-        let oldest_append = self.oldest_append.take();
-        let touched = std::mem::take(&mut self.touched);
+        let round = std::mem::take(&mut self.round);
+        let frames = round.frames();
         let now = Instant::now();
-        if round.is_empty() {
-            for session in touched {
+        if frames.is_empty() {
+            for session in round.touched {
                 if let Some(&index) = self.indices.get(&session) {
-                    self.send_to(index, &round, now);
+                    self.send_to(index, &frames, now);
                 }
             }
             return;
         }
-        let receivers = (0..self.outboxes.len()).filter(|index| self.send_to(*index, &round, now)).count();
-        self.settings.metrics.delivered(events * receivers as u64, round.len());
-        if let Some(appended_at) = oldest_append.filter(|_| receivers > 0) {
+        let receivers = (0..self.outboxes.len()).filter(|index| self.send_to(*index, &frames, now)).count();
+        self.settings.metrics.delivered(round.events * receivers as u64, frames.len());
+        if let Some(appended_at) = round.oldest_append.filter(|_| receivers > 0) {
             self.settings.metrics.delivered_after(appended_at.elapsed());
         }
     }
 
     /// Sends the round to one session. True when the session is live.
-    fn send_to(&mut self, index: usize, round: &Arc<[u8]>, now: Instant) -> bool {
+    fn send_to(&mut self, index: usize, frames: &Arc<[u8]>, now: Instant) -> bool {
         let Some(outbox) = self.outboxes.get_mut(index) else { return false };
         let is_live = outbox.is_live();
-        match outbox.send_round(round, self.settings.outbox_bytes_max, now) {
+        match outbox.send_round(frames, self.settings.outbox_bytes_max, now) {
             Ok(()) => self.note_lagging(index),
             Err(end) => self.close(index, end, now),
         }
@@ -320,7 +300,7 @@ impl<S: Socket> FanOutThread<S> {
     /// Closes as many sessions as are due by now.
     fn drain_some(&mut self, now: Instant) {
         let Some(drain) = &mut self.drain else { return };
-        let due = ((now - drain.started_at).as_secs_f64() * drain.per_second).ceil() as usize;
+        let due = drain.due(now);
         let mut closed = drain.closed;
         for index in 0..self.outboxes.len() {
             if closed >= due {

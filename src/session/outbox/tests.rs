@@ -180,7 +180,7 @@ impl Model {
     fn check(&self) {
         let first_bytes_max = 4 * 4_000 + 12 + 4 * 4_012;
         let behind_max = if self.closed.is_some() { usize::MAX } else { OUTBOX_BYTES_MAX + first_bytes_max };
-        assert!(self.outbox.queued_bytes <= behind_max, "{} bytes are queued", self.outbox.queued_bytes);
+        assert!(self.outbox.queue.bytes() <= behind_max, "{} bytes are queued", self.outbox.queue.bytes());
         let (mut got, _) = frames(&self.outbox.link.socket.taken());
         got.retain(|frame| frame != PING);
         if let Some(end) = self.closed
@@ -200,7 +200,7 @@ impl Model {
         if self.outbox.stage == Stage::Gone {
             return;
         }
-        assert_eq!(self.outbox.queued_bytes, 0);
+        assert_eq!(self.outbox.queue.bytes(), 0);
         let (mut got, rest) = frames(&self.outbox.link.socket.taken());
         assert_eq!(rest, 0, "a frame is incomplete");
         got.retain(|frame| frame != PING);

@@ -7,13 +7,18 @@ const CONTROL = /[\u0000-\u0008\u000b-\u001f\u007f]/g;
 
 export class Composer {
   #text = byId("text");
+  #onDraft;
 
-  /** `onSend(text)`: the user sends a text. */
-  constructor(onSend) {
+  /**
+   * `draft`: what the user had written before. `onDraft(text)`: the user has changed it. `onSend(text)`: the user sends
+   * a text.
+   */
+  constructor(draft, onDraft, onSend) {
     const text = this.#text;
-    text.value = "";
+    this.#onDraft = onDraft;
+    text.value = draft;
     this.#fit();
-    text.oninput = () => this.#fit();
+    text.oninput = () => this.#changed();
     text.onkeydown = (event) => {
       // While an input method composes a character, Enter ends the character.
       if (event.key !== "Enter" || event.shiftKey || event.isComposing) return;
@@ -25,8 +30,10 @@ export class Composer {
       const written = text.value.replace(CONTROL, "").trim();
       if (written === "") return;
       text.value = "";
-      this.#fit();
+      this.#changed();
       onSend(written);
+      // The button may have taken the focus. On a phone, the keyboard would close.
+      this.focus();
     };
   }
 
@@ -37,8 +44,13 @@ export class Composer {
   /** Puts a text back into the field, before what the user has written meanwhile. */
   edit(text) {
     this.#text.value = [text, this.#text.value].filter(Boolean).join("\n");
-    this.#fit();
+    this.#changed();
     this.focus();
+  }
+
+  #changed() {
+    this.#fit();
+    this.#onDraft(this.#text.value);
   }
 
   /** As high as the text; the style sheet has the maximum. */

@@ -7,8 +7,8 @@ import { Connection } from "./connection.js";
 import { byId } from "./dom.js";
 import { EarlierMessages } from "./earlier.js";
 import { fillGap } from "./gap.js";
-import { pendingElement } from "./message-row.js";
 import { PendingMessages } from "./pending.js";
+import { PendingView } from "./pending-view.js";
 import { RenewalForm } from "./renewal-form.js";
 import { fetchHistory, findRefusal, openLobby } from "./server.js";
 import { describeStatus } from "./status.js";
@@ -44,6 +44,7 @@ export class Lobby {
   #connection;
   #connectionState = { name: "connecting", reason: "" };
   #timelineView;
+  #pendingView;
   #usersView;
   #unread = new Unread();
   #announcer = new Announcer(byId("announcer"));
@@ -51,7 +52,6 @@ export class Lobby {
   #renewal;
   /** What the server sends first, until `caught_up`: `{ idBefore, messages }`; null after it. */
   #missed = null;
-  #isPendingChanged = true;
   #isRenderDue = false;
   #listeners = new AbortController();
 
@@ -83,7 +83,6 @@ export class Lobby {
       newId: randomId,
       onChange: (messages) => {
         store.savePending(username, messages);
-        this.#isPendingChanged = true;
         this.#renderSoon();
       },
     };
@@ -94,6 +93,11 @@ export class Lobby {
       onState: () => this.#renderSoon(),
     });
     this.#openViews(texts);
+    const saveDraft = (text) => store.saveDraft(username, text);
+    this.#composer = new Composer(store.loadDraft(username), saveDraft, (text) => {
+      this.#pending.add(text);
+      this.#timelineView.scrollToEnd();
+    });
     this.#renewal = new RenewalForm(texts.timeText, (renewed) => {
       store.save(renewed);
       this.#token = renewed.token;
@@ -127,12 +131,14 @@ export class Lobby {
       counts: document.querySelectorAll(".user-count"),
     };
     this.#usersView = new UsersView(users, this.#username, () => this.#renderSoon());
-    this.#composer = new Composer((text) => {
-      this.#pending.add(text);
-      this.#timelineView.scrollToEnd();
-    });
+    const actions = this.#pendingActions();
+    this.#pendingView = new PendingView(byId("pending"), this.#username, actions, () => this.#renderSoon());
     byId("earlier").onclick = () => this.#earlier.load(this.#timeline.oldestId);
-    byId("latest").onclick = () => this.#timelineView.scrollToEnd();
+    byId("latest").onclick = () => {
+      this.#timelineView.scrollToEnd();
+      // The button disappears.
+      messages.scroller.focus();
+    };
     byId("try-now").onclick = () => this.#connection.check();
     byId("log-out").onclick = () => this.#end(null);
     const { signal } = this.#listeners;
@@ -184,8 +190,7 @@ export class Lobby {
         this.#receiveMessage(this.#message({ event_id, sent_at, ...msg }), id);
         break;
       case "caught_up":
-        this.#fill(this.#timeline.addMissed(this.#missed.messages, msg.complete, this.#missed.idBefore));
-        this.#missed = null;
+        this.#addMissed(msg.complete);
         this.#pending.connected();
         break;
       case "token":
@@ -201,8 +206,14 @@ export class Lobby {
     this.#renderSoon();
   }
 
+  #addMissed(isComplete) {
+    const { gap, added } = this.#timeline.addMissed(this.#missed.messages, isComplete, this.#missed.idBefore);
+    this.#missed = null;
+    for (const message of added) this.#added(message);
+    if (gap !== null) this.#fill(gap);
+  }
+
   async #fill(gap) {
-    if (gap === null) return;
     const fetchPage = (before, limit) => fetchHistory(this.#token, before, limit);
     const { messages, isClosed } = await fillGap(fetchPage, gap.before, gap.lastKnown);
     this.#timeline.fillGap(gap, messages.map((message) => this.#message(message)), isClosed);
@@ -214,10 +225,16 @@ export class Lobby {
     if (id !== undefined && (message.isOwn || this.#username === "")) this.#pending.confirm(id);
     if (this.#missed !== null) {
       this.#missed.messages.push(message);
-    } else if (this.#timeline.addMessage(message) && !message.isOwn) {
-      this.#unread.add(this.#timelineView.isAtEnd);
-      this.#announcer.announce(message.from, message.text);
+    } else if (this.#timeline.addMessage(message)) {
+      this.#added(message);
     }
+  }
+
+  /** A message is new to this user, if somebody else has written it. */
+  #added({ id, from, text, isOwn }) {
+    if (isOwn) return;
+    if (this.#unread.add(this.#timelineView.isAtEnd)) this.#timeline.markUnread(id);
+    this.#announcer.announce(from, text);
   }
 
   #message({ event_id, sent_at, from_user, text }) {
@@ -228,6 +245,8 @@ export class Lobby {
     if (document.hidden) return;
     this.#unread.pageSeen();
     this.#connection.check();
+    // It may be another day.
+    this.#renderSoon();
   }
 
   #renderSoon() {
@@ -240,7 +259,7 @@ export class Lobby {
   }
 
   #render() {
-    if (this.#isPendingChanged) this.#renderPending();
+    this.#pendingView.render(this.#pending.messages, this.#timeline.endsWithOwn);
     const isComplete = this.#timelineView.render();
     this.#usersView.render(this.#users);
     this.#unread.render(this.#timelineView.isAtEnd);
@@ -256,17 +275,25 @@ export class Lobby {
     if (isPossible && this.#connection.isOnline) this.#earlier.load(this.#timeline.oldestId);
   }
 
-  #renderPending() {
-    this.#isPendingChanged = false;
-    const actions = {
-      retry: (id) => this.#pending.retry(id),
-      discard: (id) => this.#pending.discard(id),
+  /**
+   * The button that the user presses disappears, so the focus goes to the messages. In the composer, it would open the
+   * keyboard of a phone.
+   */
+  #pendingActions() {
+    return {
+      retry: (id) => {
+        this.#pending.retry(id);
+        byId("messages-scroller").focus();
+      },
+      discard: (id) => {
+        this.#pending.discard(id);
+        byId("messages-scroller").focus();
+      },
       edit: (id) => {
         this.#composer.edit(this.#pending.messages.find((message) => message.id === id).text);
         this.#pending.discard(id);
       },
     };
-    byId("pending").replaceChildren(...this.#pending.messages.map((message) => pendingElement(message, actions)));
   }
 
   #renderEarlier() {
@@ -274,7 +301,6 @@ export class Lobby {
     const hasMessages = this.#timeline.oldestId !== null;
     const button = byId("earlier");
     button.hidden = !hasMessages || !this.#timeline.hasRoomForOlder || ["end", "absent"].includes(state);
-    button.disabled = state === "loading";
     const texts = { loading: "Loading", failed: "Earlier messages could not be loaded. Try again" };
     button.textContent = texts[state] ?? "Show earlier messages";
     byId("beginning").hidden = state !== "end";

@@ -2,6 +2,7 @@
 
 import { byId } from "./dom.js";
 import { createUser, logIn, Refused, useToken } from "./server.js";
+import { sentence } from "./status.js";
 
 export class LoginPage {
   #isNewAccount = false;
@@ -97,6 +98,6 @@ export class LoginPage {
   /** The element is a live region, so a screen reader reads the text. */
   #showProblem(text) {
     const first = text.slice(0, 1).toLocaleUpperCase();
-    byId("problem").textContent = first + text.slice(1);
+    byId("problem").textContent = text && sentence(first + text.slice(1));
   }
 }

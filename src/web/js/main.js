@@ -1,5 +1,5 @@
 // The page: shows the login or the lobby. The other modules have one part of it each; modules that touch the document
-// are lobby, login, composer, unread, announcer and the views, and all others can be tested without a browser.
+// are lobby, login, renewal-form, composer, unread, announcer and the views, and all others can be tested without a browser.
 
 import { byId } from "./dom.js";
 import { Lobby } from "./lobby.js";
@@ -30,6 +30,10 @@ function showUsers(isShown) {
 }
 
 byId("show-users").onclick = () => showUsers(byId("show-users").ariaExpanded !== "true");
+byId("close-users").onclick = () => {
+  showUsers(false);
+  byId("show-users").focus();
+};
 addEventListener("keydown", (event) => event.key === "Escape" && showUsers(false));
 
 const session = store.load();

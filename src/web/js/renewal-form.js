@@ -3,6 +3,7 @@
 import { byId } from "./dom.js";
 import { RenewalTimer } from "./renewal.js";
 import { logIn, Refused } from "./server.js";
+import { sentence } from "./status.js";
 
 export class RenewalForm {
   #email = null;
@@ -28,7 +29,7 @@ export class RenewalForm {
         this.watch(session);
       } catch (error) {
         if (!(error instanceof Refused)) throw error;
-        if (!this.#isStopped) byId("renewal-text").textContent = error.message;
+        if (!this.#isStopped) byId("renewal-text").textContent = sentence(error.message);
       } finally {
         // The form may belong to the next session.
         if (!this.#isStopped) byId("renew").disabled = false;

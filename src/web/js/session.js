@@ -1,8 +1,9 @@
-// The login of this tab, and the messages that the lobby has not confirmed yet. Both survive a reload of the page and
-// end with the tab (`sessionStorage`).
+// The login of this tab, the messages that the lobby has not confirmed yet, and the draft of the next one. They survive a
+// reload of the page and end with the tab (`sessionStorage`).
 
 const SESSION = "ich.session";
 const PENDING = "ich.pending";
+const DRAFT = "ich.draft";
 
 export class SessionStore {
   #storage;
@@ -32,6 +33,16 @@ export class SessionStore {
     this.#write(PENDING, { username, messages });
   }
 
+  /** What this user has written and not sent, or an empty text. */
+  loadDraft(username) {
+    const draft = this.#read(DRAFT);
+    return draft?.username === username && typeof draft.text === "string" ? draft.text : "";
+  }
+
+  saveDraft(username, text) {
+    this.#write(DRAFT, { username, text });
+  }
+
   /** The token is over. The user can log in again and send the messages. */
   endSession() {
     this.#storage.removeItem(SESSION);
@@ -41,6 +52,7 @@ export class SessionStore {
   clear() {
     this.endSession();
     this.#storage.removeItem(PENDING);
+    this.#storage.removeItem(DRAFT);
   }
 
   #read(key) {

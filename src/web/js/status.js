@@ -29,6 +29,7 @@ function lostText(reason) {
   return `Not connected: ${sentence(what)} The page tries again by itself and sends what you write then.`;
 }
 
-function sentence(text) {
+/** A text of the server, with a full stop. */
+export function sentence(text) {
   return /[.!?]$/.test(text) ? text : `${text}.`;
 }

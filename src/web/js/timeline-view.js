@@ -17,6 +17,8 @@ export class TimelineView {
   /** The positions of the entries are those after this many moves. */
   #moves = 0;
   #isAtEnd = true;
+  /** The day of the last `render`. */
+  #today;
   /** The height of the content after the last `render`. */
   #height = 0;
 
@@ -25,6 +27,7 @@ export class TimelineView {
     this.#parts = parts;
     this.#timeline = timeline;
     this.#texts = texts;
+    this.#today = texts.dayKey(Date.now());
     parts.list.replaceChildren();
     parts.scroller.onscroll = () => {
       this.#isAtEnd = this.#distanceToEnd() < AT_END_PX;
@@ -57,6 +60,7 @@ export class TimelineView {
     const isOlderAdded = isMoved || this.#first > this.#timeline.first;
     this.#removeOldest();
     this.#renderChanged();
+    this.#renderDays();
     this.#prepend(list);
     const isComplete = this.#append(list);
     // Without a change of the content, the user is scrolling: do not interfere.
@@ -99,6 +103,16 @@ export class TimelineView {
     for (const position of this.#timeline.takeChanged()) {
       const shown = this.#rows.get(position);
       if (shown) shown.replaceWith(this.#make(position));
+    }
+  }
+
+  /** After midnight, "Today" is "Yesterday". */
+  #renderDays() {
+    const today = this.#texts.dayKey(Date.now());
+    if (today === this.#today) return;
+    this.#today = today;
+    for (const [position, row] of this.#rows) {
+      if (this.#timeline.at(position).startsDay) row.replaceWith(this.#make(position));
     }
   }
 

@@ -46,6 +46,10 @@ export class Timeline {
     return this.#shownIds.values().next().value ?? null;
   }
 
+  get endsWithOwn() {
+    return this.#entries.get(this.last)?.isOwn ?? false;
+  }
+
   get hasRoomForOlder() {
     return this.#entries.size < ENTRIES_MAX;
   }
@@ -62,15 +66,29 @@ export class Timeline {
   /**
    * Appends the messages that the server sends when a client joins. If the server did not have all that a client had
    * missed, a note says so, unless the messages overlap with those that are shown. `idBefore`: the id of the last message
-   * before the join, or undefined. Returns the gap, for `fillGap`, or null.
+   * before the join, or undefined. Returns `{ gap, added }`: the gap, for `fillGap`, or null; and the messages that the
+   * client has missed, none if it joins the first time.
    */
   addMissed(messages, isComplete, idBefore) {
-    const isGap = !isComplete && this.lastId !== null && !messages.some(({ id }) => this.#shownIds.has(id));
+    const isFirstJoin = this.lastId === null;
+    const isGap = !isComplete && !isFirstJoin && !messages.some(({ id }) => this.#shownIds.has(id));
     const gap = isGap ? { kind: "note", text: GAP, lastKnown: this.lastId, before: messages[0]?.id ?? null } : null;
     if (gap !== null) this.#append(gap);
-    for (const message of messages) this.addMessage(message);
+    const added = messages.filter((message) => this.addMessage(message));
     this.lastId ??= idBefore ?? null;
-    return gap;
+    return { gap, added: isFirstJoin ? [] : added };
+  }
+
+  /** A line stands before this message: the user has not seen it and those after it. There is one such line. */
+  markUnread(id) {
+    for (let position = this.first; position <= this.last; position += 1) {
+      const entry = this.#entries.get(position);
+      const startsUnread = entry.id === id;
+      if (startsUnread === Boolean(entry.startsUnread)) continue;
+      entry.startsUnread = startsUnread;
+      this.#relate(position);
+      this.#changed.add(position);
+    }
   }
 
   /** Adds messages behind a gap, the newest first. If none is missing any more, the note about the gap is removed. */
@@ -143,6 +161,7 @@ export class Timeline {
     entry.startsDay = isLater && before?.kind !== "note";
     entry.startsGroup =
       entry.startsDay ||
+      entry.startsUnread ||
       before.kind !== "message" ||
       before.from !== entry.from ||
       entry.at - before.at > SAME_SENDER_MS;

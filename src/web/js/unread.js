@@ -9,11 +9,12 @@ export class Unread {
   #whileHidden = 0;
   #below = 0;
 
-  /** A message of somebody else has come. */
+  /** A message of somebody else has come. Returns whether it is the first one since the user looked at the page. */
   add(isAtEnd) {
     if (document.hidden) this.#whileHidden += 1;
     if (!isAtEnd) this.#below += 1;
     this.#show();
+    return document.hidden && this.#whileHidden === 1;
   }
 
   /** The user looks at the page. */

@@ -1,10 +1,11 @@
-//! A producer that fails permanently, on librdkafka's mock of a cluster. With a real broker this is too rare for a
-//! test.
+//! A producer that fails permanently, which is too rare with a real broker, and the end of the thread that sends: on
+//! librdkafka's mock of a cluster.
 
 use rdkafka::mocking::MockCluster;
 use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr};
 
 use super::*;
+use crate::event_log::EventLog;
 use crate::event_log::kafka::open;
 use crate::lobby::{Body, InstanceId};
 
@@ -43,4 +44,19 @@ fn a_failed_producer_is_replaced_and_its_records_are_reported_undelivered() {
     }
     let seen = undelivered.into_iter().chain(entries.iter().map(|entry| entry.record.seq));
     assert_eq!(seen.collect::<Vec<_>>(), (1..=appended).collect::<Vec<_>>());
+}
+
+#[test]
+fn the_thread_that_sends_has_ended_when_the_log_was_dropped() {
+    let cluster = MockCluster::new(1).expect("a mock of a cluster");
+    let brokers = cluster.bootstrap_servers();
+    let settings = KafkaSettings { brokers, topic: "lobby".into(), ..KafkaSettings::default() };
+    for _ in 0..20 {
+        let log = open(&settings, &crate::supervisor::Supervisor::default()).expect("opening");
+        let EventLog { appender, reader, open_reader, .. } = log;
+        drop(reader);
+        drop(appender);
+        // It needs the writer, which the thread shares.
+        assert!(open_reader.expect("it opens readers")().is_err(), "the thread still has the writer");
+    }
 }

@@ -1,5 +1,7 @@
 //! One fan-out thread, stepped by the test, with sockets in memory.
 
+use std::thread;
+
 use crossbeam_channel::{Sender, unbounded};
 use proptest::prelude::*;
 
@@ -28,7 +30,7 @@ impl Bench {
         let metrics = Arc::new(Metrics::new(Arc::default(), &[]));
         let settings = Settings { outbox_bytes_max: OUTBOX_BYTES_MAX, health, metrics };
         Bench {
-            thread: FanOutThread::new(waiting, used_credits, settings),
+            thread: FanOutThread::new(waiting, used_credits, Turns::new(2), settings),
             commands,
             retry_at: Instant::now() + Duration::from_secs(60),
         }
@@ -373,4 +375,28 @@ fn a_full_socket_costs_no_write_for_each_round() {
     }
     bench.thread.send_round();
     assert!(link.socket.times_full() - tried <= 1 + now.elapsed().as_millis() as usize);
+}
+
+#[test]
+fn a_round_that_waits_for_its_turn_takes_later_events_too() {
+    let (mut bench, turns) = (Bench::new(), Turns::new(2));
+    let link = bench.open_live(1, FakeSocket::open());
+    let before = link.socket.taken();
+    let event = text_frame(b"event");
+    let commands = bench.commands.clone();
+    let mut timer = RoundTimer::new(turns.clone(), Instant::now());
+    timer.end(timer.begin(), Duration::from_secs(60));
+    bench.thread.round_timer = timer;
+    let sending = turns.take();
+    let deadline = Instant::now() + Duration::from_secs(60);
+    thread::scope(|scope| {
+        scope.spawn(|| bench.thread.take_round(events(&event, &[])));
+        commands.send(events(&event, &[])).unwrap();
+        while !commands.is_empty() && Instant::now() < deadline {
+            thread::yield_now();
+        }
+        assert!(commands.is_empty() && link.socket.taken() == before);
+        drop(sending);
+    });
+    assert_eq!(frames(&link.socket.taken()).0[1..], [event.clone(), event]);
 }

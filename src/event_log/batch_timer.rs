@@ -1,28 +1,32 @@
-//! [`Pace`]: when the thread that writes the log may begin the next batch.
+//! [`BatchTimer`]: when the thread that writes the log may begin the next batch.
 //!
 //! A batch costs about the same however many records it has: a commit of SQLite, or a request to Kafka and its
-//! answers to all readers. So under load several records share one batch. With few records, none waits. The rule is a
-//! token bucket: one batch per interval on average, and [`BURST`] batches at once.
+//! answers to all readers. So under load several records share one batch. With few records, none waits: [`BURST`]
+//! batches may follow each other at once.
 
 use std::time::{Duration, Instant};
+
+use crate::rate::{Rate, TokenBucket};
 
 /// The most batches without a pause, after a time with few batches.
 const BURST: u32 = 3;
 
-pub(super) struct Pace {
-    /// The minimum time between two batches, on average. Under load, all records of this time share one batch.
+pub(super) struct BatchTimer {
     interval: Duration,
+    rate: Rate,
+    bucket: TokenBucket,
     /// After this time without a batch, the next one waits for the interval, so that records which follow each other
     /// share it. `None`: it does not wait.
     idle_time: Option<Duration>,
     begun_at: Instant,
-    /// When the bucket is full again.
-    full_at: Instant,
 }
 
-impl Pace {
+impl BatchTimer {
+    /// `interval`: the minimum time between two batches, on average. Under load, all records of this time share one
+    /// batch.
     pub fn new(interval: Duration, idle_time: Option<Duration>, now: Instant) -> Self {
-        Pace { interval, idle_time, begun_at: now, full_at: now }
+        let (rate, bucket) = (Rate::one_per(interval, BURST), TokenBucket::full(now));
+        BatchTimer { interval, rate, bucket, idle_time, begun_at: now }
     }
 
     /// The time from `now` until the next batch may begin.
@@ -30,13 +34,13 @@ impl Pace {
         if self.idle_time.is_some_and(|idle_time| now.saturating_duration_since(self.begun_at) > idle_time) {
             return self.interval;
         }
-        self.full_at.saturating_duration_since(now + self.interval * (BURST - 1))
+        self.bucket.check(self.rate, now).err().unwrap_or_default()
     }
 
     /// Counts a batch at `now`.
     pub fn on_batch(&mut self, now: Instant) {
         self.begun_at = now;
-        self.full_at = self.full_at.max(now) + self.interval;
+        self.bucket.charge(self.rate, now);
     }
 }
 
@@ -50,13 +54,13 @@ mod tests {
     /// Simulates a record after each `every`, and a batch as soon as a record waits. Returns the wait of each batch.
     fn waits(every: Duration, count: u32, idle_time: Option<Duration>) -> Vec<Duration> {
         let start = Instant::now();
-        let (mut pace, mut now) = (Pace::new(INTERVAL, idle_time, start), start);
+        let (mut timer, mut now) = (BatchTimer::new(INTERVAL, idle_time, start), start);
         (1..=count)
             .map(|number| {
                 now = now.max(start + every * number);
-                let wait = pace.wait(now);
+                let wait = timer.wait(now);
                 now += wait;
-                pace.on_batch(now);
+                timer.on_batch(now);
                 wait
             })
             .collect()
