@@ -32,7 +32,7 @@ pub(super) fn read(what: &str) -> Result<String, String> {
 /// Asks for a line on the terminal, also if standard input is something else. `instead`: what the user does where there
 /// is no terminal.
 pub(super) fn ask(what: &str, instead: &str) -> Result<String, String> {
-    ask_on(what, instead, |terminal| read_line(terminal))
+    ask_on(what, instead, |terminal| read_line(BufReader::new(terminal)))
 }
 
 /// As [`ask`], and the terminal does not show what is typed.
@@ -48,9 +48,9 @@ fn ask_on(what: &str, instead: &str, read: impl Fn(&File) -> io::Result<String>)
     if line.is_empty() { Err(format!("the {what} is empty")) } else { Ok(line) }
 }
 
-fn read_line(input: impl Read) -> io::Result<String> {
+fn read_line(input: impl BufRead) -> io::Result<String> {
     let mut line = String::new();
-    BufReader::new(input.take(BYTES_MAX)).read_line(&mut line)?;
+    input.take(BYTES_MAX).read_line(&mut line)?;
     Ok(line.trim_end_matches(['\n', '\r']).to_owned())
 }
 
@@ -58,7 +58,7 @@ fn read_line(input: impl Read) -> io::Result<String> {
 /// otherwise end the process before the terminal is as it was.
 fn read_hidden(terminal: impl AsFd, input: impl Read, output: &mut impl Write) -> io::Result<String> {
     // A terminal that cannot be changed shows the text.
-    let Some(hidden) = Hidden::hide(terminal) else { return read_line(input) };
+    let Some(hidden) = Hidden::hide(terminal) else { return read_line(BufReader::new(input)) };
     let line = edit_hidden(input);
     drop(hidden);
     let _ = output.write_all(b"\n");
