@@ -72,6 +72,7 @@ fn read_hidden(terminal: impl AsFd, input: impl Read, output: &mut impl Write) -
 }
 
 /// Returns the line without its end, or `None` after Ctrl-C or Ctrl-\.
+#[expect(clippy::unbuffered_bytes, reason = "a buffer would take bytes that belong to the next reader")]
 fn edit_hidden(input: impl Read) -> io::Result<Option<Vec<u8>>> {
     const CTRL_C: u8 = 0x03;
     const CTRL_D: u8 = 0x04;
