@@ -273,6 +273,19 @@ fn a_refused_login_or_token_ends_the_client_with_the_reason() {
 }
 
 #[test]
+fn without_an_address_the_client_joins_at_the_host_of_the_settings() {
+    // `localhost` does not have this address.
+    let host = ("ICH_HOST", "127.0.0.2");
+    let server = Server::start(&[host]);
+    let port = server.address.port().to_string();
+    let mut chat = command(server.dir(), &[host, ("ICH_PORT", &port), ("ICH_TOKEN", &token("Ann"))]);
+    chat.args(["chat", "--once", "--timeout", "5"]);
+    chat.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let output = finish(chat, "hello");
+    assert!(output.status.success(), "{output:?}");
+}
+
+#[test]
 fn a_server_that_cannot_be_reached_fails_after_the_timeout() {
     let folder = Folder::new();
     let settings = [("ICH_TOKEN", &*token("Ann"))];

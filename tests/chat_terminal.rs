@@ -2,6 +2,8 @@
 
 mod harness;
 
+use std::os::unix::process::ExitStatusExt;
+
 use harness::server::{Server, command, token};
 use harness::sqlite::DataFolder;
 use harness::terminal::Terminal;
@@ -166,6 +168,20 @@ fn the_password_is_asked_for_and_not_shown() {
     terminal.type_text(CTRL_C);
     assert_restored(&mut terminal, 0);
     assert!(!terminal.output().contains("secret"));
+}
+
+#[test]
+fn ctrl_c_at_the_password_leaves_the_terminal_as_it_was() {
+    let server = Server::start(&[]);
+    let mut terminal = chat(&server, &[]);
+    terminal.wait_text("email:");
+    terminal.type_text("ann@example.com\n");
+    terminal.wait_text("password:");
+    wait_until("a hidden password", || !terminal.is_cooked());
+    terminal.type_text("half of it");
+    terminal.type_text(CTRL_C);
+    assert_eq!(terminal.wait().signal(), Some(Signal::INT.as_raw()));
+    assert!(terminal.is_cooked());
 }
 
 #[test]

@@ -121,6 +121,32 @@ fn the_user_renews_the_login_before_it_ends_and_stays() {
 }
 
 #[test]
+fn a_login_that_is_renewed_while_the_page_connects_continues_the_session() {
+    let Some(browser) = Browser::start() else { return };
+    let server = Server::start(&[]);
+    let account = json!({"email": email("Ann"), "username": "Ann", "password": PASSWORD});
+    assert_eq!(post(server.address, "/createUser", &account.to_string()).status, 200);
+    let page = Page::open_played(&browser, server.address, "Ann", &[]);
+    // The page asks at once.
+    let lifetime = json!({"askAt": 0, "endsAt": 1});
+    let session = json!({"token": "no token", "username": "Ann", "email": email("Ann"), "lifetime": lifetime});
+    browser.run(&format!("sessionStorage.setItem('ich.session', {})", json!(session.to_string())));
+    browser.reload();
+    page.wait_state("Connecting");
+    browser.run(&format!(
+        "document.getElementById('renewal-password').value = {}; document.getElementById('renewal').requestSubmit()",
+        json!(PASSWORD)
+    ));
+    page.wait_until("document.getElementById('renewal').hidden");
+    page.receive(&[json!({"type": "users_online", "msg": {"list": []}})]);
+    page.wait_state("Online");
+    page.wait_until("window.lobby.sent.length > 0 && window.lobby.sent[0].type === 'token'");
+    page.receive(&[json!({"type": "caught_up", "msg": {"complete": true}})]);
+    page.say("the first message");
+    page.wait_until("window.lobby.sent[1]?.type === 'chat_message'");
+}
+
+#[test]
 fn a_user_of_another_service_logs_in_with_its_token() {
     let Some(browser) = Browser::start() else { return };
     let issuer = Issuer::new();

@@ -1,6 +1,7 @@
 //! [`ServerUrl`]: the address of a server, as users write it.
 
 use std::fmt;
+use std::net::IpAddr;
 use std::str::FromStr;
 
 use crate::config::Config;
@@ -33,15 +34,14 @@ impl ServerUrl {
     /// A text with what is wrong with the settings.
     pub(super) fn of_settings() -> Result<Self, String> {
         let config = Config::load().map_err(|errors| format!("the settings cannot be used:\n{errors}"))?;
-        let authority = format!("localhost:{}", config.port);
-        Ok(ServerUrl {
-            has_tls: false,
-            host: "localhost".into(),
-            port: config.port,
-            authority,
-            path: String::new(),
-            proxies: config.proxies,
-        })
+        Ok(Self::on_this_machine(config.host, config.port, config.proxies))
+    }
+
+    /// `listens_on`: the address of the server, which may be all addresses of this machine.
+    fn on_this_machine(listens_on: IpAddr, port: u16, proxies: Proxies) -> Self {
+        let host = if listens_on.is_unspecified() { "localhost".to_owned() } else { listens_on.to_string() };
+        let authority = if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") };
+        ServerUrl { has_tls: false, host, port, authority, path: String::new(), proxies }
     }
 
     /// The path and query of a request. `target` begins with `/`.
@@ -114,6 +114,19 @@ mod tests {
         let url: ServerUrl = "wss://chat.example.org:8443/lobby/".parse().unwrap();
         assert_eq!(url.to_string(), "https://chat.example.org:8443/lobby");
         assert_eq!(url.authority, "chat.example.org:8443");
+    }
+
+    #[test]
+    fn the_server_of_the_settings_is_at_the_address_on_which_it_listens() {
+        for (listens_on, host, shown) in [
+            ("0.0.0.0", "localhost", "http://localhost:8080"),
+            ("::", "localhost", "http://localhost:8080"),
+            ("127.0.0.2", "127.0.0.2", "http://127.0.0.2:8080"),
+            ("2001:db8::1", "2001:db8::1", "http://[2001:db8::1]:8080"),
+        ] {
+            let url = ServerUrl::on_this_machine(listens_on.parse().unwrap(), 8080, Proxies::default());
+            assert_eq!((url.host.as_str(), url.to_string().as_str()), (host, shown));
+        }
     }
 
     #[test]

@@ -112,6 +112,12 @@ mod tests {
     use super::*;
 
     #[test]
+    fn clients_can_tell_an_expired_token_from_the_other_reasons_with_the_same_code() {
+        let expired: Vec<_> = End::ALL.iter().filter(|end| end.row().text.starts_with("token expired")).collect();
+        assert_eq!(expired, [&End::TokenExpired]);
+    }
+
+    #[test]
     fn each_reason_fits_a_control_frame_and_has_a_different_label() {
         let mut labels: Vec<_> = End::ALL.iter().map(|end| end.row().label).collect();
         // RFC 6455, section 5.5: 125 bytes, two of which are the code.

@@ -46,8 +46,8 @@ pub(crate) fn graphemes(text: &str) -> impl DoubleEndedIterator<Item = &str> {
     text.graphemes(true)
 }
 
-/// Breaks a line into lines of at most `columns` columns, at spaces if possible. A character that is wider than that has
-/// a line of its own. There is at least one line.
+/// Breaks a line into lines of at most `columns` columns, at the spaces behind a word if possible. The spaces at which a line
+/// breaks are not shown. A character that is wider than `columns` has a line of its own. There is at least one line.
 #[must_use]
 pub(crate) fn wrap(line: &str, columns: usize) -> Vec<String> {
     let mut lines = Vec::new();
@@ -55,24 +55,24 @@ pub(crate) fn wrap(line: &str, columns: usize) -> Vec<String> {
     let mut taken = 0;
     for grapheme in graphemes(line) {
         let next = width(grapheme);
-        if taken + next > columns && !current.is_empty() {
-            let rest = match current.rfind(' ') {
-                _ if grapheme == " " => String::new(),
-                // The space at which the line breaks is not shown.
-                Some(space) => current.split_off(space + 1),
-                None => String::new(),
-            };
+        while taken + next > columns && !current.is_empty() {
+            // Spaces at the start are an indentation, and no place for a break.
+            let space =
+                current.rfind(' ').filter(|at| grapheme != " " && !current[..*at].trim_end_matches(' ').is_empty());
+            let rest = space.map_or_else(String::new, |at| current.split_off(at + 1));
             lines.push(current.trim_end_matches(' ').to_owned());
             current = rest;
             taken = width(&current);
-            if grapheme == " " {
-                continue;
-            }
+        }
+        if grapheme == " " && current.is_empty() && !lines.is_empty() {
+            continue;
         }
         current.push_str(grapheme);
         taken += next;
     }
-    lines.push(current);
+    if !current.is_empty() || lines.is_empty() {
+        lines.push(current);
+    }
     lines
 }
 
@@ -123,6 +123,9 @@ mod tests {
         assert_eq!(wrap("日本", 1), ["日", "本"]);
         assert_eq!(wrap("", 4), [""]);
         assert_eq!(wrap("abcd ef", 4), ["abcd", "ef"]);
+        assert_eq!(wrap(" bcd日", 4), [" bcd", "日"]);
+        assert_eq!(wrap("  a bcde", 5), ["  a", "bcde"]);
+        assert_eq!(wrap("      a", 4), ["", "a"]);
         assert_eq!(width("日e\u{301}🦀"), 5);
     }
 
@@ -135,6 +138,15 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn lines_are_not_too_wide_and_have_all_characters(text in "[ a日]{0,20}", columns in 2usize..8) {
+            let lines = wrap(&text, columns);
+            prop_assert!(lines.iter().all(|line| width(line) <= columns), "{lines:?}");
+            prop_assert!(lines[1..].iter().all(|line| !line.is_empty()), "{lines:?}");
+            let without_spaces = |text: &str| text.replace(' ', "");
+            prop_assert_eq!(without_spaces(&lines.concat()), without_spaces(&text));
+        }
+
         #[test]
         fn any_text_is_printable_and_wrapped(text in any::<String>(), columns in 2usize..40) {
             let shown = printable(&text);

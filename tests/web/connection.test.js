@@ -164,6 +164,18 @@ test("with a new token it comes back after the end of the old one", () => {
   assert.deepEqual([seen.ends.length, seen.sockets.length], [0, 2]);
 });
 
+test("a new token does not bring back a user whom an administrator has removed", () => {
+  for (const reason of ["kicked by an administrator: spam", "banned by an administrator", "too many messages"]) {
+    const seen = start();
+    seen.socket().join();
+    seen.renewed.isTokenNew = true;
+    seen.socket().onclose({ code: 1008, reason });
+    assert.deepEqual(seen.ends, [reason]);
+    seen.clock.pass(LONGEST_MS);
+    assert.equal(seen.sockets.length, 1);
+  }
+});
+
 test("it does not come back before the time in Retry-After", async () => {
   const seen = start({ isFinal: false, message: "full", retryAfterMs: 60_000 });
   seen.socket().onclose({ code: 1006, reason: "" });

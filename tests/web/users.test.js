@@ -4,6 +4,7 @@ import assert from "node:assert/strict";
 import test from "node:test";
 
 import { EarlierMessages } from "../../src/web/js/earlier.js";
+import { fetchHistory } from "../../src/web/js/server.js";
 import { SessionStore } from "../../src/web/js/session.js";
 import { OnlineUsers } from "../../src/web/js/users.js";
 
@@ -114,11 +115,14 @@ test("pages of earlier messages are loaded until there are no more", async () =>
 });
 
 test("a server without earlier messages is not asked again, and a failed request can be repeated", async () => {
-  const absent = earlier([{ status: 404, body: null }]);
+  const absent = earlier([{ status: 404, body: { error: "not_found" } }]);
   await absent.pages.load("a");
   assert.equal(absent.pages.state, "absent");
   await absent.pages.load("a");
   assert.equal(absent.asked.length, 1);
+  const proxy = earlier([{ status: 404, body: null }]);
+  await proxy.pages.load("a");
+  assert.equal(proxy.pages.state, "absent");
 
   const failing = earlier([{ status: 503, body: null }, undefined, { status: 200, body: { messages: [], more: false } }]);
   await failing.pages.load("a");
@@ -129,4 +133,17 @@ test("a server without earlier messages is not asked again, and a failed request
   assert.equal(failing.pages.state, "end");
   await failing.pages.load(null);
   assert.equal(failing.asked.length, 3);
+});
+
+test("a message that the server has deleted meanwhile was the earliest one", async () => {
+  const { pages } = earlier([{ status: 404, body: { error: "unknown_message" } }]);
+  await pages.load("a");
+  assert.equal(pages.state, "end");
+});
+
+test("the answer of the history has the code of an error, or no body if a proxy answers", async () => {
+  globalThis.fetch = async () => new Response('{"error":"unknown_message"}', { status: 404 });
+  assert.deepEqual(await fetchHistory("t", "a", 50), { status: 404, body: { error: "unknown_message" } });
+  globalThis.fetch = async () => new Response("<html>", { status: 404 });
+  assert.deepEqual(await fetchHistory("t", "a", 50), { status: 404, body: null });
 });

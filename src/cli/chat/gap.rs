@@ -1,11 +1,15 @@
 //! [`Gap`]: messages that a client has missed and that the server did not send at the join, because it has only the newest
 //! ones at hand. They are read from `GET /history`, page by page: from the oldest message after the gap back to the last one
-//! before it. What happens meanwhile is held, so that everything is shown in order. Pure; the web page has the same rules
-//! (`src/web/js/gap.js`).
+//! before it, or to the first join if the client has received no message. What happens meanwhile is held, so that everything
+//! is shown in order. Pure. The web page has the same rules (`src/web/js/gap.js`), but no gap if it has received no message:
+//! then it asks for the newest messages only, as at its first join.
 
 use std::time::{Duration, Instant};
 
+use jiff::Timestamp;
+
 use super::protocol::{ChatMessage, PageResult};
+use super::times;
 use super::update::Update;
 
 /// Messages of one page, the most that the server allows.
@@ -17,11 +21,30 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 /// Updates that are held at most.
 const HELD_MAX: usize = 20_000;
 
+/// What is before a gap.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Start {
+    /// The last message that the client knows, by its id.
+    Message(String),
+    /// The first join, at this time of the server: the client has received no message since then. The times of messages
+    /// before and after the join can overlap by the difference between the clocks of two instances.
+    Join(Timestamp),
+}
+
+impl Start {
+    /// Whether the gap ends here, read from the newest message on: this message and those before it are no part of it.
+    fn is_reached_at(&self, message: &ChatMessage) -> bool {
+        match self {
+            Start::Message(id) => message.event_id == *id,
+            Start::Join(at) => times::parse(&message.sent_at).is_some_and(|sent_at| sent_at < *at),
+        }
+    }
+}
+
 /// Where a gap is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Edges {
-    /// The last message before the gap. `None`: the client had received no message.
-    pub(super) last_before: Option<String>,
+    pub(super) start: Start,
     /// The first message after the gap. `None`: the server has sent none, so the gap ends at the newest message.
     pub(super) first_after: Option<String>,
 }
@@ -67,13 +90,19 @@ impl Gap {
         self.pages += 1;
         let is_empty = page.messages.is_empty();
         for message in page.messages.into_iter().take(PAGE) {
-            if Some(&message.event_id) == self.edges.last_before.as_ref() {
+            if self.edges.start.is_reached_at(&message) {
                 return Some(true);
             }
             self.found.push(message);
         }
-        let is_last = is_empty || !page.has_more || self.pages == PAGES_MAX;
-        is_last.then_some(false)
+        if is_empty {
+            return Some(false);
+        }
+        if !page.has_more {
+            // The server has all messages since the first one, which came after the join.
+            return Some(matches!(self.edges.start, Start::Join(_)));
+        }
+        (self.pages == PAGES_MAX).then_some(false)
     }
 
     /// The messages that were found, and the updates after them, both in the order of the lobby.
@@ -89,8 +118,8 @@ mod tests {
     use super::*;
 
     fn gap(last_before: &str, first_after: Option<&str>) -> Gap {
-        let edges = Edges { last_before: Some(last_before.to_owned()), first_after: first_after.map(str::to_owned) };
-        Gap::new(edges, Instant::now())
+        let start = Start::Message(last_before.to_owned());
+        Gap::new(Edges { start, first_after: first_after.map(str::to_owned) }, Instant::now())
     }
 
     /// A page with these messages, the newest first.

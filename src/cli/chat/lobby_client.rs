@@ -122,6 +122,24 @@ mod tests {
     const PATIENCE: Duration = Duration::from_secs(10);
 
     #[test]
+    fn messages_are_taken_while_the_client_connects() {
+        // The system accepts the connection, and nobody answers.
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap()).parse().unwrap();
+        let token = Token::new("a-token".to_owned(), Instant::now());
+        let lobby = LobbyClient::join(url, Arc::new(Login::Never), token, 0).unwrap();
+        let _connection = listener.accept().unwrap();
+        let messages = lobby.message_sender();
+        for text in ["one", "two", "three"] {
+            messages.try_say(text.to_owned()).unwrap();
+            let deadline = Instant::now() + Duration::from_secs(5);
+            let mut updates = std::iter::repeat_with(|| lobby.updates.recv_deadline(deadline).unwrap());
+            updates.find(|update| matches!(update, Update::Queued(message) if message.text == text)).unwrap();
+        }
+        lobby.leave();
+    }
+
+    #[test]
     fn a_page_that_is_loading_does_not_delay_the_end() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap()).parse().unwrap();

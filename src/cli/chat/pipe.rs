@@ -35,7 +35,7 @@ struct InputEnd {
     refused: usize,
 }
 
-/// Runs until `stop` receives the name of a signal, the session ends, or standard output is closed.
+/// Runs until `stop` receives something, the session ends, or standard output is closed.
 pub(super) fn run(lobby: LobbyClient, options: &Options, stop: &Receiver<()>) -> ExitCode {
     let (sender, input) = bounded(1);
     let messages = lobby.message_sender();

@@ -1,8 +1,11 @@
 //! The frames of the lobby, as `doc/api.md` describes them. Unknown frames and fields are ignored. Pure.
 
+use jiff::Timestamp;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
+
+use super::times;
 
 /// What a query may not contain: all but the unreserved characters (RFC 3986, section 2.3).
 const RESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
@@ -39,6 +42,7 @@ pub(super) type PageResult = Result<Page, String>;
 pub(super) enum Frame {
     /// Everybody who is online, and the id of the last message before this join.
     UsersOnline {
+        sent_at: Option<Timestamp>,
         names: Vec<String>,
         id_before: Option<String>,
     },
@@ -80,7 +84,8 @@ impl Frame {
         match value["type"].as_str() {
             Some("users_online") => {
                 let names = msg["list"].as_array().into_iter().flatten().filter_map(string).collect();
-                Frame::UsersOnline { names, id_before: text("event_id") }
+                let sent_at = text("sent_at").and_then(|sent_at| times::parse(&sent_at));
+                Frame::UsersOnline { sent_at, names, id_before: text("event_id") }
             }
             Some("user_joined") => Frame::Joined(change()),
             Some("user_left") => Frame::Left(change()),
@@ -132,7 +137,8 @@ mod tests {
             "msg":{"from_user":"Bob","text":"Hello!","new":1}}"#;
         assert_eq!(Frame::parse(text), Frame::Message { message, id: Some("m1".into()) });
         let text = r#"{"type":"users_online","sent_at":"t","msg":{"list":["Ann",1,"Bob"]}}"#;
-        assert_eq!(Frame::parse(text), Frame::UsersOnline { names: vec!["Ann".into(), "Bob".into()], id_before: None });
+        let names = vec!["Ann".into(), "Bob".into()];
+        assert_eq!(Frame::parse(text), Frame::UsersOnline { sent_at: None, names, id_before: None });
         assert_eq!(
             Frame::parse(r#"{"type":"caught_up","msg":{"complete":false}}"#),
             Frame::CaughtUp { is_complete: false }

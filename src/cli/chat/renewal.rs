@@ -83,6 +83,11 @@ impl Renewal {
         &self.token
     }
 
+    /// Whether the server has got the token for the session.
+    pub(super) fn is_sent(&self) -> bool {
+        self.is_sent
+    }
+
     pub(super) fn due(&self) -> Option<Instant> {
         self.due
     }
@@ -97,7 +102,7 @@ impl Renewal {
         is_due
     }
 
-    /// A join with the current token begins.
+    /// A join with the current token begins, or the server has accepted the token for the session.
     pub(super) fn joining(&mut self) {
         self.is_sent = true;
     }

@@ -2,7 +2,9 @@
 
 use std::collections::{HashSet, VecDeque};
 
-use super::gap::Edges;
+use jiff::Timestamp;
+
+use super::gap::{Edges, Start};
 use super::protocol::{ChatMessage, parameter};
 
 /// The ids that are remembered. A server keeps 10,000 messages at most for clients that return.
@@ -21,6 +23,8 @@ pub(super) struct Resume {
     /// The messages to ask for at the first join; 0: none.
     first: u32,
     has_joined: bool,
+    /// The time of the first join.
+    first_join: Timestamp,
     last_id: Option<String>,
     seen: HashSet<String>,
     seen_in_order: VecDeque<String>,
@@ -31,7 +35,8 @@ pub(super) struct Resume {
 impl Resume {
     pub(super) fn new(first: u32) -> Self {
         let (seen, seen_in_order) = (HashSet::new(), VecDeque::new());
-        Resume { first, has_joined: false, last_id: None, seen, seen_in_order, missed: None }
+        let first_join = Timestamp::MIN;
+        Resume { first, has_joined: false, first_join, last_id: None, seen, seen_in_order, missed: None }
     }
 
     /// Whether the client has ever got the messages that it asked for.
@@ -49,8 +54,12 @@ impl Resume {
         }
     }
 
-    /// The connection has begun with `users_online`. Returns whether there is nothing to catch up on.
-    pub(super) fn joined(&mut self, id_before: Option<String>) -> bool {
+    /// The connection has begun with `users_online`, which was sent at this time. Returns whether there is nothing to catch
+    /// up on.
+    pub(super) fn joined(&mut self, id_before: Option<String>, sent_at: Option<Timestamp>) -> bool {
+        if !self.has_joined {
+            self.first_join = sent_at.unwrap_or(Timestamp::MIN);
+        }
         if self.query().is_empty() {
             self.has_joined = true;
             self.last_id = id_before;
@@ -81,7 +90,7 @@ impl Resume {
         let Some((messages, id_before)) = self.missed.take() else { return (None, Vec::new()) };
         let overlaps = messages.iter().any(|(message, _)| self.seen.contains(&message.event_id));
         let gap = (self.has_joined && !is_complete && !overlaps).then(|| Edges {
-            last_before: self.last_id.clone(),
+            start: self.last_id.clone().map_or(Start::Join(self.first_join), Start::Message),
             first_after: messages.first().map(|(message, _)| message.event_id.clone()),
         });
         self.has_joined = true;
@@ -130,15 +139,20 @@ mod tests {
         messages.iter().map(|(message, _)| message.event_id.as_str()).collect()
     }
 
+    /// Returns as [`Resume::joined`].
+    fn join(resume: &mut Resume, id_before: Option<&str>) -> bool {
+        resume.joined(id_before.map(str::to_owned), Some(Timestamp::UNIX_EPOCH))
+    }
+
     #[test]
     fn a_client_returns_after_the_last_message() {
         let mut resume = Resume::new(50);
         assert_eq!(resume.query(), "?last=50");
-        assert!(!resume.joined(Some("b".into())));
+        assert!(!join(&mut resume, Some("b")));
         assert_eq!(resume.message(message("a")), None, "kept until caught_up");
         resume.disconnected();
         assert_eq!(resume.query(), "?last=50", "nothing of it was shown");
-        resume.joined(Some("b".into()));
+        join(&mut resume, Some("b"));
         resume.message(message("a"));
         resume.message(message("b"));
         let (gap, messages) = resume.caught_up(false);
@@ -151,30 +165,30 @@ mod tests {
     #[test]
     fn a_lobby_without_messages_has_an_id_or_none() {
         let mut resume = Resume::new(50);
-        resume.joined(Some("x".into()));
+        join(&mut resume, Some("x"));
         resume.caught_up(true);
         assert_eq!(resume.query(), "?after=x");
 
         let mut resume = Resume::new(0);
         assert_eq!(resume.query(), "");
-        assert!(resume.joined(None));
+        assert!(join(&mut resume, None));
         assert_eq!(resume.query(), "?last=10000");
 
         let mut resume = Resume::new(0);
-        assert!(resume.joined(Some("x".into())));
+        assert!(join(&mut resume, Some("x")));
         assert_eq!(resume.query(), "?after=x");
     }
 
     #[test]
     fn a_gap_is_reported_unless_the_messages_overlap() {
-        let edges = Edges { last_before: Some("b".to_owned()), first_after: Some("c".to_owned()) };
+        let edges = Edges { start: Start::Message("b".to_owned()), first_after: Some("c".to_owned()) };
         for (missed, gap, new) in [(["c", "d"], Some(edges), vec!["c", "d"]), (["b", "c"], None, vec!["c"])] {
             let mut resume = Resume::new(0);
-            resume.joined(None);
+            join(&mut resume, None);
             resume.message(message("a"));
             resume.message(message("b"));
             resume.disconnected();
-            resume.joined(Some("d".into()));
+            join(&mut resume, Some("d"));
             for id in missed {
                 resume.message(message(id));
             }
@@ -184,9 +198,20 @@ mod tests {
     }
 
     #[test]
+    fn a_gap_of_a_client_that_has_received_no_message_begins_at_its_first_join() {
+        let mut resume = Resume::new(0);
+        join(&mut resume, None);
+        resume.disconnected();
+        resume.joined(Some("d".into()), Some(Timestamp::MAX));
+        resume.message(message("d"));
+        let edges = Edges { start: Start::Join(Timestamp::UNIX_EPOCH), first_after: Some("d".to_owned()) };
+        assert_eq!(resume.caught_up(false).0, Some(edges));
+    }
+
+    #[test]
     fn an_earlier_message_is_new_once_and_does_not_change_where_the_client_returns() {
         let mut resume = Resume::new(0);
-        resume.joined(None);
+        join(&mut resume, None);
         resume.message(message("b"));
         for (id, is_new) in [("a", true), ("a", false), ("b", false)] {
             assert_eq!(resume.accept_earlier(&message(id).0), is_new);
@@ -197,7 +222,7 @@ mod tests {
     #[test]
     fn few_ids_are_remembered() {
         let mut resume = Resume::new(0);
-        resume.joined(None);
+        join(&mut resume, None);
         for number in 0..SEEN_MAX + 5 {
             assert!(resume.message(message(&number.to_string())).is_some());
         }

@@ -17,6 +17,8 @@ use super::update::{State, Update};
 /// The close codes of `doc/api.md` that the client has to know.
 const POLICY: u16 = 1008;
 const TOO_BIG: u16 = 1009;
+/// The text of [`POLICY`] begins with this if the token is the reason.
+const TOKEN_EXPIRED: &str = "token expired";
 
 /// What to do next.
 #[derive(Debug, PartialEq, Eq)]
@@ -147,10 +149,12 @@ impl Session {
     /// A text frame was received. `random` is from 0 to 1.
     pub(super) fn frame(&mut self, text: &str, now: Instant, random: f64) {
         match Frame::parse(text) {
-            Frame::UsersOnline { names, id_before } => {
+            Frame::UsersOnline { sent_at, names, id_before } => {
                 self.connection.joined(now);
+                // A login may have ended since this join began.
+                self.sends_token = !self.renewal.is_sent();
                 self.updates.push(Update::Users(names));
-                if self.resume.joined(id_before) {
+                if self.resume.joined(id_before, sent_at) {
                     self.outgoing.connected();
                 }
             }
@@ -203,7 +207,7 @@ impl Session {
 
     /// The connection has ended. `code`: of the close frame, if there was one.
     pub(super) fn closed(&mut self, code: Option<u16>, reason: &str, now: Instant, random: f64) {
-        if code == Some(POLICY) && !self.renewal.refused(now) {
+        if code == Some(POLICY) && !(reason.starts_with(TOKEN_EXPIRED) && self.renewal.refused(now)) {
             return self.end(reason);
         }
         if code == Some(TOO_BIG) {

@@ -1,9 +1,14 @@
-//! Times of the server in the time zone of this machine. Pure, except for the time zone.
+//! Times of the server. Pure, except for the time zone of this machine.
 
 use jiff::tz::TimeZone;
 use jiff::{Timestamp, Zoned};
 
 /// The time of a frame. `None` if the server sends something else.
+pub(super) fn parse(sent_at: &str) -> Option<Timestamp> {
+    sent_at.parse().ok()
+}
+
+/// As [`parse`], in the time zone of this machine.
 pub(super) fn local(sent_at: &str) -> Option<Zoned> {
-    sent_at.parse::<Timestamp>().ok().map(|at| at.to_zoned(TimeZone::system()))
+    parse(sent_at).map(|at| at.to_zoned(TimeZone::system()))
 }

@@ -2,7 +2,8 @@
 // the token. Knows frames only as far as it has to: any frame shows that the network works.
 //
 //   connecting --first frame--> online --lost--> offline --pause--> connecting
-//   A refused token, a close code 1008 (unless the page has a new token) and `stop` end the connection for good.
+//   A refused token, a close code 1008 and `stop` end the connection for good. After the end of the token (1008, too), a
+//   page that has a new token connects again.
 
 import { delayMs } from "./backoff.js";
 
@@ -15,6 +16,8 @@ export const PONG_TIMEOUT_MS = 8_000;
 
 /** The close codes of doc/api.md that the page has to know. */
 const POLICY = 1008;
+/** The text of that code begins with this if the token is the reason. */
+const TOKEN_EXPIRED = "token expired";
 /** Closes a connection that the page gives up (RFC 6455, section 7.4.2: 4000 to 4999 are for applications). */
 const GIVEN_UP = 4000;
 
@@ -116,7 +119,8 @@ export class Connection {
   async #closed(wasOpen, code, reason) {
     this.#drop();
     this.#environment.onClose(code);
-    if (code === POLICY && !this.#environment.isTokenNew()) return this.#end(reason);
+    const canReturn = reason.startsWith(TOKEN_EXPIRED) && this.#environment.isTokenNew();
+    if (code === POLICY && !canReturn) return this.#end(reason);
     if (wasOpen) return this.#retry(reason || "The connection was lost.", 0);
     // A browser does not tell a page why the server refused a websocket.
     const refusal = await this.#environment.findRefusal();

@@ -1,4 +1,5 @@
-// Pages of earlier messages, from `GET /history`. A server without that path keeps no earlier messages.
+// Pages of earlier messages, from `GET /history`. A server without that path keeps no earlier messages. A server that does
+// not know the oldest message any more has none before it either.
 
 /** Messages of one page. */
 const PAGE = 50;
@@ -10,7 +11,7 @@ export class EarlierMessages {
 
   /**
    * @param environment
-   *   `fetchPage(before, limit)`: a promise of `{ status, body }`.
+   *   `fetchPage(before, limit)`: a promise of `{ status, body }`, as of `fetchHistory`.
    *   `onMessages(messages)`: the newest first, as the server sends them.
    *   `onState()`: `state` has changed.
    */
@@ -26,6 +27,7 @@ export class EarlierMessages {
       const { status, body } = await this.#environment.fetchPage(before, PAGE);
       if (status === 200) this.#environment.onMessages(body.messages);
       if (status === 200) this.#setState(body.more ? "ready" : "end");
+      else if (body?.error === "unknown_message") this.#setState("end");
       else this.#setState(status === 404 ? "absent" : "failed");
     } catch {
       // The network failed, or the answer of a proxy is not JSON.

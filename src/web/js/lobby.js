@@ -101,7 +101,7 @@ export class Lobby {
     this.#renewal = new RenewalForm(texts.timeText, (renewed) => {
       store.save(renewed);
       this.#token = renewed.token;
-      this.#connection.send({ type: "token", msg: { token: renewed.token } });
+      this.#sendToken();
     });
     this.#renewal.watch(session);
     this.#connection.start();
@@ -111,6 +111,11 @@ export class Lobby {
   #openSocket() {
     this.#joinedWith = this.#token;
     return openLobby(this.#token, this.#timeline.lastId, FIRST_MESSAGES);
+  }
+
+  /** Continues the session on the server. Without a connection, `users_online` does it, or the next join. */
+  #sendToken() {
+    this.#connection.send({ type: "token", msg: { token: this.#token } });
   }
 
   #openViews(texts) {
@@ -170,6 +175,8 @@ export class Lobby {
       case "users_online":
         this.#missed = { idBefore: event_id, messages: [] };
         this.#users.replace(msg.list);
+        // The login may have been renewed since the join began.
+        if (this.#token !== this.#joinedWith) this.#sendToken();
         break;
       case "user_joined":
         this.#users.add(msg.username);

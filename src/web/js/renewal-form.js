@@ -7,6 +7,8 @@ import { sentence } from "./status.js";
 
 export class RenewalForm {
   #email = null;
+  /** The lobby was left: an answer that comes later belongs to no session. */
+  #isStopped = false;
   #timeText;
   #timer = new RenewalTimer({
     setTimeout: (run, ms) => setTimeout(run, ms),
@@ -22,13 +24,15 @@ export class RenewalForm {
       byId("renew").disabled = true;
       try {
         const session = await logIn({ email: this.#email, password: byId("renewal-password").value });
+        if (this.#isStopped) return;
         onSession(session);
         this.watch(session);
       } catch (error) {
         if (!(error instanceof Refused)) throw error;
-        byId("renewal-text").textContent = sentence(error.message);
+        if (!this.#isStopped) byId("renewal-text").textContent = sentence(error.message);
       } finally {
-        byId("renew").disabled = false;
+        // The form may belong to the next session.
+        if (!this.#isStopped) byId("renew").disabled = false;
       }
     };
   }
@@ -47,7 +51,9 @@ export class RenewalForm {
   }
 
   stop() {
+    this.#isStopped = true;
     this.#timer.stop();
     byId("renewal").hidden = true;
+    byId("renew").disabled = false;
   }
 }

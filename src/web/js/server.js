@@ -77,11 +77,14 @@ async function askJoin(token) {
   }
 }
 
-/** A page of earlier messages: `{ status, body }`. `before` is null for the newest ones. */
+/**
+ * A page of earlier messages: `{ status, body }`. `body` is null if the answer is not JSON. `before` is null for the newest
+ * ones.
+ */
 export async function fetchHistory(token, before, limit) {
   const query = before === null ? { limit } : { before, limit };
   const response = await getWithToken(`history?${new URLSearchParams(query)}`, token);
-  return { status: response.status, body: response.ok ? await response.json() : null };
+  return { status: response.status, body: await response.json().catch(() => null) };
 }
 
 function getWithToken(path, token) {

@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 use super::*;
 use crate::cli::chat::connection::{PAUSE_FIRST, PAUSE_MAX, PING_AFTER, PONG_TIMEOUT, STABLE_AFTER};
 use crate::cli::chat::protocol::{ChatMessage, Page, PageResult};
+use crate::session::end::End;
 
 const TOKEN: &str = "eyJhbGciOiJIUzI1NiJ9.eyJ1c2VybmFtZSI6IkFubiIsImlhdCI6MTAwMCwiZXhwIjoxNjAwfQ.c2ln";
 /// The lifetime of that token, whose user is Ann.
@@ -253,6 +254,35 @@ fn the_token_is_renewed_in_the_session() {
     assert!(matches!(fixture.step(), Step::Wait(_)));
 }
 
+/// A session whose login has ended while it connected: the server has the token from before.
+fn renewed_while_connecting() -> Fixture {
+    let mut fixture = Fixture::online(true);
+    fixture.close(None);
+    fixture.wait(LIFETIME * 5 / 6);
+    assert_eq!(fixture.step(), Step::LogIn);
+    assert_eq!(fixture.step(), Step::Connect);
+    fixture.session.opened(fixture.now);
+    fixture.session.logged_in(Token::new("new".into(), fixture.now));
+    fixture
+}
+
+#[test]
+fn a_token_that_came_while_the_client_connected_is_sent() {
+    let mut fixture = renewed_while_connecting();
+    fixture.receive(&json!({"type": "users_online", "msg": {"list": []}}));
+    assert_eq!(fixture.step(), Step::Send(protocol::renew("new")));
+    assert!(matches!(fixture.step(), Step::Wait(_)), "once");
+}
+
+#[test]
+fn a_new_token_helps_only_after_the_end_of_the_old_one() {
+    for end in End::ALL.into_iter().filter(|end| end.row().code == POLICY) {
+        let mut fixture = renewed_while_connecting();
+        fixture.session.closed(Some(POLICY), &end.text_with(""), fixture.now, CHANCE);
+        assert_eq!(fixture.step() == Step::End, end != End::TokenExpired, "{end:?}");
+    }
+}
+
 #[test]
 fn a_client_that_was_away_for_long_logs_in_before_it_returns() {
     let mut fixture = Fixture::online(true);
@@ -316,6 +346,39 @@ fn return_incomplete(fixture: &mut Fixture, newest: &str) {
     fixture.receive(&json!({"type": "users_online", "msg": {"list": ["Bob"]}}));
     fixture.message(newest, "Bob", None);
     fixture.receive(&json!({"type": "caught_up", "msg": {"complete": false}}));
+}
+
+/// A session that joined at ten o'clock, when the server knew no message, and has returned and got `b9` only.
+fn with_gap_after_the_join() -> Fixture {
+    let now = Instant::now();
+    let mut fixture = Fixture { session: Session::new(Token::new(TOKEN.to_owned(), now), false, 0, now), now };
+    assert_eq!(fixture.step(), Step::Connect);
+    fixture.session.opened(fixture.now);
+    fixture.receive(&json!({"type": "users_online", "sent_at": "2026-11-23T10:00:00+01:00", "msg": {"list": []}}));
+    return_incomplete(&mut fixture, "b9");
+    assert_eq!(fixture.step(), Step::LoadPage(Some("b9".to_owned())));
+    fixture.shown();
+    fixture
+}
+
+#[test]
+fn a_client_that_has_received_no_message_gets_those_since_its_join() {
+    let at = |id: &str, time: &str| ChatMessage {
+        sent_at: format!("2026-11-23T{time}+01:00"),
+        ..page(&[id], true).unwrap().messages.remove(0)
+    };
+    let mut fixture = with_gap_after_the_join();
+    let messages = vec![at("b8", "10:00:02"), at("b7", "10:00:00.5"), at("b6", "09:59:59"), at("b5", "09:59:58")];
+    fixture.session.loaded(Ok(Page { messages, has_more: true }));
+    assert_eq!(fixture.shown(), ["b7", "b8", "b9"]);
+
+    let mut fixture = with_gap_after_the_join();
+    fixture.session.loaded(Ok(Page { messages: vec![at("b8", "10:00:02")], has_more: false }));
+    assert_eq!(fixture.shown(), ["b8", "b9"], "the lobby has begun with them");
+
+    let mut fixture = with_gap_after_the_join();
+    fixture.session.loaded(page(&[], false));
+    assert_eq!(fixture.shown(), ["gap", "b9"], "the server has none of the missing messages");
 }
 
 #[test]
