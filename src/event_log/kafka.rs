@@ -6,8 +6,8 @@
 //!
 //! - **Appending** puts the record into a bounded queue (`event_log/queue.rs`) and returns. One thread gives the queued
 //!   records to the producer, one batch at a time (`batch_sender`). The producer is idempotent: a record that it sends
-//!   again after a broken connection is in the log once and in order. A record that Kafka does not accept within about 30
-//!   seconds is reported undelivered: the producer tries for 15, and gets no record that has waited for 15 in the queue.
+//!   again after a broken connection is in the log once and in order. If Kafka does not accept a batch within 30 seconds,
+//!   its records and those that waited meanwhile are reported undelivered.
 //! - **Reading** starts from an offset that the reader computes. There is no consumer group, and no offset is
 //!   committed: each instance reads all records.
 //!

@@ -10,6 +10,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -32,10 +33,6 @@ const BATCH_RECORDS: usize = 4096;
 const BATCH_BYTES: usize = 1024 * 1024;
 /// The minimum time between two batches, on average. Each costs a request to Kafka, and an answer to each reader.
 const BATCH_INTERVAL: Duration = Duration::from_millis(4);
-/// The age at which a record is reported undelivered, at the latest. A message of a user gets its error then.
-const DELIVERY_TIMEOUT: Duration = Duration::from_secs(30);
-/// The age from which on the producer gets a record no more: it could not report it within [`DELIVERY_TIMEOUT`].
-const QUEUE_TIMEOUT: Duration = DELIVERY_TIMEOUT.saturating_sub(MESSAGE_TIMEOUT);
 /// How long the report of a record may take after [`MESSAGE_TIMEOUT`]. If it takes longer, the next batch does not wait
 /// for it.
 const REPORT_DELAY: Duration = Duration::from_secs(5);
@@ -104,20 +101,17 @@ impl BatchSender {
             let (records, bytes) = (batch.len(), batch.iter().map(|queued| queued.json.len()).sum());
             // After the records were taken: so the limit is not older than the one with which they were appended.
             self.renew_producer();
-            batch.drain(..).for_each(|queued| self.send(queued, now));
+            batch.drain(..).for_each(|queued| self.send(queued));
             self.wait_reported(MESSAGE_TIMEOUT + REPORT_DELAY);
             self.queue.settle(records, bytes);
+            if self.producer.context().has_timed_out.swap(false, Ordering::AcqRel) {
+                self.report_waiting();
+            }
         }
     }
 
-    /// Gives a record to the producer, which delivers it or reports it undelivered. `now` is the same for the whole
-    /// batch: so a record is never too old if an earlier one is not, and the records that are too old are reported in
-    /// order.
-    fn send(&mut self, queued: Queued, now: Instant) {
-        let age = now.saturating_duration_since(queued.queued_at);
-        if age >= QUEUE_TIMEOUT {
-            return self.report_undelivered(queued.record);
-        }
+    /// Gives a record to the producer, which delivers it or reports it undelivered.
+    fn send(&mut self, queued: Queued) {
         let message: BaseRecord<'_, (), str, _> =
             BaseRecord::with_opaque_to(&self.topic, Box::new(queued.record)).partition(PARTITION).payload(&queued.json);
         self.producer.context().unreported.add();
@@ -130,6 +124,17 @@ impl BatchSender {
             _ => self.diagnostics.warn(&format!("Kafka accepts no records: {error}")),
         }
         self.report_undelivered(record);
+    }
+
+    /// Reports the waiting records undelivered: Kafka did not answer for as long as they waited. In the producer they would
+    /// wait for a second [`MESSAGE_TIMEOUT`].
+    fn report_waiting(&self) {
+        let mut waiting = VecDeque::new();
+        self.queue.take(&mut waiting, usize::MAX, usize::MAX);
+        for queued in waiting {
+            self.queue.settle(1, queued.json.len());
+            self.report_undelivered(queued.record);
+        }
     }
 
     fn report_undelivered(&self, record: Record) {

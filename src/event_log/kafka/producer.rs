@@ -1,6 +1,7 @@
 //! librdkafka's producer: its configuration, and [`DeliveryContext`], which receives its delivery reports and counts
 //! those that are still missing.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -20,9 +21,8 @@ use crate::threads::lock;
 
 /// The size of the producer's own queue, in KiB. It has one batch of `batch_sender.rs`.
 const QUEUE_KIB: usize = 64 * 1024;
-/// How long the producer tries to deliver a record. It gets no record that has waited for as long in the queue. So an
-/// outage that is shorter loses nothing.
-pub(super) const MESSAGE_TIMEOUT: Duration = Duration::from_secs(15);
+/// How long the producer tries to deliver a record. An outage that is shorter loses nothing.
+pub(super) const MESSAGE_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long a purged producer may take to report its records undelivered.
 const PURGE_TIMEOUT: Duration = Duration::from_millis(250);
 
@@ -68,6 +68,7 @@ impl ProducerFactory {
             undelivered: self.undelivered.clone(),
             refusals: self.refusals.clone(),
             unreported: Unreported::default(),
+            has_timed_out: AtomicBool::new(false),
         };
         Ok(DropWithin::new(config.create_with_context(context)?))
     }
@@ -79,6 +80,8 @@ pub(super) struct DeliveryContext {
     undelivered: Sender<Record>,
     refusals: RefusalReports,
     pub(super) unreported: Unreported,
+    /// A record was reported undelivered after [`MESSAGE_TIMEOUT`].
+    pub(super) has_timed_out: AtomicBool,
 }
 
 /// The number of records of one producer that it has neither delivered nor reported undelivered.
@@ -125,6 +128,9 @@ impl ProducerContext for DeliveryContext {
 
     fn delivery(&self, result: &DeliveryResult<'_>, record: Box<Record>) {
         if let Err((error, _)) = result {
+            if error.rdkafka_error_code() == Some(Code::MessageTimedOut) {
+                self.has_timed_out.store(true, Ordering::Release);
+            }
             // A setting of the topic may be the cause: a limit that is too small, or compaction.
             if matches!(
                 error.rdkafka_error_code(),

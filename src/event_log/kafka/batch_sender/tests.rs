@@ -30,9 +30,9 @@ fn sender(brokers: &str) -> (BatchSender, Receiver<Record>) {
     (sender.expect("opening"), undelivered)
 }
 
-fn queued(seq: u64, queued_at: Instant) -> Queued {
+fn queued(seq: u64) -> Queued {
     let record = Record { from: InstanceId(1), seq, at: "x".into(), body: Body::Heartbeat { n: seq } };
-    Queued { record, json: "{}".into(), queued_at }
+    Queued { record, json: "{}".into(), queued_at: Instant::now() }
 }
 
 fn seqs(undelivered: &Receiver<Record>) -> Vec<u64> {
@@ -57,7 +57,7 @@ fn a_failed_producer_is_replaced_and_its_records_are_reported_undelivered_in_ord
         let now = Instant::now();
         assert!(now < deadline, "no new producer, or it does not work");
         for seq in (1..).skip(sent).take(3) {
-            sender.send(queued(seq, now), now);
+            sender.send(queued(seq));
         }
         sent += 3;
         cluster.broker_up(-1).expect("a connection");
@@ -80,8 +80,7 @@ fn a_new_limit_replaces_the_producer_and_loses_no_record() {
         sender.limit.adapt_to(&topic);
         sender.renew_producer();
         assert_eq!(sender.batch_bytes_max, topic.batch_bytes_max());
-        let now = Instant::now();
-        sender.send(queued(seq, now), now);
+        sender.send(queued(seq));
         sender.wait_reported(PATIENCE);
         assert!(sender.producer.context().unreported.wait_none(Duration::ZERO), "{seq}: no report");
     }
@@ -114,18 +113,13 @@ fn a_producer_that_could_not_be_created_for_a_new_limit_is_created_later() {
     assert!(seqs(&undelivered).is_empty());
 }
 
-/// The producer tries for [`MESSAGE_TIMEOUT`], 15 seconds: an older record would be reported too late.
 #[test]
-fn a_record_is_reported_undelivered_if_the_producer_could_not_report_it_within_30_seconds() {
-    let (mut sender, undelivered) = sender("127.0.0.1:1");
-    let queued_at = Instant::now();
-    let mut send = |seq, age| {
-        sender.send(queued(seq, queued_at), queued_at + age);
-        seqs(&undelivered)
-    };
-    assert_eq!(send(1, Duration::from_secs(15)), [1], "the producer is not asked");
-    assert!(send(2, Duration::from_secs(14)).is_empty(), "the producer tries");
-    assert_eq!(send(3, Duration::from_secs(60)), [3]);
+fn records_that_waited_while_kafka_did_not_answer_are_reported_undelivered_in_order() {
+    let (sender, undelivered) = sender("127.0.0.1:1");
+    (1..=3).for_each(|seq| sender.queue.append(queued(seq).record, 1000).expect("room"));
+    sender.report_waiting();
+    assert_eq!(seqs(&undelivered), [1, 2, 3]);
+    assert_eq!(sender.queue.unsettled(), 0);
 }
 
 #[test]
