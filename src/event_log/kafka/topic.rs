@@ -39,6 +39,9 @@ pub(super) enum AdminError {
     /// No answer before the deadline, or the flag to give up was set. The text is that of a time-out.
     #[error("{}", Code::OperationTimedOut)]
     NoAnswer,
+    /// Kafka did not return the settings: the right to read them is missing, or the broker does not know the topic yet.
+    #[error("Kafka returned none of them")]
+    NoSettings,
     /// Kafka or the client rejected the request.
     #[error("{}", code_of(.0).map_or_else(|| text_of(.0), |code| code.to_string()))]
     Refused(#[source] KafkaError),
@@ -49,6 +52,7 @@ impl AdminError {
     pub(super) fn code(&self) -> Option<Code> {
         match self {
             AdminError::NoAnswer => Some(Code::OperationTimedOut),
+            AdminError::NoSettings => None,
             AdminError::Refused(error) => code_of(error),
         }
     }
@@ -101,6 +105,8 @@ impl TopicAdmin {
         let topic = ResourceSpecifier::Topic(&self.topic);
         let answers = self.request(deadline, give_up, |client, options| client.describe_configs([&topic], options))?;
         match answers.into_iter().next() {
+            // rdkafka drops the error that the answer has for the topic. The settings are then empty.
+            Some(Ok(described)) if described.entries.is_empty() => Err(AdminError::NoSettings),
             Some(Ok(described)) => {
                 let value = |name| described.get(name).and_then(|entry| entry.value.clone());
                 Ok(TopicSettings {

@@ -13,11 +13,13 @@ use rdkafka::error::RDKafkaErrorCode as Code;
 use super::batch_limit::BatchLimit;
 use super::consumer::{KafkaConsumer, given_up, is_no_answer, time_until};
 use super::diagnostics::is_refusal;
-use super::topic::TopicAdmin;
+use super::topic::{AdminError, TopicAdmin};
 use crate::event_log::ReadError;
 
 /// How long reading the settings of the topic may take.
 const SETTINGS_TIMEOUT: Duration = Duration::from_secs(2);
+/// How long an empty answer may mean that the broker does not know the topic yet.
+const NEW_TOPIC_TIME: Duration = Duration::from_millis(500);
 /// The pause before the next query about a topic that was just created.
 const TOPIC_RETRY: Duration = Duration::from_millis(50);
 
@@ -105,6 +107,7 @@ impl TopicSetup {
     /// reads them again.
     fn apply_settings(&self, consumer: &KafkaConsumer, deadline: Instant) -> Result<(), ReadError> {
         let topic = &self.admin.topic;
+        let begun_at = Instant::now();
         loop {
             let error = match self.admin.settings(deadline, consumer.give_up_flag()) {
                 Ok(settings) => {
@@ -116,11 +119,10 @@ impl TopicSetup {
                 }
                 Err(error) => error,
             };
-            match error.code() {
-                // Not every broker knows a new topic at once.
-                Some(Code::UnknownTopicOrPartition | Code::UnknownTopic) => pause(deadline)?,
+            match error {
                 _ if consumer.is_given_up() => return Err(given_up()),
-                _ => {
+                AdminError::NoSettings if begun_at.elapsed() < NEW_TOPIC_TIME => pause(deadline)?,
+                error => {
                     self.limit.warn(&format!(
                         "the settings of the Kafka topic {topic} cannot be read ({error}), so they are not checked: grant \
                          DESCRIBE_CONFIGS on it, or make sure that it has cleanup.policy=delete and Kafka's default of \
@@ -136,4 +138,32 @@ impl TopicSetup {
 fn pause(deadline: Instant) -> Result<(), ReadError> {
     thread::sleep(TOPIC_RETRY.min(time_until(deadline)?));
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use rdkafka::mocking::MockCluster;
+
+    use super::*;
+    use crate::event_log::kafka::KafkaSettings;
+    use crate::event_log::kafka::diagnostics::Diagnostics;
+    use crate::event_log::kafka::topic_settings::TopicSettings;
+
+    /// The mock of a cluster does not implement the request for the settings of a topic.
+    #[test]
+    fn settings_that_cannot_be_read_leave_the_limit_as_it_is() {
+        let cluster = MockCluster::new(1).expect("a mock of a cluster");
+        cluster.create_topic("lobby", 1, 1).expect("a topic");
+        let brokers = cluster.bootstrap_servers();
+        let settings = KafkaSettings { brokers, topic: "lobby".into(), ..KafkaSettings::default() };
+        let diagnostics = Arc::new(Diagnostics::new(&settings));
+        let limit = Arc::new(BatchLimit::new(settings.topic.clone(), Arc::clone(&diagnostics)));
+        let known = TopicSettings { max_message_bytes: Some(65_536), ..TopicSettings::default() };
+        limit.adapt_to(&known);
+        let admin = TopicAdmin::new(&settings, Arc::clone(&diagnostics));
+        let setup = TopicSetup { admin, limit: Arc::clone(&limit) };
+        let mut consumer = KafkaConsumer::open(&settings, diagnostics).expect("opening");
+        setup.prepare(&mut consumer, Instant::now() + Duration::from_secs(30)).expect("the topic exists");
+        assert_eq!(limit.bytes(), known.batch_bytes_max());
+    }
 }
