@@ -41,7 +41,7 @@ pub struct Entry {
 /// Why the log did not accept a record. The record is not in the log, and is not reported undelivered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub enum AppendError {
-    /// The queue to the log is full.
+    /// The queue to the log is full. The record may nevertheless be too large.
     #[error("the queue to the event log is full; try again in a moment")]
     Full,
     /// The record is larger than the log accepts.

@@ -159,11 +159,11 @@ fn a_log_that_another_process_keeps_locked_is_bounded_and_recovers() {
     append(&log, folder.path(), [1]);
     rewind(&mut *log.reader, 1);
     let other = folder.connect();
+    assert_eq!(log.appender.append(record_of(1, 1, 1_100_000)), Err(AppendError::TooLarge));
     other.execute_batch("BEGIN IMMEDIATE").expect("locking");
     let taken = (2..=1_000_000).take_while(|seq| log.appender.append(record(*seq)) == Ok(())).count();
     assert_eq!(taken, sqlite::QUEUE_RECORDS);
     assert_eq!(log.appender.append(record(1)), Err(AppendError::Full));
-    assert_eq!(log.appender.append(record_of(1, 1, 1_100_000)), Err(AppendError::TooLarge));
     assert_eq!(seqs(&read(&mut *log.reader, 1)), [1], "reading goes on");
 
     let mut reported = Vec::new();

@@ -7,6 +7,7 @@ use harness::client::Client;
 use harness::page::Page;
 use harness::server::{Server, token};
 use harness::sqlite::DataFolder;
+use harness::wait_for;
 use harness::watcher::Watcher;
 use serde_json::{Value, json};
 
@@ -147,13 +148,14 @@ fn copied_messages_have_names_and_texts_without_initials() {
     bob.say("second");
     let page = Page::open_as(&browser, server.address, "Ann");
     page.wait_texts(&["first", "second"]);
-    browser.run("getSelection().selectAllChildren(document.getElementById('messages'))");
-    let copied = browser.value("getSelection().toString()");
-    let lines: Vec<&str> = copied.as_str().expect("a text").lines().map(str::trim).collect();
-    for line in ["first", "second"] {
-        assert!(lines.contains(&line), "{line}: {lines:?}");
-    }
-    assert!(lines.iter().any(|line| line.starts_with("Bob")) && !lines.contains(&"B"), "{lines:?}");
+    // In one script, and again if the page has just drawn the messages anew.
+    let select = "(getSelection().selectAllChildren(document.getElementById('messages')), String(getSelection()))";
+    let lines = wait_for("both messages to be copied", || {
+        let copied = browser.value(select);
+        let lines: Vec<String> = copied.as_str()?.lines().map(|line| line.trim().to_owned()).collect();
+        ["first", "second"].iter().all(|text| lines.iter().any(|line| line == text)).then_some(lines)
+    });
+    assert!(lines.iter().any(|line| line.starts_with("Bob")) && !lines.iter().any(|line| line == "B"), "{lines:?}");
 }
 
 #[test]
