@@ -46,21 +46,23 @@ impl Queue {
         Queue { records_max, bytes_max, state: Mutex::default(), filled: Condvar::new(), settled: Condvar::new() }
     }
 
-    /// Encodes a record and adds it at the end. `bytes_max`: the size of the largest record that the log accepts.
-    pub fn append(&self, record: Record, bytes_max: usize) -> Result<(), AppendError> {
-        // While the queue is full, many threads try again and again: none of them encodes its record for nothing.
+    /// Encodes a record for [`Queue::push`]. `bytes_max`: the size of the largest record that the log accepts. Fails also if
+    /// the queue is full: then many threads try again and again, and none of them encodes its record for nothing.
+    ///
+    /// Not inlined, as `push`: connection threads call both, and their stack fits into two pages (doc/performance.md).
+    #[inline(never)]
+    pub fn encode(&self, record: &Record, bytes_max: usize) -> Result<String, AppendError> {
         self.check_room(&lock(&self.state), 1)?;
-        let json = codec::encode_text(&record).map_err(|error| {
-            log::error!("a record cannot be encoded as JSON: {error}");
-            AppendError::Unavailable
-        })?;
-        if json.len() > bytes_max {
-            return Err(AppendError::TooLarge);
+        match codec::encode_text(record) {
+            Ok(json) if json.len() <= bytes_max => Ok(json),
+            Ok(_) => Err(AppendError::TooLarge),
+            Err(error) => Err(on_not_encoded(&error)),
         }
-        self.push(record, json)
     }
 
-    fn push(&self, record: Record, json: String) -> Result<(), AppendError> {
+    /// Adds a record at the end, with its JSON.
+    #[inline(never)]
+    pub fn push(&self, record: Record, json: String) -> Result<(), AppendError> {
         let mut state = lock(&self.state);
         self.check_room(&state, json.len())?;
         state.unsettled += 1;
@@ -140,6 +142,13 @@ impl Queue {
     pub fn is_closed(&self) -> bool {
         lock(&self.state).is_closed
     }
+}
+
+#[cold]
+#[inline(never)]
+fn on_not_encoded(error: &serde_json::Error) -> AppendError {
+    log::error!("a record cannot be encoded as JSON: {error}");
+    AppendError::Unavailable
 }
 
 #[cfg(test)]

@@ -130,7 +130,8 @@ impl Appender for SqliteAppender {
         if self.undelivered.len() >= QUEUE_RECORDS {
             return Err(AppendError::Full);
         }
-        self.queue.append(record, RECORD_BYTES_MAX)
+        let json = self.queue.encode(&record, RECORD_BYTES_MAX)?;
+        self.queue.push(record, json)
     }
 
     fn queued_records(&self) -> usize {

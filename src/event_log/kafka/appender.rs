@@ -40,11 +40,11 @@ impl Appender for KafkaAppender {
         if self.undelivered.len() >= QUEUE_RECORDS {
             return Err(AppendError::Full);
         }
-        let appended = self.queue.append(record, self.record_bytes_max());
-        if appended == Err(AppendError::TooLarge) {
+        let encoded = self.queue.encode(&record, self.record_bytes_max());
+        if encoded == Err(AppendError::TooLarge) {
             self.refusals.report_too_large(&self.limit);
         }
-        appended
+        self.queue.push(record, encoded?)
     }
 
     fn queued_records(&self) -> usize {

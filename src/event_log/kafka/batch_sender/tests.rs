@@ -116,7 +116,7 @@ fn a_producer_that_could_not_be_created_for_a_new_limit_is_created_later() {
 #[test]
 fn records_that_waited_while_kafka_did_not_answer_are_reported_undelivered_in_order() {
     let (sender, undelivered) = sender("127.0.0.1:1");
-    (1..=3).for_each(|seq| sender.queue.append(queued(seq).record, 1000).expect("room"));
+    (1..=3).for_each(|seq| sender.queue.push(queued(seq).record, "{}".into()).expect("room"));
     sender.report_waiting();
     assert_eq!(seqs(&undelivered), [1, 2, 3]);
     assert_eq!(sender.queue.unsettled(), 0);
