@@ -131,10 +131,8 @@ impl BatchSender {
     fn report_waiting(&self) {
         let mut waiting = VecDeque::new();
         self.queue.take(&mut waiting, usize::MAX, usize::MAX);
-        for queued in waiting {
-            self.queue.settle(1, queued.json.len());
-            self.report_undelivered(queued.record);
-        }
+        self.queue.settle(waiting.len(), waiting.iter().map(|queued| queued.json.len()).sum());
+        waiting.into_iter().for_each(|queued| self.report_undelivered(queued.record));
     }
 
     fn report_undelivered(&self, record: Record) {
