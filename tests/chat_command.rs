@@ -2,6 +2,7 @@
 
 mod harness;
 
+use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
@@ -215,10 +216,18 @@ fn a_signal_or_a_closed_pipe_ends_the_client_quietly() {
 /// A client that waits because its standard output is full: nobody reads it.
 fn blocked_client(server: &Server) -> (Child, Pid) {
     let client = chat(server.dir(), &url(server), &[("ICH_TOKEN", &token("Ann"))], &[]).spawn().unwrap();
-    let output = client.stdout.as_ref().unwrap();
-    wait_until("a full pipe", || ioctl_fionread(output).unwrap() > 60_000);
     let pid = Pid::from_child(&client);
+    let output = client.stdout.as_ref().unwrap();
+    let is_full = || ioctl_fionread(output).unwrap() > 60_000;
+    wait_until("a thread that waits for a full pipe", || is_full() && waits_for_output(pid));
     (client, pid)
+}
+
+/// Whether a thread of this process is in a system call whose first argument is standard output.
+fn waits_for_output(pid: Pid) -> bool {
+    let threads = fs::read_dir(format!("/proc/{pid}/task")).unwrap();
+    let calls = threads.filter_map(|thread| fs::read_to_string(thread.ok()?.path().join("syscall")).ok());
+    calls.into_iter().any(|call| call.split_whitespace().nth(1) == Some("0x1"))
 }
 
 #[test]

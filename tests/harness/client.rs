@@ -15,23 +15,32 @@ use super::PATIENCE;
 /// A client that has joined.
 pub struct Client {
     pub socket: WebSocket<TcpStream>,
+    /// What [`Client::join`] has read.
+    first: Option<Received>,
 }
 
+/// A frame, or the close frame at the end (none if the connection ended without one).
+type Received = Result<Value, Option<CloseFrame>>;
+
 impl Client {
-    /// Joins with this token.
+    /// Joins with this token, and waits for the first frame: a client that joins after that is not in its list.
     ///
     /// # Panics
     /// The server rejects the join.
     pub fn join(address: SocketAddr, token: &str) -> Client {
-        Self::try_join(address, token).unwrap_or_else(|status| panic!("the server answers {status} to a join"))
+        Self::join_query(address, token, "")
     }
 
     /// As [`Client::join`], with this query: `after=...` or `last=...`.
     pub fn join_query(address: SocketAddr, token: &str, query: &str) -> Client {
-        Self::try_join_query(address, token, query).unwrap_or_else(|status| panic!("{status} to a join with {query}"))
+        let joined = Self::try_join_query(address, token, query);
+        let mut client = joined.unwrap_or_else(|status| panic!("the server answers {status} to a join with {query:?}"));
+        client.first = Some(client.next_or_close());
+        client
     }
 
-    /// Joins, or returns the status with which the server rejects the join.
+    /// Joins, or returns the status with which the server rejects the join. Does not wait for a frame: whether a client
+    /// that joins at the same time is in the list of this one is not known.
     pub fn try_join(address: SocketAddr, token: &str) -> Result<Client, u16> {
         Self::try_join_query(address, token, "")
     }
@@ -60,7 +69,7 @@ impl Client {
             request.headers_mut().insert(*name, value.parse().expect("a header value"));
         }
         match tungstenite::client::client(request, stream) {
-            Ok((socket, response)) => Ok((Client { socket }, response)),
+            Ok((socket, response)) => Ok((Client { socket, first: None }, response)),
             Err(tungstenite::HandshakeError::Failure(Error::Http(response))) => Err(response.status().as_u16()),
             Err(error) => panic!("joining: {error}"),
         }
@@ -77,8 +86,11 @@ impl Client {
         }
     }
 
-    /// The next frame, or the close frame at the end (none if the connection ended without one).
-    pub fn next_or_close(&mut self) -> Result<Value, Option<CloseFrame>> {
+    /// The next frame, or the close frame at the end.
+    pub fn next_or_close(&mut self) -> Received {
+        if let Some(first) = self.first.take() {
+            return first;
+        }
         let deadline = Instant::now() + PATIENCE;
         loop {
             assert!(Instant::now() < deadline, "only pings within {PATIENCE:?}");
@@ -152,6 +164,7 @@ impl Client {
 
     /// Panics if a frame is received within this time.
     pub fn expect_silence(&mut self, time: Duration) {
+        assert!(self.first.is_none(), "unexpected frame: {:?}", self.first);
         self.socket.get_ref().set_read_timeout(Some(time)).expect("setting a socket option");
         let read = self.socket.read();
         assert!(matches!(read, Err(Error::Io(_))), "unexpected frame: {read:?}");

@@ -53,7 +53,9 @@ struct View {
 impl Watcher {
     /// Joins, and waits until the client has received its own `user_joined`.
     pub fn join(server: &Server, name: &str) -> Watcher {
-        let watcher = Self::start(Client::join(server.address, &token(name)), name);
+        let client = Client::try_join(server.address, &token(name));
+        let client = client.unwrap_or_else(|status| panic!("the server answers {status} to the join of {name}"));
+        let watcher = Self::start(client, name);
         wait_for(&format!("the own user_joined of {name}"), || watcher.online().contains(name).then_some(()));
         watcher
     }
