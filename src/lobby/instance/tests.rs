@@ -524,6 +524,12 @@ impl History {
         }
     }
 
+    /// Whether the instance has seen the last change of the lobby. A tick shows it to the instance.
+    fn knows_lobby(&self) -> bool {
+        let Bench { instance, lobby, .. } = &self.bench;
+        (instance.is_member, instance.is_alone) == (lobby.is_member(ID), lobby.is_alone(ID))
+    }
+
     fn phase_and_next_tick(&self) -> (Phase, Duration) {
         (self.bench.instance.phase, self.bench.instance.next_tick(self.bench.now))
     }
@@ -539,7 +545,7 @@ proptest! {
             // The log thread ticks after each poll; here it does so when a tick is due, and at random times in between.
             let (phase, wait) = history.phase_and_next_tick();
             prop_assert!(wait <= INTERVAL);
-            let knows_lobby = history.bench.instance.is_member == history.bench.lobby.is_member(ID);
+            let knows_lobby = history.knows_lobby();
             let is_between = knows_lobby && matches!(call, Call::Tick | Call::Deliver { .. });
             if !(wait.is_zero() || is_between) {
                 continue;
@@ -547,7 +553,8 @@ proptest! {
             let records = history.bench.tick();
             let (phase_after, wait_after) = history.phase_and_next_tick();
             let does_something = !records.is_empty() || phase_after != phase;
-            prop_assert_eq!(does_something, wait.is_zero(), "{:?} after {:?}", records, call);
+            // A record of another instance may have made the tick unnecessary.
+            prop_assert!(does_something == wait.is_zero() || !knows_lobby, "{:?} after {:?}", records, call);
             prop_assert!(!wait_after.is_zero(), "it spins after {:?}: {:?}", call, history.bench.instance);
             history.in_flight.extend(records);
         }
