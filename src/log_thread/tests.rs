@@ -115,7 +115,7 @@ impl Bench {
     fn open_with(&mut self, request: Option<Request>) -> SessionId {
         let session = self.publisher.new_session();
         let user = User { id: "4".into(), username: "Bob".into() };
-        self.publisher.open_session(session, user, request).unwrap();
+        self.publisher.open_session(session, user, request, || false).unwrap();
         session
     }
 
