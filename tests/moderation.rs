@@ -4,6 +4,7 @@
 mod harness;
 
 use std::net::SocketAddr;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use harness::client::Client;
 use harness::cluster::metric;
@@ -15,6 +16,8 @@ use harness::server::{Server, command, token};
 use harness::sqlite::DataFolder;
 use harness::watcher::Watcher;
 use harness::{wait_for, wait_until};
+use ich::accounts::{AccountStore, sqlite as account_store};
+use ich::moderation::{Sanction, SanctionKind};
 use serde_json::{Value, json};
 use tungstenite::protocol::frame::coding::CloseCode;
 
@@ -190,6 +193,43 @@ fn bans_survive_without_the_event_log(settings: &[(&str, &str)]) {
     wait_until("the ban", || refused_join(&server, "Bob").code() == "banned");
     assert_eq!(say_until(&mut server.join("Eve"), "hello", "error")["code"], "muted");
     say_until(&mut server.join("Dan"), "hello", "chat_message");
+}
+
+/// An instance whose clock is an hour ahead has banned Bob, muted Eve and ended the ban of Dan.
+#[test]
+fn actions_apply_at_once_where_the_clock_is_behind_that_of_another_instance() {
+    let folder = Folder::new();
+    let settings = [("ICH_EVENT_LOG", "memory")];
+    let mut server = Server::start_in(&folder.0, &settings);
+    let ann = admin(&server, &settings);
+    assert!(server.stop().success());
+    let ahead = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis() as u64 + 3_600_000;
+    let sanction = |kind, username: &str, until_ms| Sanction {
+        kind,
+        username: username.into(),
+        by: "Ann".into(),
+        reason: "".into(),
+        at_ms: ahead,
+        until_ms,
+    };
+    let (ban, mute) = (SanctionKind::Ban, SanctionKind::Mute);
+    let store = account_store::open(&folder.0.join("data")).unwrap();
+    store
+        .put_sanctions(&[sanction(ban, "Bob", None), sanction(mute, "Eve", None), sanction(ban, "Dan", Some(ahead))])
+        .unwrap();
+    drop(store);
+
+    let server = Server::start_in(&folder.0, &settings);
+    wait_until("the ban", || refused_join(&server, "Bob").code() == "banned");
+    server.join("Dan");
+    done(&server, &ann, "unban", json!({"username": "Bob"}));
+    server.join("Bob");
+    let answer = done(&server, &ann, "mute", json!({"username": "Eve", "minutes": 5}));
+    let error = say_until(&mut server.join("Eve"), "hello", "error");
+    assert_eq!(error["code"], "muted");
+    assert!(error["text"].as_str().unwrap().contains(answer["until"].as_str().unwrap()), "{error}");
+    done(&server, &ann, "unban", json!({"username": "Eve"}));
+    say_until(&mut server.join("Eve"), "hello", "chat_message");
 }
 
 #[test]

@@ -94,7 +94,7 @@ fn act(app: &AppState, action: Action, order: Order, by: &str, address: IpAddr) 
     let has_end = matches!(action, Action::Mute | Action::Ban);
     let moderation = Moderation {
         action,
-        until_ms: order.minutes.filter(|_| has_end).map(|minutes| clock::unix_millis() + minutes * 60_000),
+        until_ms: order.minutes.filter(|_| has_end).map(|minutes| at_ms.saturating_add(minutes * 60_000)),
         username: order.username.into(),
         by: by.into(),
         reason: order.reason.into(),
