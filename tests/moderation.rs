@@ -4,6 +4,8 @@
 mod harness;
 
 use std::net::SocketAddr;
+use std::sync::Barrier;
+use std::thread;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use harness::client::Client;
@@ -176,6 +178,31 @@ fn a_banned_user_is_disconnected_and_can_neither_join_nor_log_in() {
     wait_until("the end of the ban", || log_in(&servers[0], "Bob").status == 200);
     Client::join(servers[1].address, &token("Bob"));
     assert_eq!(send(servers[1].address, "GET", "/admin/bans", &ann, "").json(), json!({"bans": []}));
+}
+
+/// Several of these actions get the same time at first. Only one of those applies; the server repeats the others.
+#[test]
+fn simultaneous_actions_on_a_user_leave_all_instances_in_the_same_state() {
+    let folder = DataFolder::new();
+    let servers = [Server::start_in(folder.path(), &[]), Server::start_in(folder.path(), &[])];
+    let ann = admin(&servers[0], &[]);
+    for round in 0..5 {
+        let barrier = Barrier::new(4);
+        thread::scope(|scope| {
+            for (number, server) in servers.iter().cycle().take(4).enumerate() {
+                let (barrier, ann) = (&barrier, &ann);
+                let reason = format!("{round}, {number}");
+                scope.spawn(move || {
+                    barrier.wait();
+                    done(server, ann, "ban", json!({"username": "Bob", "reason": reason}));
+                });
+            }
+        });
+        done(&servers[0], &ann, "mute", json!({"username": "Bob", "reason": format!("round {round}")}));
+        let bans = |server: &Server| send(server.address, "GET", "/admin/bans", &ann, "").json();
+        wait_until("the same state", || bans(&servers[0]) == bans(&servers[1]));
+        assert_eq!(bans(&servers[0])["bans"].as_array().unwrap().len(), 2);
+    }
 }
 
 /// Bans and mutes are in the database: a server with an empty event log knows them from its first join on.

@@ -137,6 +137,11 @@ impl Sanctions {
         self.entries.values().filter(move |sanction| sanction.is_active(now_ms))
     }
 
+    /// The sanction of this kind on this user, also one that has ended.
+    pub(super) fn last(&self, kind: SanctionKind, username: &str) -> Option<&Sanction> {
+        self.entries.get(&(kind, username_key(username)))
+    }
+
     /// The earliest time for an action on this user that is later than all actions before it: usually `now_ms`, but the
     /// clock of another instance may be ahead.
     #[must_use]
