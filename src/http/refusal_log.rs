@@ -85,7 +85,7 @@ mod tests {
         let first = "refused a request of 192.0.2.1: origin_not_allowed, origin https://a.example";
         assert_eq!(line([192, 0, 2, 1], 0).as_deref(), Some(first));
         assert!((0..1000).all(|_| line([192, 0, 2, 1], 1).is_none()));
-        assert_eq!(line([192, 0, 2, 1], 61), Some(format!("{first} (1000 more in the last minute)")));
+        assert_eq!(line([192, 0, 2, 1], 61), Some(format!("{first} (1000 more since the last such line)")));
         let many = (0..=255).flat_map(|c| (0..=255).map(move |d| [198, 51, c, d]));
         assert!((28..=30).contains(&many.filter(|address| line(*address, 61).is_some()).count()));
         let after = line([192, 0, 2, 9], 70).unwrap();
