@@ -178,7 +178,7 @@ impl LogThread {
             Body::Moderated(moderation) => self.moderate(moderation),
             _ => {}
         }
-        self.send_events(record);
+        self.send_events(*offset, record);
         if own {
             let appended_at = self.driver.on_own_record(record, &self.lobby);
             if outcome == Outcome::Applied && matches!(record.body, Body::Said { .. }) {
@@ -216,14 +216,14 @@ impl LogThread {
     }
 
     /// Adds the events of this record to the batch, and its message to the history.
-    fn send_events(&mut self, record: &Record) {
+    fn send_events(&mut self, offset: u64, record: &Record) {
         let is_exact = self.is_exact();
         for event in self.events.drain(..) {
             let frame = self.batch.put(&event, record);
             match &event {
                 Event::UserJoined { username } => self.online.insert(username),
                 Event::UserLeft { username } => self.online.remove(username),
-                Event::Said { .. } if is_exact => lock(&self.history).push(record.event_id(), frame),
+                Event::Said { .. } if is_exact => lock(&self.history).push(record.event_id(), offset, frame),
                 Event::Said { .. } => {}
             }
         }

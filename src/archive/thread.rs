@@ -238,7 +238,7 @@ impl ArchiveThread {
         self.metrics.archived(added, u64::from(batch.gap.is_some()));
         if let Some(gap) = batch.gap {
             let cause = match gap.cause {
-                GapCause::Retention => "retention has deleted records of the event log before they were archived",
+                GapCause::Retention => "retention has deleted records of the event log that the archive needed",
                 GapCause::AnotherLog => "the event log is not the one that was archived: it was deleted or replaced",
             };
             warn!("the archive has a gap from offset {} to {}: {cause}", gap.from, gap.to);

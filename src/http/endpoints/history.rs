@@ -11,6 +11,7 @@ use std::time::Instant;
 use serde::Serialize;
 
 use crate::accounts::TokenRefused;
+use crate::archive::reader::ArchiveReader;
 use crate::archive::store::{ArchiveError, Page, Row, Select};
 use crate::http::api_error::ApiError;
 use crate::http::app_state::AppState;
@@ -19,7 +20,7 @@ use crate::http::request::Request;
 use crate::http::response::Response;
 use crate::limits::{HISTORY_PAGE_BYTES_MAX, HISTORY_PAGE_MESSAGES_DEFAULT, HISTORY_PAGE_MESSAGES_MAX};
 use crate::lobby::EventId;
-use crate::session::history::Older;
+use crate::session::history::{Older, Since};
 use crate::session::protocol;
 use crate::threads::lock;
 use crate::workers::Workers;
@@ -112,7 +113,12 @@ fn find(app: &AppState, asked: &Asked) -> Result<Found, Response> {
     // The archive continues where the history ends. With no message left to return, it still tells whether there are more.
     let select = recent.oldest.or(before).map_or(Select::Newest, Select::Before);
     let is_empty = recent.frames.is_empty();
-    match archive.page(select, limit - recent.frames.len()) {
+    let wanted = limit - recent.frames.len();
+    let mut found = archive.page(select, wanted);
+    if let (Ok(None), Some(missing)) = (&found, recent.oldest.or(before)) {
+        found = find_before_missing(app, archive, missing, wanted);
+    }
+    match found {
         Ok(Some(Page { rows, has_more })) => Ok(Found { recent, rows, has_more }),
         // The oldest message of the history is not archived yet.
         Ok(None) if is_empty && !recent.is_first => {
@@ -125,6 +131,18 @@ fn find(app: &AppState, asked: &Asked) -> Result<Found, Response> {
         Err(_) if !is_empty => Ok(Found { recent, rows: Vec::new(), has_more: true }),
         Err(error) => Err(unavailable(&error)),
     }
+}
+
+/// Archived messages before one of the history that is not in the archive. None if it may still be archived.
+fn find_before_missing(
+    app: &AppState,
+    archive: &ArchiveReader,
+    missing: EventId,
+    wanted: usize,
+) -> Result<Option<Page>, ArchiveError> {
+    // None: the history has dropped the message meanwhile. The next request is answered by the archive alone.
+    let Some(Since { offset, ids }) = lock(&app.history).since(missing) else { return Ok(None) };
+    archive.page(Select::BeforeMissing { offset, ids }, wanted)
 }
 
 /// Messages before one that is not in the history.
