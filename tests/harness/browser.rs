@@ -179,8 +179,9 @@ impl Browser {
         entries.filter(|entry| entry["level"] == "SEVERE").map(|entry| entry["message"].to_string()).collect()
     }
 
-    /// The task of the page that took the longest since `performance.mark("begin")`. The CPU time of a task is measured:
-    /// its duration would include the time that other processes take from the browser. Can be called once.
+    /// The most CPU time that a task of the page's main thread has used since `performance.mark("begin")`. Not the time
+    /// between two frames: a task's duration includes the time that other processes take from the browser, and a frame
+    /// waits for other threads of the browser, too. Can be called once.
     pub fn longest_task(&self) -> Duration {
         let log = self.in_session("/se/log", &json!({ "type": "performance" }));
         let entries = log.as_array().expect("entries").iter();
@@ -198,6 +199,25 @@ impl Browser {
         });
         let micros: Vec<u64> = tasks.map(|task| task["tdur"].as_u64().expect("a duration")).collect();
         Duration::from_micros(micros.into_iter().max().expect("a task of the page"))
+    }
+
+    /// Begins to measure the time between the callbacks of `requestAnimationFrame`.
+    pub fn begin_frames(&self) {
+        self.run(
+            "let last = performance.now();
+             window.longestFrame = 0;
+             requestAnimationFrame(function frame(now) {
+                 window.longestFrame = Math.max(window.longestFrame, now - last);
+                 last = now;
+                 requestAnimationFrame(frame);
+             });",
+        );
+    }
+
+    /// The longest time between two frames since [`Browser::begin_frames`]. It depends on what else the machine does, so
+    /// no test may expect a value.
+    pub fn longest_frame(&self) -> Duration {
+        Duration::from_secs_f64(self.value("window.longestFrame").as_f64().expect("a number") / 1000.0)
     }
 
     fn in_session(&self, path: &str, body: &Value) -> Value {
