@@ -178,7 +178,7 @@ impl LogThread {
             Body::Moderated(moderation) => self.moderate(moderation),
             _ => {}
         }
-        self.send_events(record);
+        self.send_events(*offset, record);
         if own {
             let appended_at = self.driver.on_own_record(record, &self.lobby);
             if outcome == Outcome::Applied && matches!(record.body, Body::Said { .. }) {
@@ -216,14 +216,14 @@ impl LogThread {
     }
 
     /// Adds the events of this record to the batch, and its message to the history.
-    fn send_events(&mut self, record: &Record) {
+    fn send_events(&mut self, offset: u64, record: &Record) {
         let is_exact = self.is_exact();
         for event in self.events.drain(..) {
             let frame = self.batch.put(&event, record);
             match &event {
                 Event::UserJoined { username } => self.online.insert(username),
                 Event::UserLeft { username } => self.online.remove(username),
-                Event::Said { .. } if is_exact => lock(&self.history).push(record.event_id(), frame),
+                Event::Said { .. } if is_exact => lock(&self.history).push(record.event_id(), offset, frame),
                 Event::Said { .. } => {}
             }
         }
@@ -314,6 +314,15 @@ impl LogThread {
         self.bootstrap.is_none()
     }
 
+    /// Why the instance is stalled.
+    fn stall_cause(&self) -> &'static str {
+        if self.lobby.is_member(self.me) {
+            "the event log returns no heartbeats of this instance"
+        } else {
+            "the other instances have removed this one from the lobby, because it appended no heartbeats for too long"
+        }
+    }
+
     fn set_health(&mut self, health: Health) {
         if health == self.health {
             return;
@@ -321,9 +330,7 @@ impl LogThread {
         match health {
             Health::Ready => info!("the event log was read and accepts records"),
             Health::Starting => info!("reading the event log to find out which users are online"),
-            Health::Stalled => {
-                warn!("the event log returns no heartbeats of this instance: refusing joins and messages")
-            }
+            Health::Stalled => warn!("{}: refusing joins and messages", self.stall_cause()),
             Health::Down => {
                 warn!("the event log does not answer: closing all sessions");
                 self.fan_out.send_to_all(|| Command::CloseAll(End::LogUnavailable));

@@ -76,23 +76,18 @@ fn when_the_archiving_process_is_killed_another_one_takes_over() {
     assert_eq!(archive.gaps(), Vec::<String>::new());
 }
 
-#[test]
-fn when_retention_has_overtaken_the_archive_it_records_a_gap() {
-    const TEXT_BYTES: usize = 99_000;
-    let folder = Folder::new();
-    let archive = Archive::Sqlite(&folder.0);
-    let small = [
-        ("ICH_EVENT_LOG_MAX_MIB", "16"),
-        ("ICH_MAX_TEXT_CHARS", "100000"),
-        ("ICH_MAX_FRAME_BYTES", "524288"),
-        ("ICH_OUTBOX_BYTES", "1073741824"),
-    ];
-    let mut server = Server::start_in(&folder.0, &with(&small));
-    Returning::join(&server, "Ann").say("early");
-    wait_until("the message", || archive.texts() == ["early"]);
-    assert!(server.stop().success());
+/// Settings with which the event log keeps about 160 of the messages of [`overflow`].
+const SMALL: [(&str, &str); 4] = [
+    ("ICH_EVENT_LOG_MAX_MIB", "16"),
+    ("ICH_MAX_TEXT_CHARS", "100000"),
+    ("ICH_MAX_FRAME_BYTES", "524288"),
+    ("ICH_OUTBOX_BYTES", "1073741824"),
+];
 
-    let mut server = Server::start_in(&folder.0, &[&small[..], &[("ICH_MAX_MESSAGES_PER_SECOND", "0")]].concat());
+/// Sends 300 long messages through a server that does not archive, so that retention deletes the first ones.
+fn overflow(folder: &Folder) {
+    const TEXT_BYTES: usize = 99_000;
+    let mut server = Server::start_in(&folder.0, &[&SMALL[..], &[("ICH_MAX_MESSAGES_PER_SECOND", "0")]].concat());
     let mut ann = Returning::join(&server, "Ann");
     let text = "x".repeat(TEXT_BYTES);
     for number in 0..300 {
@@ -101,8 +96,19 @@ fn when_retention_has_overtaken_the_archive_it_records_a_gap() {
     }
     drop(ann);
     assert!(server.stop().success());
+}
 
-    let server = Server::start_in(&folder.0, &with(&small));
+#[test]
+fn when_retention_has_overtaken_the_archive_it_records_a_gap() {
+    let folder = Folder::new();
+    let archive = Archive::Sqlite(&folder.0);
+    let mut server = Server::start_in(&folder.0, &with(&SMALL));
+    Returning::join(&server, "Ann").say("early");
+    wait_until("the message", || archive.texts() == ["early"]);
+    assert!(server.stop().success());
+    overflow(&folder);
+
+    let server = Server::start_in(&folder.0, &with(&SMALL));
     wait_until("the gap", || archive.gaps() == ["retention"]);
     let mut bob = Returning::join(&server, "Bob");
     bob.say("late");
@@ -112,6 +118,25 @@ fn when_retention_has_overtaken_the_archive_it_records_a_gap() {
     assert!(texts.len() < 200, "{} messages", texts.len());
     assert_eq!(metric(&server, "ich_archive_gaps_total"), 1);
     assert!(server.log().contains("the archive has a gap"), "{}", server.log());
+}
+
+#[test]
+fn a_new_archive_of_a_log_whose_beginning_was_deleted_begins_with_a_gap() {
+    let folder = Folder::new();
+    let archive = Archive::Sqlite(&folder.0);
+    overflow(&folder);
+    let server = Server::start_in(&folder.0, &with(&SMALL));
+    let mut bob = Returning::join(&server, "Bob");
+    let mut number = 0;
+    wait_until("a message in the archive", || {
+        number += 1;
+        bob.say(&number.to_string());
+        !archive.texts().is_empty()
+    });
+    assert_eq!(archive.gaps(), ["retention"]);
+    let gap = "SELECT from_offset > 0 AND to_offset > from_offset AND last_event_id IS NULL FROM archive_gaps";
+    assert_eq!(connect(&folder.0).query_row(gap, [], |row| row.get::<_, bool>(0)), Ok(true));
+    assert_eq!(metric(&server, "ich_archive_gaps_total"), 1);
 }
 
 #[test]

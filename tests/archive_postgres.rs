@@ -15,22 +15,41 @@ use harness::returning::Returning;
 use harness::server::Server;
 use harness::wait_until;
 
+/// Clients that talk while the database is stopped.
+const CLIENTS: [&str; 4] = ["Ann", "Bob", "Cleo", "Dan"];
+
 /// How long the database is stopped. `ICH_TEST_OUTAGE_SECONDS` sets another time.
 fn outage() -> Duration {
     let seconds = env::var("ICH_TEST_OUTAGE_SECONDS").ok().and_then(|text| text.parse().ok());
-    Duration::from_secs(seconds.unwrap_or(10))
+    Duration::from_secs(seconds.unwrap_or(60))
 }
 
 fn settings(url: &str) -> [(&str, &str); 3] {
     [("ICH_DATABASE_URL", url), ("ICH_ARCHIVE", "on"), ("ICH_MAX_MESSAGES_PER_SECOND", "0")]
 }
 
-/// Waits for the time of the outage while messages come back.
-fn chat_during_the_outage(chatter: &Chatter) {
+/// Waits for the time of the outage while messages of each client come back, and prints how long they took.
+fn chat_during_the_outage(chatters: &[Chatter]) {
+    chatters.iter().for_each(|chatter| drop(chatter.take_round_trips()));
     let until = Instant::now() + outage();
     while Instant::now() < until {
-        chatter.wait_for_more(20);
+        chatters.iter().for_each(|chatter| chatter.wait_for_more(20));
     }
+    let mut times: Vec<_> = chatters.iter().flat_map(Chatter::take_round_trips).collect();
+    times.sort_unstable();
+    let (median, longest) = (times[times.len() / 2], times[times.len() - 1]);
+    println!("{} messages in {:?} without the database: {median:?}, at most {longest:?}", times.len(), outage());
+}
+
+/// Ends the clients, and returns the ids of all messages.
+fn finish(mut chatters: Vec<Chatter>) -> Vec<String> {
+    let first = chatters.remove(0);
+    for chatter in chatters {
+        chatter.finish();
+    }
+    // At least the second one is sent after the last message of the others.
+    first.wait_for_more(2);
+    first.finish()
 }
 
 #[test]
@@ -39,18 +58,16 @@ fn while_the_database_is_stopped_the_chat_continues_and_afterwards_nothing_is_mi
     let database = postgres.database();
     let archive = Archive::Postgres(&database);
     let server = Server::start(&settings(&database.url));
-    let chatter = Chatter::start(&server, "Ann");
+    // Of the messages of the others, the first one receives all.
+    let chatters: Vec<_> = CLIENTS.iter().map(|name| Chatter::start(&server, name)).collect();
     wait_until("some messages", || archive.event_ids().len() > 100);
-    for _ in 0..2 {
-        postgres.stop();
-        chat_during_the_outage(&chatter);
-        assert!(metric(&server, "ich_archive_lag_seconds") > 0);
-        assert_eq!(metric(&server, "ich_archiver"), 0);
-        postgres.launch();
-        chatter.wait_for_more(100);
-    }
-    let ids = chatter.finish();
-    archive.wait_for_ids(&ids);
+    postgres.stop();
+    chat_during_the_outage(&chatters);
+    assert!(metric(&server, "ich_archive_lag_seconds") > 0);
+    assert_eq!(metric(&server, "ich_archiver"), 0);
+    postgres.launch();
+    chatters[0].wait_for_more(100);
+    archive.wait_for_ids(&finish(chatters));
     wait_until("an archive without lag", || metric(&server, "ich_archive_lag_seconds") == 0);
     assert_eq!(archive.gaps(), Vec::<String>::new());
     assert!(server.log().contains("the archive waits, the chat continues"), "{}", server.log());

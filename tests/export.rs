@@ -55,6 +55,17 @@ fn each_message_is_a_line_and_an_export_continues_behind_a_message() {
 }
 
 #[test]
+fn an_export_runs_beside_a_server_with_the_same_settings() {
+    let folder = Folder::new();
+    let server = Server::start_in(&folder.0, &[("ICH_ARCHIVE", "on")]);
+    Returning::join(&server, "Ann").say("one");
+    wait_until("the archive", || Archive::Sqlite(&folder.0).texts().len() == 1);
+    let port = server.address.port().to_string();
+    let all = lines(&export(&folder.0, &[("ICH_ARCHIVE", "on"), ("ICH_PORT", &port)], &[]));
+    assert_eq!(all.len(), 1);
+}
+
+#[test]
 fn an_archive_in_postgres_is_exported() {
     let Some(database) = database() else { return };
     let settings = [("ICH_DATABASE_URL", database.url.as_str()), ("ICH_ARCHIVE", "on")];

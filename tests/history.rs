@@ -4,10 +4,10 @@ mod harness;
 
 use std::net::SocketAddr;
 
-use harness::archive::Archive;
+use harness::archive::{Archive, connect};
 use harness::folder::Folder;
 use harness::http::{Answer, get, percent_encoded, raw};
-use harness::postgres::Server as Postgres;
+use harness::postgres::{Server as Postgres, database};
 use harness::returning::Returning;
 use harness::server::{Server, token};
 use harness::wait_until;
@@ -122,6 +122,64 @@ fn with_a_stopped_database_the_messages_in_memory_are_served() {
     postgres.launch();
     wait_until("the archive", || history(server.address, &format!("before={oldest}")).status == 200);
     assert_eq!(scroll_back(server.address, 6), numbers_back(0, 20));
+}
+
+/// Deletes archived messages behind `server`, which has the newest 7 of 30 in memory, and checks what is left.
+fn check_deletions(server: &Server, delete: impl Fn(&str)) {
+    let oldest =
+        history(server.address, "limit=7").json()["messages"][6]["event_id"].as_str().expect("an id").to_owned();
+    let before_oldest = format!("before={oldest}");
+    // The numbers in memory are 23 to 29.
+    let steps = [
+        ("the oldest message in memory", "text = '23'", numbers_back(0, 23)),
+        ("as in a gap", "text IN ('20', '21', '22', '24', '25')", numbers_back(0, 20)),
+        ("all messages in memory", "text IN ('26', '27', '28', '29')", numbers_back(0, 20)),
+        ("the oldest ones", "text IN ('0', '1', '2', '3')", numbers_back(4, 20)),
+        ("all messages", "true", Vec::new()),
+    ];
+    for (what, condition, older) in steps {
+        delete(&format!("DELETE FROM messages WHERE {condition}"));
+        let all = [numbers_back(23, 30), older.clone()].concat();
+        for limit in [1, 6, 7, 8, 100] {
+            assert_eq!(scroll_back(server.address, limit), all, "without {what}, {limit} in a page");
+        }
+        assert_eq!(page(&history(server.address, &before_oldest)), (older, false), "without {what}");
+    }
+}
+
+#[test]
+fn where_archived_messages_are_missing_the_ones_before_them_follow() {
+    let folder = Folder::new();
+    let settings = [UNLIMITED, ON, ("ICH_HISTORY_MESSAGES", "7"), ("ICH_MAX_HISTORY_REQUESTS_PER_MINUTE", "0")];
+    let server = Server::start_in(&folder.0, &settings);
+    drop(say_numbers(&server, 0, 30));
+    wait_until("the archive", || Archive::Sqlite(&folder.0).texts().len() == 30);
+    check_deletions(&server, |sql| connect(&folder.0).execute_batch(sql).expect("deleting"));
+
+    let Some(database) = database() else { return };
+    let server = Server::start(&[&settings[..], &[("ICH_DATABASE_URL", &database.url)]].concat());
+    drop(say_numbers(&server, 0, 30));
+    wait_until("the archive", || Archive::Postgres(&database).texts().len() == 30);
+    check_deletions(&server, |sql| database.execute(sql));
+}
+
+#[test]
+fn messages_that_are_not_archived_yet_are_not_skipped() {
+    let folder = Folder::new();
+    let server = Server::start_in(&folder.0, &[UNLIMITED, ON, ("ICH_HISTORY_MESSAGES", "7")]);
+    drop(say_numbers(&server, 0, 5));
+    wait_until("the archive", || Archive::Sqlite(&folder.0).texts().len() == 5);
+    let locked = connect(&folder.0);
+    locked.execute_batch("BEGIN IMMEDIATE").expect("the write lock");
+    drop(say_numbers(&server, 5, 30));
+    let answer = history(server.address, "limit=100");
+    assert_eq!(page(&answer), (numbers_back(23, 30), true));
+    let oldest = answer.json()["messages"][6]["event_id"].as_str().expect("an id").to_owned();
+    let answer = history(server.address, &format!("before={oldest}"));
+    assert_eq!((answer.status, answer.code().as_str()), (503, "unavailable"));
+    locked.execute_batch("COMMIT").expect("releasing the lock");
+    wait_until("the archive", || history(server.address, &format!("before={oldest}")).status == 200);
+    assert_eq!(scroll_back(server.address, 7), numbers_back(0, 30));
 }
 
 #[test]

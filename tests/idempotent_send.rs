@@ -7,6 +7,7 @@ use harness::cluster::{Cluster, metric};
 use harness::kafka::Broker;
 use harness::returning::Returning;
 use harness::server::Server;
+use harness::sqlite::DataFolder;
 use harness::wait_until;
 use serde_json::{Value, json};
 
@@ -76,12 +77,32 @@ fn a_message_repeated_on_another_connection_is_refused() {
     assert_eq!(next_answer(&mut witness), published("m2"));
 }
 
-#[test]
-fn of_messages_repeated_on_two_instances_at_once_all_clients_get_the_same_one() {
-    const MESSAGES: usize = 200;
+/// Runs a test on Kafka. The argument of `test` starts another instance of one lobby.
+fn on_kafka(test: impl FnOnce(&dyn Fn() -> Server)) {
     let Some(broker) = Broker::shared() else { return };
     let cluster = Cluster::new(broker);
-    let servers = [cluster.start(), cluster.start()];
+    test(&|| cluster.start());
+}
+
+/// The same with processes on one data folder.
+fn on_sqlite(test: impl FnOnce(&dyn Fn() -> Server)) {
+    let folder = DataFolder::new();
+    test(&|| Server::start_in(folder.path(), &[("ICH_MAX_MESSAGES_PER_SECOND", "0")]));
+}
+
+#[test]
+fn of_messages_repeated_on_two_instances_at_once_all_clients_get_the_same_one_on_kafka() {
+    on_kafka(repeat_on_two_instances_at_once);
+}
+
+#[test]
+fn of_messages_repeated_on_two_instances_at_once_all_clients_get_the_same_one_on_sqlite() {
+    on_sqlite(repeat_on_two_instances_at_once);
+}
+
+fn repeat_on_two_instances_at_once(start: &dyn Fn() -> Server) {
+    const MESSAGES: usize = 200;
+    let servers = [start(), start()];
     let mut witnesses = [join(&servers[0], "Witness 0"), join(&servers[1], "Witness 1")];
     let mut here_and_there = [join(&servers[0], "Ann"), join(&servers[1], "Ann")];
     for number in 0..MESSAGES {
@@ -107,16 +128,23 @@ fn of_messages_repeated_on_two_instances_at_once_all_clients_get_the_same_one() 
 }
 
 #[test]
-fn a_message_repeated_after_a_restart_of_all_instances_is_refused() {
-    let Some(broker) = Broker::shared() else { return };
-    let cluster = Cluster::new(broker);
-    let mut server = cluster.start();
+fn a_message_repeated_after_a_restart_of_all_instances_is_refused_on_kafka() {
+    on_kafka(repeat_after_a_restart);
+}
+
+#[test]
+fn a_message_repeated_after_a_restart_of_all_instances_is_refused_on_sqlite() {
+    on_sqlite(repeat_after_a_restart);
+}
+
+fn repeat_after_a_restart(start: &dyn Fn() -> Server) {
+    let mut server = start();
     let mut ann = join(&server, "Ann");
     ann.say_with_id("m1", "once");
     assert_eq!(next_answer(&mut ann), published("m1"));
     assert!(server.stop().success());
 
-    let server = cluster.start();
+    let server = start();
     let mut ann = join(&server, "Ann");
     ann.say_with_id("m1", "once");
     assert_eq!(next_answer(&mut ann), refused("m1"));

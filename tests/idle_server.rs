@@ -12,6 +12,8 @@ use harness::wait_for;
 
 /// How long the test observes the idle server.
 const WATCHED: Duration = Duration::from_secs(30);
+/// Commits that are closer together count as one.
+const SAMPLE_INTERVAL: Duration = Duration::from_millis(5);
 /// The most CPU time that the server may use meanwhile. A debug build uses a fifth of that.
 const CPU_MAX: Duration = Duration::from_millis(1_500);
 
@@ -37,7 +39,7 @@ fn an_idle_server_seldom_commits_and_notices_another_server_at_once() {
     let (cpu_before, until) = (cpu_time(&server), Instant::now() + WATCHED);
     let (mut commits, mut version) = (0, data_version(&file));
     while Instant::now() < until {
-        std::thread::sleep(Duration::from_millis(50));
+        std::thread::sleep(SAMPLE_INTERVAL);
         let now = data_version(&file);
         commits += usize::from(now != version);
         version = now;

@@ -9,8 +9,8 @@ use harness::server::Server;
 use harness::sqlite::{DataFolder, KEEP_ALL, open};
 use ich::lobby::bootstrap::SPANS;
 
-/// Many times what a start reads.
-const RECORDS: u64 = 300_000;
+/// Sixty times what a start reads.
+const RECORDS: u64 = 1_000_000;
 /// What an instance wrote until it was killed: rosters, heartbeats, and messages of its only session.
 const INSERT: &str = r#"
     WITH RECURSIVE numbers (i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM numbers WHERE i + 1 < ?1)
@@ -29,7 +29,9 @@ const INSERT: &str = r#"
 fn a_start_reads_only_the_end_of_the_log() {
     let folder = DataFolder::new();
     drop(open(folder.file().parent().expect("the data folder"), KEEP_ALL));
+    let filled_at = Instant::now();
     folder.connect().execute(INSERT, [i64::try_from(RECORDS).expect("a number")]).expect("inserting");
+    eprintln!("filled with {RECORDS} records in {:?}", filled_at.elapsed());
 
     let started_at = Instant::now();
     let server = Server::start_in(folder.path(), &[]);

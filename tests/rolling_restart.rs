@@ -1,10 +1,10 @@
 //! All instances of a lobby are replaced, one after the other, while users chat. Clients return to any instance with the
-//! id of the last message that they received: they miss nothing and get nothing twice.
+//! id of the last message that they received, some of them after seconds: they miss nothing and get nothing twice.
 
 mod harness;
 
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, MutexGuard};
+use std::sync::RwLock;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use std::time::Duration;
 
@@ -19,32 +19,67 @@ const HISTORY: (&str, &str) = ("ICH_HISTORY_MESSAGES", "10000");
 /// A client that finds no ready instance waits so long.
 const RETRY: Duration = Duration::from_millis(20);
 /// Clients that read.
-const CLIENTS: usize = 12;
+const READERS: usize = 50;
 /// Clients that send.
-const SENDERS: usize = 4;
+const SENDERS: usize = 10;
+/// One of so many clients is a phone.
+const PHONES: usize = 3;
+/// How long a phone stays away after each disconnect.
+const AWAY: Duration = Duration::from_secs(2);
 
 /// The instances that run at present. Clients choose one.
 struct Instances<'a> {
     /// Starts another instance of the same lobby.
     start: &'a (dyn Fn() -> Server + Sync),
-    running: Mutex<Vec<Server>>,
+    /// An instance stops after it was removed.
+    running: RwLock<Vec<Server>>,
+    seen: Seen,
+}
+
+/// The counts of hard cases.
+#[derive(Debug, Default)]
+struct Seen {
+    /// Phones that returned and got messages that they had missed.
+    absences: AtomicUsize,
+    /// Messages that were sent again, because the connection ended before they came back.
+    repeats: AtomicUsize,
+    /// Those of them that the lobby had published before.
+    duplicates: AtomicUsize,
+}
+
+fn count(counter: &AtomicUsize, is_seen: bool) {
+    counter.fetch_add(usize::from(is_seen), Ordering::Relaxed);
+}
+
+/// A client, and whether it is a phone.
+struct Member {
+    client: Returning,
+    is_phone: bool,
+}
+
+impl Member {
+    /// Joins one of the servers.
+    fn join(servers: &[Server], name: &str, number: usize) -> Member {
+        let client = Returning::join(&servers[number % servers.len()], &format!("{name} {number}"));
+        Member { client, is_phone: number.is_multiple_of(PHONES) }
+    }
 }
 
 impl Instances<'_> {
-    fn servers(&self) -> MutexGuard<'_, Vec<Server>> {
-        self.running.lock().expect("no client panics while it holds the lock")
-    }
-
     /// Joins one of the instances behind the last message.
-    fn return_somewhere(&self, client: Returning) -> Returning {
+    fn return_somewhere(&self, client: Returning, is_phone: bool) -> Returning {
         let (last_id, texts, name) = (client.last_id.clone(), client.texts, client.name);
         drop(client.client);
+        if is_phone {
+            thread::sleep(AWAY);
+        }
         for attempt in texts.len().. {
-            let servers = self.servers();
+            let servers = self.running.read().expect("no client panics while it changes the list");
             let server = &servers[attempt % servers.len()];
             match Returning::resume(server, &name, last_id.clone(), texts.clone()) {
                 Ok((client, caught_up)) => {
                     assert!(caught_up.complete, "{name} missed messages: {caught_up:?}");
+                    count(&self.seen.absences, is_phone && caught_up.messages > 0);
                     return client;
                 }
                 Err(status) => assert_eq!(status, 503),
@@ -57,31 +92,40 @@ impl Instances<'_> {
 
     /// Replaces one instance after the other. The port of an instance that stops refuses connections.
     fn restart_all(&self) {
-        let count = self.servers().len();
+        let servers = || self.running.write().expect("no client panics while it changes the list");
+        let count = servers().len();
         for _ in 0..count {
             let fresh = (self.start)();
             let mut old = {
-                let mut servers = self.servers();
+                let mut servers = servers();
                 servers.push(fresh);
                 servers.remove(0)
             };
             assert!(old.stop().success());
         }
     }
+
+    /// Joins, and sends one message.
+    fn say(&self, name: &str, text: &str) {
+        Returning::join(&self.running.read().expect("no client panics while it changes the list")[0], name).say(text);
+    }
 }
 
-/// Reads until a message has this text, and returns whenever the connection ends.
-fn read_to_the_end(instances: &Instances<'_>, mut client: Returning, last: &str) -> Vec<String> {
-    while client.texts.last().is_none_or(|text| text != last) {
+/// Reads from a message with the text `begin` to one with the text `end`, and returns whenever the connection ends.
+fn read_all(instances: &Instances<'_>, Member { mut client, is_phone }: Member) -> Vec<String> {
+    client.read_until("begin");
+    client.texts.clear();
+    while client.texts.last().is_none_or(|text| text != "end") {
         if client.read().is_err() {
-            client = instances.return_somewhere(client);
+            client = instances.return_somewhere(client, is_phone);
         }
     }
     client.texts
 }
 
-/// Sends messages with ids, and repeats each until it has come back.
-fn send_until(instances: &Instances<'_>, mut client: Returning, done: &AtomicBool) {
+/// Sends messages with ids, and waits for each. After a disconnect, the client sends the message again before it reads
+/// whether it was published.
+fn send_until(instances: &Instances<'_>, Member { mut client, is_phone }: Member, done: &AtomicBool) {
     let name = client.name.clone();
     for number in 0.. {
         if done.load(Ordering::Acquire) {
@@ -90,18 +134,25 @@ fn send_until(instances: &Instances<'_>, mut client: Returning, done: &AtomicBoo
         let text = format!("{name} {number}");
         let message = serde_json::json!({"type": "chat_message", "id": text, "msg": {"text": text}}).to_string();
         client.texts.clear();
-        let mut is_sent = false;
-        while !client.texts.contains(&text) {
+        let (mut is_sent, mut is_repeated) = (false, false);
+        loop {
             if !is_sent {
                 is_sent = client.client.socket.send(tungstenite::Message::text(message.clone())).is_ok();
+                count(&instances.seen.repeats, is_sent && is_repeated);
+                is_repeated |= is_sent;
             }
-            let frame = client.read();
-            let is_refused = frame.as_ref().is_ok_and(|frame| frame["msg"]["code"] == "unavailable");
-            if is_refused || frame.is_err() {
-                is_sent = false;
+            if client.texts.contains(&text) {
+                break;
             }
-            if frame.is_err() {
-                client = instances.return_somewhere(client);
+            match client.read() {
+                Ok(frame) => {
+                    count(&instances.seen.duplicates, frame["msg"]["code"] == "duplicate");
+                    is_sent &= frame["msg"]["code"] != "unavailable" || frame["id"] != text;
+                }
+                Err(()) => {
+                    client = instances.return_somewhere(client, is_phone);
+                    is_sent = false;
+                }
             }
         }
     }
@@ -110,34 +161,24 @@ fn send_until(instances: &Instances<'_>, mut client: Returning, done: &AtomicBoo
 /// Replaces two instances under load, and checks that every client gets every message once and in order.
 fn restart_under_load(start: &(dyn Fn() -> Server + Sync)) {
     let servers = vec![start(), start()];
-    let clients: Vec<_> =
-        (0..CLIENTS).map(|number| Returning::join(&servers[number % 2], &format!("Client {number}"))).collect();
-    let senders: Vec<_> =
-        (0..SENDERS).map(|number| Returning::join(&servers[number % 2], &format!("Sender {number}"))).collect();
-    let instances = Instances { start, running: Mutex::new(servers) };
+    let readers: Vec<_> = (0..READERS).map(|number| Member::join(&servers, "Reader", number)).collect();
+    let senders: Vec<_> = (0..SENDERS).map(|number| Member::join(&servers, "Sender", number)).collect();
+    let instances = Instances { start, running: RwLock::new(servers), seen: Seen::default() };
     let done = AtomicBool::new(false);
     let texts: Vec<Vec<String>> = thread::scope(|scope| {
         let (instances, done) = (&instances, &done);
-        let readers: Vec<_> = clients
-            .into_iter()
-            .map(|mut client| {
-                scope.spawn(move || {
-                    client.read_until("begin");
-                    client.texts.clear();
-                    read_to_the_end(instances, client, "end")
-                })
-            })
-            .collect();
-        let mut first = Returning::join(&instances.servers()[0], "First");
-        first.say("begin");
+        let readers: Vec<_> =
+            readers.into_iter().map(|member| scope.spawn(move || read_all(instances, member))).collect();
+        instances.say("First", "begin");
         let senders: Vec<_> =
-            senders.into_iter().map(|client| scope.spawn(move || send_until(instances, client, done))).collect();
+            senders.into_iter().map(|member| scope.spawn(move || send_until(instances, member, done))).collect();
         instances.restart_all();
         done.store(true, Ordering::Release);
         senders.into_iter().for_each(|thread| thread.join().expect("a sender"));
-        Returning::join(&instances.servers()[0], "Last").say("end");
-        readers.into_iter().map(|thread| thread.join().expect("a client")).collect()
+        instances.say("Last", "end");
+        readers.into_iter().map(|thread| thread.join().expect("a reader")).collect()
     });
+    println!("{} messages, {:?}", texts[0].len(), instances.seen);
     assert!(texts[0].len() > 100, "{} messages are no load", texts[0].len());
     for other in &texts[1..] {
         assert!(*other == texts[0], "two clients received different messages");
@@ -147,6 +188,10 @@ fn restart_under_load(start: &(dyn Fn() -> Server + Sync)) {
         let numbers = texts[0].iter().filter_map(|text| text.strip_prefix(&prefix)?.parse::<usize>().ok());
         let count = numbers.clone().count();
         assert!(numbers.eq(0..count), "messages of a sender are missing, repeated or reordered");
+    }
+    let seen = &instances.seen;
+    for counter in [&seen.absences, &seen.repeats, &seen.duplicates] {
+        assert!(counter.load(Ordering::Relaxed) > 0, "nothing hard happened: {seen:?}");
     }
 }
 

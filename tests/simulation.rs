@@ -29,6 +29,11 @@ fn all_rules_hold_and_the_runs_contain_the_hard_cases() {
     for result in results {
         runs.extend(result.unwrap_or_else(|text| panic!("{text}")));
     }
+    eprintln!(
+        "FIRST {:?} {:?}",
+        runs.iter().map(|s: &Seen| s.archive.first_gaps).sum::<usize>(),
+        runs.iter().map(|s: &Seen| s.archive.gaps).sum::<usize>()
+    );
     let sum = |count: fn(&Seen) -> usize| runs.iter().map(count).sum::<usize>();
     // At most a third of what 160 seeds contain on average, so that a change of the rules or of the random numbers does
     // not fail this test, and a fault that is no longer injected does.
@@ -50,6 +55,7 @@ fn all_rules_hold_and_the_runs_contain_the_hard_cases() {
     assert!(sum(|seen| seen.archive.lost_answers) > 40);
     assert!(sum(|seen| seen.archive.conflicts) > 40);
     assert!(sum(|seen| seen.archive.gaps) > 10);
+    assert!(sum(|seen| seen.archive.first_gaps) > 2);
     assert!(sum(|seen| seen.archive.widened) > 100);
 }
 

@@ -11,9 +11,10 @@
 //! [`Archiver::take_batch`]. After any error, the caller drops the archiver, reads the position from the store and
 //! resumes: the store has either all of a batch or nothing of it.
 //!
-//! **Gaps.** Three cases leave a gap, which the archive records: retention has deleted records behind the position;
-//! retention has left too few records before it to know the sessions; or the log is not the one that was archived,
-//! because it was deleted or has lost its end. The gap ends where the sessions are exact. In a gap nothing is archived.
+//! **Gaps.** Four cases leave a gap, which the archive records: retention has deleted records behind the position;
+//! retention has left too few records before it to know the sessions; the archive is new and retention has deleted the
+//! beginning of the log; or the log is not the one that was archived, because it was deleted or has lost its end. The gap
+//! ends where the sessions are exact. In a gap nothing is archived.
 
 use std::sync::Arc;
 
@@ -55,7 +56,7 @@ pub enum GapCause {
 /// A part of the log that was not archived.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Gap {
-    /// The first offset behind the position.
+    /// The first offset behind the position; in a new archive, the first offset of the log.
     pub from: u64,
     /// The offset of the first record that was archived again; with [`GapCause::AnotherLog`] an offset in the other log.
     pub to: u64,
@@ -155,7 +156,10 @@ impl Archiver {
         self.start = span.start;
         self.ahead = None;
         self.missing_from = None;
-        let Some(position) = self.resumed_at else { return Next::Record };
+        let Some(position) = self.resumed_at else {
+            self.missing_from = (!span.from_the_beginning).then_some((span.start, GapCause::Retention));
+            return Next::Record;
+        };
         let behind = position.offset + 1;
         if self.is_another_log {
             self.missing_from = Some((behind, GapCause::AnotherLog));

@@ -53,7 +53,7 @@ pub(crate) fn export(place: &Place, after: Option<EventId>, out: &mut impl Write
     let mut open = place.connect_to_existing()?;
     let mut select = after.map_or(Select::AfterRow(0), Select::After);
     loop {
-        let found = match (page(&mut open, select, PAGE_ROWS, PAGE_BYTES)?, after) {
+        let found = match (page(&mut open, &select, PAGE_ROWS, PAGE_BYTES)?, after) {
             (Some(found), _) => found,
             (None, Some(unknown)) => return Err(ExportError::UnknownMessage(unknown)),
             // Only a selection by id finds no message.

@@ -87,13 +87,13 @@ impl Place {
 }
 
 /// Some of the selected messages, at most `rows_max` with `bytes_max` bytes of text, at least one; none if the message in
-/// `select` is not in the archive.
+/// `select` is not in the archive, or if the archive has not read up to the offset in `select`.
 ///
 /// # Errors
 /// [`ArchiveError::Unavailable`].
 pub(super) fn page(
     open: &mut Open,
-    select: Select,
+    select: &Select,
     rows_max: usize,
     bytes_max: usize,
 ) -> Result<Option<Page>, ArchiveError> {

@@ -10,6 +10,7 @@ use postgres::{Client, Row as SqlRow, Transaction};
 use super::archiver::{Batch, Position};
 use super::store::{ArchiveError, ArchiveStore, Page, Row, Select, columns, position_of, sql_offset};
 use crate::accounts::postgres::connector::{Connector, describe};
+use crate::lobby::EventId;
 
 /// The key of the advisory lock: "ich" and a number, as bytes. The migrations have another.
 const LEADER_LOCK: i64 = 0x69_63_68_00_02;
@@ -59,10 +60,7 @@ impl ArchiveStore for PostgresArchive {
     }
 
     fn position(&mut self) -> Result<Option<Position>, ArchiveError> {
-        let found = self.with(|client| {
-            let row = client.query_opt("SELECT log_offset, record FROM archive_position", &[])?;
-            row.map(|row| Ok((row.try_get(0)?, row.try_get::<_, String>(1)?))).transpose()
-        })?;
+        let found = self.with(stored_position)?;
         found.map(|(offset, record)| position_of(offset, &record)).transpose()
     }
 
@@ -98,6 +96,12 @@ impl PostgresArchive {
     }
 }
 
+/// The offset and the id of the record.
+fn stored_position(client: &mut Client) -> Result<Option<(i64, String)>, postgres::Error> {
+    let row = client.query_opt("SELECT log_offset, record FROM archive_position", &[])?;
+    row.map(|row| Ok((row.try_get(0)?, row.try_get(1)?))).transpose()
+}
+
 /// False: another archiver has moved it.
 fn move_position(transaction: &mut Transaction<'_>, batch: &Batch) -> Result<bool, postgres::Error> {
     let (offset, record) = (sql_offset(batch.position.offset), batch.position.record.to_string());
@@ -129,13 +133,13 @@ fn insert(transaction: &mut Transaction<'_>, batch: &Batch, now: i64) -> Result<
     transaction.execute(INSERT, &[event_id, sent_at, from_id, from_user, text, &now])
 }
 
-/// Some of the selected messages; none if the message in `select` is not in the archive.
+/// See [`super::place::page`].
 ///
 /// # Errors
 /// Those of PostgreSQL.
 pub(super) fn page(
     client: &mut Client,
-    select: Select,
+    select: &Select,
     rows_max: usize,
     bytes_max: usize,
 ) -> Result<Option<Page>, postgres::Error> {
@@ -143,25 +147,29 @@ pub(super) fn page(
                          WHERE id < $1 ORDER BY id DESC LIMIT $2";
     const NEWER: &str = "SELECT id, event_id, sent_at, from_id, from_user, text FROM messages \
                          WHERE id > $1 ORDER BY id LIMIT $2";
-    let (sql, event_id, id) = match select {
-        Select::Newest => (OLDER, None, i64::MAX),
-        Select::AfterRow(id) => (NEWER, None, id),
-        Select::Before(event_id) => (OLDER, Some(event_id.to_string()), 0),
-        Select::After(event_id) => (NEWER, Some(event_id.to_string()), 0),
-    };
-    let id: i64 = match event_id {
-        None => id,
-        Some(event_id) => match client.query_opt("SELECT id FROM messages WHERE event_id = $1", &[&event_id])? {
-            Some(row) => row.try_get(0)?,
-            None => return Ok(None),
+    let (sql, id) = match select {
+        Select::Newest => (OLDER, Some(i64::MAX)),
+        Select::AfterRow(id) => (NEWER, Some(*id)),
+        Select::Before(event_id) => (OLDER, first_row_of(client, &[*event_id])?),
+        Select::After(event_id) => (NEWER, first_row_of(client, &[*event_id])?),
+        Select::BeforeMissing { offset, ids } => match stored_position(client)? {
+            Some((read, _)) if read >= sql_offset(*offset) => (OLDER, first_row_of(client, ids)?.or(Some(i64::MAX))),
+            _ => (OLDER, None),
         },
     };
+    let Some(id) = id else { return Ok(None) };
     let limit = i64::try_from(rows_max).unwrap_or(i64::MAX).saturating_add(1);
     let parameters: [&dyn ToSql; 2] = [&id, &limit];
     // Row by row, so that long texts behind the end of the page are not kept.
     let mut rows = client.query_raw(sql, parameters)?;
     let next = || -> Result<Option<Row>, postgres::Error> { rows.next()?.map(|row| row_of(&row)).transpose() };
     Page::take(rows_max, bytes_max, next).map(Some)
+}
+
+/// The row of the first of these messages that the archive has.
+fn first_row_of(client: &mut Client, event_ids: &[EventId]) -> Result<Option<i64>, postgres::Error> {
+    let event_ids: Vec<String> = event_ids.iter().map(EventId::to_string).collect();
+    client.query_one("SELECT min(id) FROM messages WHERE event_id = ANY($1)", &[&event_ids])?.try_get(0)
 }
 
 fn row_of(row: &SqlRow) -> Result<Row, postgres::Error> {

@@ -53,7 +53,8 @@ impl ArchiveReader {
         Ok(ArchiveReader { pool: Pool::start(place, settings, supervisor)? })
     }
 
-    /// Some of the selected messages, at most `rows_max`; none if the message in `select` is not in the archive.
+    /// Some of the selected messages, at most `rows_max`; none if the message in `select` is not in the archive, or if the
+    /// archive has not read up to the offset in `select`.
     ///
     /// # Errors
     /// [`ArchiveError::Unavailable`].
@@ -94,7 +95,7 @@ impl Backend for Place {
     fn run(&self, open: &mut Open, request: &Request) -> Result<Option<Page>, Failed> {
         self.probe(open).map_err(Failed::not_connected)?;
         // Reading changes nothing, so it may be tried again on a new connection.
-        page(open, request.select, request.rows_max, HISTORY_PAGE_BYTES_MAX).map_err(|error| Failed {
+        page(open, &request.select, request.rows_max, HISTORY_PAGE_BYTES_MAX).map_err(|error| Failed {
             reason: error.to_string(),
             may_retry: true,
             connection_works: false,

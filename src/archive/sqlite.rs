@@ -13,6 +13,7 @@ use super::archiver::{Batch, Position};
 use super::place::NO_ARCHIVE;
 use super::store::{ArchiveError, ArchiveStore, Page, Row, Select, columns, position_of, sql_offset};
 use crate::accounts::sqlite as accounts;
+use crate::lobby::EventId;
 
 /// In the data folder.
 const LOCK_FILE_NAME: &str = "archive.lock";
@@ -54,12 +55,7 @@ impl ArchiveStore for SqliteArchive {
     }
 
     fn position(&mut self) -> Result<Option<Position>, ArchiveError> {
-        let found = self.with(|connection| {
-            connection
-                .prepare_cached("SELECT log_offset, record FROM archive_position")?
-                .query_row([], |row| Ok((row.get(0)?, row.get::<_, String>(1)?)))
-                .optional()
-        })?;
+        let found = self.with(|connection| stored_position(connection))?;
         found.map(|(offset, record)| position_of(offset, &record)).transpose()
     }
 
@@ -89,6 +85,14 @@ impl SqliteArchive {
         self.connection = Some(connection);
         Ok(result)
     }
+}
+
+/// The offset and the id of the record.
+fn stored_position(connection: &Connection) -> rusqlite::Result<Option<(i64, String)>> {
+    connection
+        .prepare_cached("SELECT log_offset, record FROM archive_position")?
+        .query_row([], |row| Ok((row.get(0)?, row.get(1)?)))
+        .optional()
 }
 
 /// False: another archiver has moved it.
@@ -146,31 +150,31 @@ pub(super) fn connect_to_existing(data_dir: &Path) -> Result<Connection, Archive
     if has_archive { Ok(connection) } else { Err(unavailable(&NO_ARCHIVE)) }
 }
 
-/// Some of the selected messages; none if the message in `select` is not in the archive.
+/// See [`super::place::page`].
 ///
 /// # Errors
 /// Those of SQLite.
 pub(super) fn page(
     connection: &Connection,
-    select: Select,
+    select: &Select,
     rows_max: usize,
     bytes_max: usize,
 ) -> rusqlite::Result<Option<Page>> {
-    let row_of = |event_id: String| {
-        connection
-            .prepare_cached("SELECT id FROM messages WHERE event_id = ?1")?
-            .query_row([event_id], |row| row.get(0))
-            .optional()
-    };
     let limit = i64::try_from(rows_max).unwrap_or(i64::MAX).saturating_add(1);
     let (mut statement, id): (CachedStatement<'_>, i64) = match select {
         Select::Newest => (prepare_older(connection)?, i64::MAX),
-        Select::AfterRow(id) => (prepare_newer(connection)?, id),
-        Select::Before(event_id) => match row_of(event_id.to_string())? {
+        Select::AfterRow(id) => (prepare_newer(connection)?, *id),
+        Select::BeforeMissing { offset, ids } => match stored_position(connection)? {
+            Some((read, _)) if read >= sql_offset(*offset) => {
+                (prepare_older(connection)?, first_row_of(connection, ids)?.unwrap_or(i64::MAX))
+            }
+            _ => return Ok(None),
+        },
+        Select::Before(event_id) => match row_of(connection, *event_id)? {
             Some(id) => (prepare_older(connection)?, id),
             None => return Ok(None),
         },
-        Select::After(event_id) => match row_of(event_id.to_string())? {
+        Select::After(event_id) => match row_of(connection, *event_id)? {
             Some(id) => (prepare_newer(connection)?, id),
             None => return Ok(None),
         },
@@ -189,6 +193,18 @@ pub(super) fn page(
         Ok(Some(row))
     };
     Page::take(rows_max, bytes_max, next).map(Some)
+}
+
+fn row_of(connection: &Connection, event_id: EventId) -> rusqlite::Result<Option<i64>> {
+    connection
+        .prepare_cached("SELECT id FROM messages WHERE event_id = ?1")?
+        .query_row([event_id.to_string()], |row| row.get(0))
+        .optional()
+}
+
+/// The row of the first of these messages that the archive has.
+fn first_row_of(connection: &Connection, event_ids: &[EventId]) -> rusqlite::Result<Option<i64>> {
+    event_ids.iter().find_map(|event_id| row_of(connection, *event_id).transpose()).transpose()
 }
 
 fn prepare_older(connection: &Connection) -> rusqlite::Result<CachedStatement<'_>> {

@@ -68,12 +68,19 @@ pub struct Row {
 }
 
 /// Selects messages.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Select {
     /// The newest messages, the newest first.
     Newest,
     /// Messages before this one, the newest first.
     Before(EventId),
+    /// Messages before one that the archive may not have: it was deleted, or is in a gap. The newest first.
+    BeforeMissing {
+        /// The offset of the message in the event log.
+        offset: u64,
+        /// The ids of the message and of all later ones that the archive may have, in their order.
+        ids: Vec<EventId>,
+    },
     /// Messages behind this [`Row::id`], the oldest first.
     AfterRow(i64),
     /// Messages after this one, the oldest first.

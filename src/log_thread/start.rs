@@ -82,7 +82,7 @@ impl LogThread {
             if matches!(event, Event::Said { .. }) && bootstrap.is_exact() {
                 let mut frame = Vec::new();
                 protocol::put_event(&event, record, &mut frame);
-                lock(&self.history).push(record.event_id(), &frame);
+                lock(&self.history).push(record.event_id(), *offset, &frame);
             }
         }
     }

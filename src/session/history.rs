@@ -50,13 +50,22 @@ pub struct Older {
     pub is_first: bool,
 }
 
+/// A message and all later ones, for a search in the archive.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Since {
+    /// The offset of the message in the event log.
+    pub offset: u64,
+    /// The ids of all these messages, in their order.
+    pub ids: Vec<EventId>,
+}
+
 /// What the history knows about the messages before its oldest one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Before {
     /// There were none: the history contains all messages since the first record of the log.
     Nothing,
-    /// The message before the oldest one has this id. There may be others before it.
-    Message(EventId),
+    /// The message before the oldest one. There may be others before it.
+    Message { id: EventId, offset: u64 },
     /// Nothing: that part of the log was not read, or retention has deleted it.
     Unknown,
 }
@@ -64,6 +73,8 @@ enum Before {
 #[derive(Debug)]
 struct Message {
     id: EventId,
+    /// In the event log.
+    offset: u64,
     /// The number of its block, and its position there.
     block: u64,
     start: usize,
@@ -119,18 +130,18 @@ impl History {
         }
     }
 
-    /// Adds a message that was published just now: its id and its whole frame.
-    pub fn push(&mut self, id: EventId, frame: &[u8]) {
+    /// Adds a message that was published just now: its id, its offset in the event log, and its whole frame.
+    pub fn push(&mut self, id: EventId, offset: u64, frame: &[u8]) {
         self.last_id = Some(id);
         if self.messages_max == 0 {
-            self.before = Before::Message(id);
+            self.before = Before::Message { id, offset };
             return;
         }
         if self.open.len() >= HISTORY_BLOCK_BYTES {
             self.blocks.push_back(std::mem::take(&mut self.open).into());
         }
         let block = self.first_block + self.blocks.len() as u64;
-        self.messages.push_back(Message { id, block, start: self.open.len() });
+        self.messages.push_back(Message { id, offset, block, start: self.open.len() });
         self.open.extend_from_slice(frame);
         self.open_copy = None;
         self.bytes += frame.len();
@@ -142,7 +153,7 @@ impl History {
     /// Removes the oldest message, and its block too if the block has no other message.
     fn remove_oldest(&mut self) {
         let Some(oldest) = self.messages.pop_front() else { return };
-        self.before = Before::Message(oldest.id);
+        self.before = Before::Message { id: oldest.id, offset: oldest.offset };
         match self.messages.front() {
             Some(next) if next.block == oldest.block => {}
             Some(_) => {
@@ -172,7 +183,7 @@ impl History {
     /// Whether older messages would not fit: the history has reached one of its limits.
     #[must_use]
     pub fn is_full(&self) -> bool {
-        self.messages.len() >= self.messages_max || matches!(self.before, Before::Message(_))
+        self.messages.len() >= self.messages_max || matches!(self.before, Before::Message { .. })
     }
 
     /// The id of the last message that was published; `None` if none is known.
@@ -215,6 +226,19 @@ impl History {
         Some(Older { frames, oldest, has_more: first > 0, is_first: first == 0 && self.before == Before::Nothing })
     }
 
+    /// The message with this id and all later ones. None if the id is not known.
+    #[must_use]
+    pub fn since(&self, id: EventId) -> Option<Since> {
+        let after = self.index_after(id)?;
+        let known = after.checked_sub(1).and_then(|index| self.messages.get(index)).map(|message| message.offset);
+        let offset = match self.before {
+            Before::Message { offset, .. } => known.unwrap_or(offset),
+            Before::Nothing | Before::Unknown => known?,
+        };
+        let later = self.messages.iter().skip(after).map(|message| message.id);
+        Some(Since { offset, ids: std::iter::once(id).chain(later).collect() })
+    }
+
     /// The block of the message at this index, and its place there.
     fn frame(&mut self, index: usize) -> Option<(Arc<[u8]>, Range<usize>)> {
         let message = self.messages.get(index)?;
@@ -234,7 +258,7 @@ impl History {
     fn index_after(&self, id: EventId) -> Option<usize> {
         // Searches from the end: most clients return soon, so their message is among the newest.
         let found = self.messages.iter().rposition(|message| message.id == id).map(|index| index + 1);
-        found.or_else(|| (self.before == Before::Message(id)).then_some(0))
+        found.or_else(|| matches!(self.before, Before::Message { id: before, .. } if before == id).then_some(0))
     }
 
     fn blocks_from(&mut self, first: usize) -> (Vec<Arc<[u8]>>, usize) {

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rusqlite::{Connection, OpenFlags};
 use rustix::process::Signal;
@@ -111,6 +111,7 @@ pub struct Chatter {
     done: Arc<AtomicBool>,
     said: Arc<AtomicUsize>,
     ids: Arc<Mutex<Vec<String>>>,
+    round_trips: Arc<Mutex<Vec<Duration>>>,
     thread: JoinHandle<()>,
 }
 
@@ -120,14 +121,17 @@ impl Chatter {
         let mut client = Returning::join(server, name);
         let (done, said) = (Arc::<AtomicBool>::default(), Arc::<AtomicUsize>::default());
         let ids = Arc::<Mutex<Vec<String>>>::default();
+        let round_trips = Arc::<Mutex<Vec<Duration>>>::default();
         let thread = {
             let (done, said, ids) = (done.clone(), said.clone(), Arc::clone(&ids));
+            let round_trips = Arc::clone(&round_trips);
             thread::spawn(move || {
                 for number in 0.. {
                     if done.load(Ordering::Acquire) {
                         return;
                     }
                     let text = format!("{} {number}", client.name);
+                    let said_at = Instant::now();
                     client.client.say(&text);
                     client.texts.clear();
                     while client.texts.last() != Some(&text) {
@@ -137,12 +141,13 @@ impl Chatter {
                             lock(&ids).push(id.to_owned());
                         }
                     }
+                    lock(&round_trips).push(said_at.elapsed());
                     said.fetch_add(1, Ordering::AcqRel);
                     thread::sleep(PAUSE);
                 }
             })
         };
-        Chatter { done, said, ids, thread }
+        Chatter { done, said, ids, round_trips, thread }
     }
 
     /// How many messages have come back.
@@ -154,6 +159,11 @@ impl Chatter {
     pub fn wait_for_more(&self, messages: usize) {
         let before = self.said();
         wait_for("messages", || (self.said() >= before + messages).then_some(()));
+    }
+
+    /// The time from sending to receiving of each message since the last call.
+    pub fn take_round_trips(&self) -> Vec<Duration> {
+        std::mem::take(&mut *lock(&self.round_trips))
     }
 
     /// Ends, and returns the ids of all messages that the client received, its own and those of others.

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use ich::accounts::{Account, ClaimNames, TokenKey, TokenSettings, Tokens};
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, kill_process, prlimit};
 
 use super::client::Client;
 use super::{http, wait_for};
@@ -51,8 +51,26 @@ impl Server {
 
     /// Starts a server in this folder and waits until it listens.
     pub fn start_unready(dir: &Path, settings: &[(&str, &str)]) -> Server {
+        Self::spawn(dir, command(dir, settings))
+    }
+
+    /// Starts a server in a new folder that gets an error, and not the signal `SIGXFSZ`, when it writes more to a file than
+    /// [`Server::limit_files`] allows. Waits until it is ready.
+    pub fn start_with_limited_files(settings: &[(&str, &str)]) -> Server {
+        let dir = new_dir();
+        let mut shell = Command::new("/bin/sh");
+        shell.args(["-c", "trap '' XFSZ; exec \"$0\"", env!("CARGO_BIN_EXE_ich")]);
+        configure(&mut shell, &dir, settings);
+        let mut server = Self::spawn(&dir, shell);
+        server.owns_dir = true;
+        server.wait_ready();
+        server
+    }
+
+    /// Waits until the server listens.
+    fn spawn(dir: &Path, mut command: Command) -> Server {
         let log = fs::OpenOptions::new().create(true).append(true).open(dir.join("log")).expect("the log");
-        let mut child = command(dir, settings).stdout(Stdio::piped()).stderr(log).spawn().expect("starting the server");
+        let mut child = command.stdout(Stdio::piped()).stderr(log).spawn().expect("starting the server");
         let mut line = String::new();
         let stdout = child.stdout.take().expect("a pipe");
         BufReader::new(stdout).read_line(&mut line).expect("the first line");
@@ -92,8 +110,19 @@ impl Server {
     }
 
     pub fn signal(&self, signal: Signal) {
-        let pid = Pid::from_raw(i32::try_from(self.child.id()).expect("a process id")).expect("a process id");
-        kill_process(pid, signal).expect("sending a signal");
+        kill_process(self.process(), signal).expect("sending a signal");
+    }
+
+    /// Limits the size up to which the server may write files; `None`: unlimited. See
+    /// [`Server::start_with_limited_files`].
+    pub fn limit_files(&self, bytes: Option<u64>) {
+        let maximum = getrlimit(Resource::Fsize).maximum;
+        let limit = Rlimit { current: bytes.or(maximum), maximum };
+        prlimit(Some(self.process()), Resource::Fsize, limit).expect("a limit");
+    }
+
+    fn process(&self) -> Pid {
+        Pid::from_raw(i32::try_from(self.child.id()).expect("a process id")).expect("a process id")
     }
 
     /// Waits until the process has ended.
@@ -154,6 +183,11 @@ impl Drop for Server {
 /// environment.
 pub fn command(dir: &Path, settings: &[(&str, &str)]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_ich"));
+    configure(&mut command, dir, settings);
+    command
+}
+
+fn configure(command: &mut Command, dir: &Path, settings: &[(&str, &str)]) {
     command
         .current_dir(dir)
         .env_clear()
@@ -162,7 +196,6 @@ pub fn command(dir: &Path, settings: &[(&str, &str)]) -> Command {
         .env("ICH_JWT_SECRET", SECRET)
         .envs(settings.iter().copied())
         .stdin(Stdio::null());
-    command
 }
 
 /// Creates a new, empty temporary folder. See [`super::folder::Folder`] for one that is removed on drop.

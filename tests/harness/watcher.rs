@@ -29,6 +29,8 @@ pub struct Frame {
     pub name: String,
     /// The text of the message, or empty.
     pub text: String,
+    /// The code of the error, or empty.
+    pub code: String,
 }
 
 /// A watching client. Drops its connection without a close frame when it is dropped.
@@ -130,6 +132,11 @@ impl Watcher {
         self.ids("error")
     }
 
+    /// The codes of the received errors, in the order of receipt.
+    pub fn error_codes(&self) -> Vec<String> {
+        self.view().frames.iter().filter(|frame| frame.kind == "error").map(|frame| frame.code.clone()).collect()
+    }
+
     fn ids(&self, kind: &str) -> Vec<String> {
         self.view().frames.iter().filter(|frame| frame.kind == kind).map(|frame| frame.id.clone()).collect()
     }
@@ -193,6 +200,7 @@ impl View {
             id: text(&frame["id"]),
             name: text(if msg["username"].is_string() { &msg["username"] } else { &msg["from_user"] }),
             text: text(&msg["text"]),
+            code: text(&msg["code"]),
         };
         let is_consistent = match (frame.kind.as_str(), &mut self.online) {
             ("users_online", online @ None) => {

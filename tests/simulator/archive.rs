@@ -32,7 +32,7 @@ struct Database {
     position: Option<Position>,
     ids: BTreeSet<EventId>,
     gaps: Vec<Gap>,
-    /// Messages at lower offsets may be missing, because the log began later when the archive was new.
+    /// The first offset of the log when the archive was new.
     begins_at: usize,
 }
 
@@ -56,6 +56,8 @@ pub struct Archive {
     /// The database is down once in so many steps on average; 0: never.
     outage_steps: u64,
     down_until: Millis,
+    /// The archive is turned on at this time.
+    off_until: Millis,
     pub seen: SeenArchive,
 }
 
@@ -67,6 +69,8 @@ pub struct SeenArchive {
     pub lost_answers: usize,
     pub conflicts: usize,
     pub gaps: usize,
+    /// Gaps at the begin of an archive.
+    pub first_gaps: usize,
     pub widened: usize,
     /// Repeated messages that were archived because the log no longer had the message before.
     pub unknown_repetitions: usize,
@@ -77,6 +81,7 @@ impl Archive {
         let mut rng = Rng::new(seed ^ 0x6172_6368_6976_6521);
         let mut steps = |steps: u64| if rng.one_in(3) { 0 } else { rng.between(steps / 4, steps) };
         let (crash_steps, outage_steps) = (steps(400), steps(200));
+        let off_until = if rng.one_in(2) { rng.between(0, 60_000) } else { 0 };
         Archive {
             rng,
             database: Database::default(),
@@ -84,13 +89,14 @@ impl Archive {
             crash_steps,
             outage_steps,
             down_until: 0,
+            off_until,
             seen: SeenArchive::default(),
         }
     }
 
-    /// From now on no archiver ends, and the database is up.
+    /// From now on no archiver ends, the database is up, and the archive is turned on.
     pub fn end_faults(&mut self) {
-        (self.crash_steps, self.outage_steps, self.down_until) = (0, 0, 0);
+        (self.crash_steps, self.outage_steps, self.down_until, self.off_until) = (0, 0, 0, 0);
     }
 
     /// One step of all archivers.
@@ -102,6 +108,9 @@ impl Archive {
         now: Millis,
         trace: &mut Trace,
     ) -> Result<(), Violation> {
+        if self.off_until > now {
+            return Ok(());
+        }
         if self.outage_steps > 0 && self.rng.one_in(self.outage_steps) {
             self.down_until = now + self.rng.between(500, 60_000);
             trace.note(now, || format!("the archive's database is down until {} ms", self.down_until));
@@ -195,15 +204,17 @@ impl Archive {
         })?;
         let record = log.record(end - 1);
         ensure(record.event_id() == batch.position.record, "the position names its record", || format!("{batch:?}"))?;
+        if batch.after.is_none() {
+            self.database.begins_at = running.first;
+        }
+        // A new archive begins with the log.
+        let expected = old_end.max(self.database.begins_at);
         if let Some(gap) = batch.gap {
             self.seen.gaps += 1;
-            check_gap(gap, old_end, running, log, oracle)?;
+            self.seen.first_gaps += usize::from(batch.after.is_none());
+            check_gap(gap, expected, running, log, oracle)?;
         }
-        let is_new_and_late = batch.after.is_none() && running.first > 0;
-        if is_new_and_late {
-            self.database.begins_at = certain_from(running.first, log, oracle);
-        }
-        let begin = batch.gap.map_or(old_end, |gap| gap.to as usize);
+        let begin = batch.gap.map_or(expected, |gap| gap.to as usize);
         // The log may have a record twice; at most one of the two takes effect.
         let takes_effect = |offset: &usize| oracle.said(*offset).is_some() || oracle.is_repeated(*offset);
         let offset_of: BTreeMap<EventId, usize> =
@@ -228,13 +239,8 @@ impl Archive {
             archived.push(offset);
         }
         self.seen.archived += archived.len();
-        let published: Vec<usize> = oracle
-            .published_before(end)
-            .iter()
-            .map(|(offset, _)| *offset)
-            .filter(|offset| *offset >= begin)
-            .filter(|offset| *offset >= self.database.begins_at || archived.contains(offset))
-            .collect();
+        let published: Vec<usize> =
+            oracle.published_before(end).iter().map(|(offset, _)| *offset).filter(|offset| *offset >= begin).collect();
         ensure(archived == published, "every published message is archived, in order", || {
             format!("archived {archived:?}, published {published:?}, {batch:?}")
         })
@@ -283,13 +289,15 @@ impl Running {
     }
 }
 
-/// A gap begins at the old position, is there for a reason, and is no longer than it has to be.
-fn check_gap(gap: Gap, old_end: usize, running: &Running, log: &VirtualLog, oracle: &Oracle) -> Result<(), Violation> {
+/// A gap begins at `expected`, the offset that is to be archived next, is there for a reason, and is no longer than it has
+/// to be.
+fn check_gap(gap: Gap, expected: usize, running: &Running, log: &VirtualLog, oracle: &Oracle) -> Result<(), Violation> {
     let certain_from = certain_from(running.first, log, oracle);
     let detail =
-        || format!("{gap:?} behind {old_end}; the log begins at {}, certain from {certain_from}", running.first);
-    ensure(gap.from == old_end as u64 && gap.cause == GapCause::Retention, "a gap begins at the position", detail)?;
-    ensure(running.first > 0 && certain_from > old_end, "a gap has a reason", detail)?;
+        || format!("{gap:?}, {expected} is next; the log begins at {}, certain from {certain_from}", running.first);
+    let begins_there = gap.from == expected as u64 && gap.cause == GapCause::Retention;
+    ensure(begins_there, "a gap begins where the archive ends", detail)?;
+    ensure(running.first > 0 && certain_from > expected, "a gap has a reason", detail)?;
     ensure(gap.to as usize <= certain_from.max(running.first), "a gap ends as soon as the sessions are known", detail)
 }
 

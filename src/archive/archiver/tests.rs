@@ -84,6 +84,18 @@ fn a_new_archive_gets_every_message_from_the_beginning() {
 }
 
 #[test]
+fn a_new_archive_of_a_log_without_its_beginning_has_a_gap_up_to_where_the_sessions_are_exact() {
+    let mut log = Log::chat(40);
+    log.first = 50;
+    log.put(X, roster(&[(1, "Ann")]));
+    let exact = log.records.len() as u64;
+    log.put(X, said(1, "known"));
+    let (batch, _) = log.archive(None);
+    assert_eq!(batch.gap, Some(Gap { from: 50, to: exact, cause: GapCause::Retention }));
+    assert_eq!(log.texts(None), ["known"]);
+}
+
+#[test]
 fn an_archiver_continues_behind_any_position_as_if_it_had_read_everything() {
     let log = Log::chat(60);
     let all = log.texts(None);

@@ -11,6 +11,7 @@ use std::time::Instant;
 use serde::Serialize;
 
 use crate::accounts::TokenRefused;
+use crate::archive::reader::ArchiveReader;
 use crate::archive::store::{ArchiveError, Page, Row, Select};
 use crate::http::api_error::ApiError;
 use crate::http::app_state::AppState;
@@ -19,7 +20,7 @@ use crate::http::request::Request;
 use crate::http::response::Response;
 use crate::limits::{HISTORY_PAGE_BYTES_MAX, HISTORY_PAGE_MESSAGES_DEFAULT, HISTORY_PAGE_MESSAGES_MAX};
 use crate::lobby::EventId;
-use crate::session::history::Older;
+use crate::session::history::{Older, Since};
 use crate::session::protocol;
 use crate::threads::lock;
 use crate::workers::Workers;
@@ -28,7 +29,6 @@ use crate::workers::Workers;
 pub(crate) struct Asked {
     before: Option<EventId>,
     limit: usize,
-    is_head: bool,
 }
 
 /// The parts of an answer, not encoded.
@@ -68,7 +68,7 @@ pub(crate) fn check(app: &AppState, request: &Request) -> Result<Asked, Response
     if !app.publisher.is_ready() {
         return Err(ApiError::NotReady.response());
     }
-    Ok(Asked { before, limit, is_head: request.is_head() })
+    Ok(Asked { before, limit })
 }
 
 /// `before` and `limit`, each once. Other parameters are ignored.
@@ -93,18 +93,17 @@ fn parse(query: Option<&str>) -> Result<(Option<EventId>, usize), Response> {
 
 /// Answers a request of the client at `address`. Called on the connection's thread; may wait for the database.
 pub(crate) fn run(app: &Arc<AppState>, workers: &Workers, asked: &Asked, address: IpAddr) -> Response {
-    let response = match app.history_limit.take(address, Instant::now()) {
+    match app.history_limit.take(address, Instant::now()) {
         Err(seconds) => ApiError::TooManyRequests.response().retry_after(seconds),
         Ok(()) => match find(app, asked) {
             Err(response) => response,
             Ok(found) => workers.run(move || encode(&found)).unwrap_or_else(|_| ApiError::Internal.response()),
         },
-    };
-    Response { head_only: asked.is_head, ..response }
+    }
 }
 
 fn find(app: &AppState, asked: &Asked) -> Result<Found, Response> {
-    let Asked { before, limit, .. } = *asked;
+    let Asked { before, limit } = *asked;
     let recent = lock(&app.history).older(before, limit, HISTORY_PAGE_BYTES_MAX);
     let Some(recent) = recent else { return find_archived(app, before, limit) };
     let Some(archive) = app.archive.as_ref().filter(|_| !recent.has_more) else {
@@ -114,7 +113,12 @@ fn find(app: &AppState, asked: &Asked) -> Result<Found, Response> {
     // The archive continues where the history ends. With no message left to return, it still tells whether there are more.
     let select = recent.oldest.or(before).map_or(Select::Newest, Select::Before);
     let is_empty = recent.frames.is_empty();
-    match archive.page(select, limit - recent.frames.len()) {
+    let wanted = limit - recent.frames.len();
+    let mut found = archive.page(select, wanted);
+    if let (Ok(None), Some(missing)) = (&found, recent.oldest.or(before)) {
+        found = find_before_missing(app, archive, missing, wanted);
+    }
+    match found {
         Ok(Some(Page { rows, has_more })) => Ok(Found { recent, rows, has_more }),
         // The oldest message of the history is not archived yet.
         Ok(None) if is_empty && !recent.is_first => {
@@ -127,6 +131,18 @@ fn find(app: &AppState, asked: &Asked) -> Result<Found, Response> {
         Err(_) if !is_empty => Ok(Found { recent, rows: Vec::new(), has_more: true }),
         Err(error) => Err(unavailable(&error)),
     }
+}
+
+/// Archived messages before one of the history that is not in the archive. None if it may still be archived.
+fn find_before_missing(
+    app: &AppState,
+    archive: &ArchiveReader,
+    missing: EventId,
+    wanted: usize,
+) -> Result<Option<Page>, ArchiveError> {
+    // None: the history has dropped the message meanwhile. The next request is answered by the archive alone.
+    let Some(Since { offset, ids }) = lock(&app.history).since(missing) else { return Ok(None) };
+    archive.page(Select::BeforeMissing { offset, ids }, wanted)
 }
 
 /// Messages before one that is not in the history.

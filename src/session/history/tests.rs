@@ -9,6 +9,11 @@ fn id(number: usize) -> EventId {
     EventId { from: InstanceId(7), seq: number as u64 }
 }
 
+/// There are other records between the messages.
+fn offset(number: usize) -> u64 {
+    3 * number as u64
+}
+
 /// The frame of a message: its number, and `bytes` more bytes.
 fn frame(number: usize, bytes: usize) -> Vec<u8> {
     let mut frame = Vec::new();
@@ -27,7 +32,7 @@ fn frames(missed: &Missed) -> Vec<Vec<u8>> {
 fn filled(messages_max: usize, from_the_beginning: bool, count: usize) -> History {
     let mut history = History::new(messages_max);
     history.restart(from_the_beginning);
-    (0..count).for_each(|number| history.push(id(number), &frame(number, 10)));
+    (0..count).for_each(|number| history.push(id(number), offset(number), &frame(number, 10)));
     history
 }
 
@@ -73,6 +78,18 @@ fn fewer_messages_than_asked_for_are_complete_only_if_there_were_never_more() {
 }
 
 #[test]
+fn the_later_messages_of_a_known_message_are_known() {
+    let history = filled(5, true, 9);
+    for number in 3..9 {
+        let since = Since { offset: offset(number), ids: (number..9).map(id).collect() };
+        assert_eq!(history.since(id(number)), Some(since));
+    }
+    assert_eq!(history.since(id(2)), None);
+    assert_eq!(filled(0, true, 9).since(id(8)), Some(Since { offset: offset(8), ids: vec![id(8)] }));
+    assert_eq!(filled(5, false, 3).since(id(0)).map(|since| since.offset), Some(offset(0)));
+}
+
+#[test]
 fn clients_share_the_blocks() {
     let mut history = filled(10_000, true, 5_000);
     let (early, late) = (history.missed(Request::Last(5_000)), history.missed(Request::Last(1_500)));
@@ -96,7 +113,7 @@ proptest! {
         let mut all = Vec::new();
         for (number, bytes) in lengths.into_iter().enumerate() {
             let frame = frame(number, bytes);
-            history.push(id(number), &frame);
+            history.push(id(number), offset(number), &frame);
             all.push(frame);
             prop_assert!(history.len() <= messages_max && history.bytes <= bytes_max);
             let in_blocks = history.blocks.iter().map(|block| block.len()).sum::<usize>() + history.open.len();
