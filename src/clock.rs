@@ -23,6 +23,12 @@ pub(crate) fn unix_seconds() -> u64 {
     u64::try_from(Timestamp::now().as_second()).unwrap_or(0)
 }
 
+/// [`unix_seconds`] in the integer type of the databases.
+#[must_use]
+pub(crate) fn stored_unix_seconds() -> i64 {
+    i64::try_from(unix_seconds()).unwrap_or(i64::MAX)
+}
+
 /// The current time in milliseconds since 1970-01-01 UTC; 0 before that.
 #[must_use]
 pub(crate) fn unix_millis() -> u64 {

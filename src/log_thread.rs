@@ -314,6 +314,15 @@ impl LogThread {
         self.bootstrap.is_none()
     }
 
+    /// Why the instance is stalled.
+    fn stall_cause(&self) -> &'static str {
+        if self.lobby.is_member(self.me) {
+            "the event log returns no heartbeats of this instance"
+        } else {
+            "the other instances have removed this one from the lobby, because it appended no heartbeats for too long"
+        }
+    }
+
     fn set_health(&mut self, health: Health) {
         if health == self.health {
             return;
@@ -321,9 +330,7 @@ impl LogThread {
         match health {
             Health::Ready => info!("the event log was read and accepts records"),
             Health::Starting => info!("reading the event log to find out which users are online"),
-            Health::Stalled => {
-                warn!("the event log returns no heartbeats of this instance: refusing joins and messages")
-            }
+            Health::Stalled => warn!("{}: refusing joins and messages", self.stall_cause()),
             Health::Down => {
                 warn!("the event log does not answer: closing all sessions");
                 self.fan_out.send_to_all(|| Command::CloseAll(End::LogUnavailable));

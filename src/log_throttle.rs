@@ -44,7 +44,7 @@ impl LogThrottle {
         known.logged_at = now;
         match std::mem::take(&mut known.suppressed) {
             0 => Some(String::new()),
-            suppressed => Some(format!(" ({suppressed} more in the last minute)")),
+            suppressed => Some(format!(" ({suppressed} more since the last such line)")),
         }
     }
 }
@@ -61,8 +61,10 @@ mod tests {
         assert_eq!(at(0).as_deref(), Some(""));
         assert_eq!(at(1), None);
         assert_eq!(at(59), None);
-        assert_eq!(at(60).as_deref(), Some(" (2 more in the last minute)"));
+        assert_eq!(at(60).as_deref(), Some(" (2 more since the last such line)"));
         assert_eq!(at(120).as_deref(), Some(""));
+        assert_eq!(at(121), None);
+        assert_eq!(at(7200).as_deref(), Some(" (1 more since the last such line)"), "two hours later");
     }
 
     #[test]

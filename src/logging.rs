@@ -8,7 +8,6 @@ use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
 use env_logger::{Builder, Target};
-use log::LevelFilter;
 use serde::Serialize;
 
 use crate::clock;
@@ -18,9 +17,6 @@ use crate::threads::Stack;
 
 /// The maximum number of queued lines.
 const LINES_MAX: usize = 4096;
-/// Libraries whose `debug` and `trace` lines contain data of users: parameters of statements (emails, password hashes)
-/// and chat messages. `ICH_LOG` cannot turn these levels on.
-const LEAKING_LIBRARIES: [&str; 2] = ["tokio_postgres", "tungstenite"];
 /// How long the end of the program waits for the last lines to be written.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
 
@@ -43,11 +39,8 @@ pub(crate) fn start(filter: &LogFilter, format: LogFormat, supervisor: &Supervis
         // env_logger has no other way to set this filter. The text contains no second `/`.
         builder.parse_filters(&format!("/{text}"));
     }
-    for (module, level) in &filter.levels {
-        builder.filter(module.as_deref(), *level);
-    }
-    for library in LEAKING_LIBRARIES {
-        builder.filter_module(library, LevelFilter::Info);
+    for (module, level) in filter.levels() {
+        builder.filter(module, level);
     }
     builder
         .target(Target::Pipe(Box::new(Lines { lines: lines.clone(), dropped })))

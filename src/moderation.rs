@@ -16,4 +16,4 @@ pub mod sanctions;
 pub(crate) mod shared;
 
 pub use self::sanctions::{Sanction, SanctionKind, Sanctions};
-pub(crate) use self::shared::SharedSanctions;
+pub(crate) use self::shared::{ReadAction, SharedSanctions};

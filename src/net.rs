@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 
 use rustix::io::{Errno, retry_on_intr};
 use rustix::net::{
-    AddressFamily, SendAncillaryBuffer, SendFlags, Shutdown, SocketFlags, SocketType, bind, listen as start_listening,
-    send, sendmsg, shutdown, socket_with, sockopt,
+    AddressFamily, RecvFlags, SendAncillaryBuffer, SendFlags, Shutdown, SocketFlags, SocketType, bind,
+    listen as start_listening, recv, send, sendmsg, shutdown, socket_with, sockopt,
 };
 
 /// The call does not block, and a closed connection causes an error instead of a signal (`man 2 send`).
@@ -71,6 +71,15 @@ fn socket_bound_to(address: SocketAddr) -> io::Result<OwnedFd> {
 fn has_no_ipv6(error: &io::Error) -> bool {
     let no_ipv6 = [Errno::AFNOSUPPORT, Errno::ADDRNOTAVAIL];
     no_ipv6.iter().any(|errno| error.raw_os_error() == Some(errno.raw_os_error()))
+}
+
+/// Copies the next bytes that were received, without a wait and without reading them. 0 at the end of the connection.
+///
+/// # Errors
+/// `WouldBlock` when nothing was received; any other error means that the connection is gone.
+pub(crate) fn peek_now(stream: &TcpStream, buffer: &mut [u8]) -> io::Result<usize> {
+    let flags = RecvFlags::PEEK | RecvFlags::DONTWAIT;
+    Ok(retry_on_intr(|| recv(stream, &mut *buffer, flags)).map(|(_, received)| received)?)
 }
 
 /// Makes a blocked `accept` on `listener` return with an error, and each later `accept` too.

@@ -11,7 +11,7 @@ mod in_flight;
 mod late_leaves;
 mod window;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -57,6 +57,12 @@ pub enum OpenError {
     /// An administrator has banned the user.
     #[error("the user is banned")]
     Banned,
+    /// The join waited for [`WINDOW_WAIT_MAX`].
+    #[error("too many users join at once")]
+    TooMany,
+    /// The client has left while the join waited.
+    #[error("the client has left")]
+    Left,
 }
 
 /// The handle of session threads, the HTTP side and the server: opens and closes sessions, and appends messages.
@@ -78,6 +84,8 @@ struct State {
     window: PresenceWindow,
     in_flight: InFlight,
     late_leaves: LateLeaves,
+    /// The sessions that an administrator has ended and whose `left` was not appended yet.
+    ended: HashSet<SessionId>,
     /// The earlier messages that new sessions ask for, until the log thread admits the sessions.
     requests: HashMap<SessionId, history::Request>,
 }
@@ -92,6 +100,7 @@ pub fn open(id: InstanceId, appender: Arc<dyn Appender>) -> (Arc<Publisher>, Pub
             window: PresenceWindow::default(),
             in_flight: InFlight::default(),
             late_leaves: LateLeaves::default(),
+            ended: HashSet::new(),
             requests: HashMap::new(),
         }),
         window_opened: Condvar::new(),
@@ -130,19 +139,25 @@ impl Publisher {
     }
 
     /// Appends the `joined` of a new session. During a join burst it first waits until fewer records are in flight,
-    /// at most [`WINDOW_WAIT_MAX`]. If the log does not accept the record, the next roster reports the session.
-    /// `request`: the earlier messages that the client asks for.
+    /// at most [`WINDOW_WAIT_MAX`]. If the log does not accept the record then, the next roster reports the session.
+    /// `request`: the earlier messages that the client asks for. `has_left`: whether the client has left; called after a
+    /// wait, with the lock. The users online do not see the join of a client that did not wait for its turn.
     ///
     /// # Errors
-    /// The log does not answer, the server stops, or the user is banned.
+    /// See [`OpenError`].
     pub fn open_session(
         &self,
         session: SessionId,
         user: User,
         request: Option<history::Request>,
+        has_left: impl FnOnce() -> bool,
     ) -> Result<(), OpenError> {
-        let mut state = self.wait_for_window();
-        let opened = self.append_joined(&mut state, session, user, request);
+        let (mut state, has_waited) = self.wait_for_window();
+        let opened = if has_waited && has_left() {
+            Err(OpenError::Left)
+        } else {
+            self.append_joined(&mut state, session, user, request)
+        };
         // Also after an error: only one of the waiting joins was woken, and the next one waits for this call.
         self.advance_window(&mut state);
         opened
@@ -157,6 +172,9 @@ impl Publisher {
     ) -> Result<(), OpenError> {
         if !self.is_ready() {
             return Err(OpenError::Unavailable);
+        }
+        if !state.window.has_room() {
+            return Err(OpenError::TooMany);
         }
         if self.sanctions.ban_of(&user.username).is_some() {
             return Err(OpenError::Banned);
@@ -176,10 +194,13 @@ impl Publisher {
         Ok(())
     }
 
-    fn wait_for_window(&self) -> MutexGuard<'_, State> {
-        let is_early = |state: &mut State| self.is_ready() && !state.window.has_room();
-        let waited = self.window_opened.wait_timeout_while(lock(&self.state), WINDOW_WAIT_MAX, is_early);
-        waited.unwrap_or_else(PoisonError::into_inner).0
+    /// Also returns whether it waited.
+    fn wait_for_window(&self) -> (MutexGuard<'_, State>, bool) {
+        let is_early = |state: &State| self.is_ready() && !state.window.has_room();
+        let state = lock(&self.state);
+        let waits = is_early(&state);
+        let waited = self.window_opened.wait_timeout_while(state, WINDOW_WAIT_MAX, |state| is_early(state));
+        (waited.unwrap_or_else(PoisonError::into_inner).0, waits)
     }
 
     /// Appends the `left` of a session: at once, or, during a leave burst, when fewer records are in flight. While the
@@ -221,7 +242,8 @@ impl Publisher {
 
     /// Appends as many waiting `left` records as the [`PresenceWindow`] has room for. Wakes the next waiting join.
     fn advance_window(&self, state: &mut State) {
-        while let Some(session) = state.window.next_leaving() {
+        while let Some(session) = state.window.next_leaving(self.is_draining()) {
+            state.ended.remove(&session);
             if let Some(record) = state.instance.close_session(session, clock::rfc3339()) {
                 state.window.appended(record.seq);
                 let _ = self.append(state, record);
@@ -245,6 +267,7 @@ impl Publisher {
         for (session, _) in &ended {
             state.requests.remove(session);
             state.late_leaves.remove(*session);
+            state.ended.insert(*session);
             state.window.leave(*session);
         }
         self.advance_window(&mut state);
@@ -256,11 +279,15 @@ impl Publisher {
     /// # Errors
     /// The message was not appended; the caller has to send the client an error.
     pub fn say(&self, session: SessionId, text: Arc<str>, id: Option<Arc<str>>) -> Result<(), SayError> {
-        self.append_waiting(|instance| {
-            if let Some(mute) = instance.user_of(session).and_then(|user| self.sanctions.mute_of(&user.username)) {
+        self.append_waiting(|state| {
+            if state.ended.contains(&session) {
+                return Err(SayError::Unavailable);
+            }
+            if let Some(mute) = state.instance.user_of(session).and_then(|user| self.sanctions.mute_of(&user.username))
+            {
                 return Err(SayError::Muted(Box::new(mute)));
             }
-            instance.say(session, text.clone(), id.clone(), clock::rfc3339()).ok_or(SayError::Unavailable)
+            state.instance.say(session, text.clone(), id.clone(), clock::rfc3339()).ok_or(SayError::Unavailable)
         })
     }
 
@@ -269,20 +296,20 @@ impl Publisher {
     /// # Errors
     /// The action was not appended.
     pub(crate) fn moderate(&self, moderation: &Moderation) -> Result<(), SayError> {
-        self.append_waiting(|instance| {
-            instance.moderate(moderation.clone(), clock::rfc3339()).ok_or(SayError::Unavailable)
+        self.append_waiting(|state| {
+            state.instance.moderate(moderation.clone(), clock::rfc3339()).ok_or(SayError::Unavailable)
         })
     }
 
-    /// Appends a record that the instance makes under the lock.
-    fn append_waiting(&self, make: impl Fn(&mut Instance) -> Result<Record, SayError>) -> Result<(), SayError> {
+    /// Appends a record that `make` returns, under the lock.
+    fn append_waiting(&self, make: impl Fn(&mut State) -> Result<Record, SayError>) -> Result<(), SayError> {
         let deadline = Instant::now() + ROOM_WAIT;
         loop {
             if !self.is_log_available() {
                 return Err(SayError::Unavailable);
             }
             let mut state = lock(&self.state);
-            let record = make(&mut state.instance)?;
+            let record = make(&mut state)?;
             let appended = self.append(&mut state, record);
             drop(state);
             match appended {
@@ -320,7 +347,7 @@ impl Publisher {
         for session in state.late_leaves.take_all() {
             state.instance.close_session(session, clock::rfc3339());
         }
-        self.append_bye(&mut state);
+        self.advance_window(&mut state);
         !state.instance.is_stopped()
     }
 

@@ -180,6 +180,8 @@ fn the_latest_sanction_of_a_user_is_stored(storage: &dyn Storage) {
     store.put_sanctions(&[sanction(ban, "Bob", 5, Some(6)), bob.clone(), sanction(ban, "bob", 6, Some(1))]).unwrap();
     store.put_sanctions(&[eve.clone(), sanction(mute, "Dan", 1, Some(2)), sanction(mute, "Cid", 1, None)]).unwrap();
     store.put_sanctions(&[sanction(mute, "Cid", 3, Some(3))]).unwrap();
+    // An administrator ended this one on an instance whose clock is ahead.
+    store.put_sanctions(&[sanction(ban, "Fay", u64::MAX >> 1, Some(u64::MAX >> 1))]).unwrap();
     assert_eq!(storage.open().sanctions(), Ok(vec![eve, bob]));
 }
 

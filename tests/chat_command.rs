@@ -17,6 +17,7 @@ use harness::archive::Archive;
 use harness::certificates::Authority;
 use harness::folder::Folder;
 use harness::http::post;
+use harness::relay::Relay;
 use harness::server::{Server, command, token, token_for};
 use harness::sqlite::DataFolder;
 use harness::watcher::Watcher;
@@ -71,15 +72,16 @@ struct Running {
     child: Child,
     input: Option<ChildStdin>,
     lines: Receiver<String>,
+    /// Standard error.
+    notices: Receiver<String>,
 }
 
 impl Running {
     fn start(mut command: Command) -> Running {
-        let mut child = command.stderr(Stdio::inherit()).spawn().unwrap();
-        let output = BufReader::new(child.stdout.take().unwrap());
-        let (sender, lines) = mpsc::channel();
-        thread::spawn(move || output.lines().map_while(Result::ok).try_for_each(|line| sender.send(line)));
-        Running { input: child.stdin.take(), child, lines }
+        let mut child = command.spawn().unwrap();
+        let lines = read_lines(child.stdout.take().unwrap(), |_| {});
+        let notices = read_lines(child.stderr.take().unwrap(), |line| eprintln!("{line}"));
+        Running { input: child.stdin.take(), child, lines, notices }
     }
 
     fn write(&mut self, line: &str) {
@@ -92,6 +94,12 @@ impl Running {
         assert_eq!(next.get("2026-11-23 10:00:09 ".len()..), Some(line), "{next}");
     }
 
+    /// Waits for a line on standard error that contains this text.
+    fn expect_notice(&self, text: &str) {
+        let next = || self.notices.recv_timeout(PATIENCE).unwrap_or_else(|_| panic!("no notice: {text}"));
+        while !next().contains(text) {}
+    }
+
     fn wait(&mut self) -> Option<i32> {
         wait_for("the end of the client", || self.child.try_wait().unwrap()).code()
     }
@@ -102,6 +110,18 @@ impl Drop for Running {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// The lines that a thread reads. `show` gets each one first.
+fn read_lines(output: impl Read + Send + 'static, show: fn(&str)) -> Receiver<String> {
+    let (sender, lines) = mpsc::channel();
+    thread::spawn(move || {
+        BufReader::new(output).lines().map_while(Result::ok).try_for_each(|line| {
+            show(&line);
+            sender.send(line)
+        })
+    });
+    lines
 }
 
 fn texts(watcher: &Watcher) -> Vec<String> {
@@ -166,6 +186,28 @@ fn a_client_misses_nothing_when_the_server_is_killed() {
     bob.say("2", "two");
     ann.expect("Bob: two");
     assert_eq!(texts(&bob), ["zero", "hello", "one", "written offline", "two"]);
+}
+
+#[test]
+fn a_silent_network_is_noticed_and_the_client_resumes_by_itself_when_it_is_back() {
+    let server = Server::start(&[]);
+    let relay = Relay::start(server.address);
+    let bob = Watcher::join(&server, "Bob");
+    let url = format!("http://{}", relay.address);
+    let mut ann = Running::start(chat(server.dir(), &url, &[("ICH_TOKEN", &token("Ann"))], &[]));
+    ann.write("one");
+    ann.expect("Ann: one");
+    relay.silence();
+    ann.write("into the silence");
+    bob.say("2", "two");
+    bob.wait_text("two");
+    ann.expect_notice("not connected, trying again: the network does not answer");
+    relay.restore();
+    ann.expect("Bob: two");
+    ann.expect("Ann: into the silence");
+    ann.expect_notice("connected");
+    bob.wait_text("into the silence");
+    assert_eq!(texts(&bob), ["one", "two", "into the silence"]);
 }
 
 #[test]

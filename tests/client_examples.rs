@@ -1,11 +1,12 @@
 //! The clients of `doc/clients.md` in three languages: each one joins a lobby with many users, comes back after the server
-//! was killed, misses nothing, sends what was written meanwhile once, and ends when its token is refused.
+//! was killed, misses nothing, sends what was written meanwhile once, repeats what the server dropped, does not repeat a
+//! message that is too long, and ends when its token is refused.
 
 mod harness;
 
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{self, Receiver};
 use std::thread;
 
@@ -22,19 +23,26 @@ fn clients() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("doc/clients")
 }
 
+/// More than the server allows in a message, 16 KiB.
+const TOO_LONG: usize = 17 * 1024;
+/// More lines than the server allows at once, 20.
+const LINES: usize = 25;
+
 /// A running client.
 struct Program {
     child: Child,
     lines: Receiver<String>,
+    errors: Receiver<String>,
 }
 
 impl Program {
     fn start(command: &mut Command, server: &Server, token: &str) -> Program {
         let url = format!("ws://{}", server.address);
-        command.args([url.as_str(), token]).stdin(Stdio::piped()).stdout(Stdio::piped());
+        command.args([url.as_str(), token]).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().expect("starting the client");
         let lines = read_lines(child.stdout.take().expect("a pipe"));
-        Program { child, lines }
+        let errors = read_lines(child.stderr.take().expect("a pipe"));
+        Program { child, lines, errors }
     }
 
     fn write(&mut self, line: &str) {
@@ -43,7 +51,14 @@ impl Program {
 
     /// The next line is this one: none is missing, and none comes twice.
     fn expect(&self, line: &str) {
-        assert_eq!(self.lines.recv_timeout(PATIENCE).expect("a line"), line);
+        let next = self.lines.recv_timeout(PATIENCE);
+        let errors = || self.errors.try_iter().collect::<Vec<_>>();
+        assert_eq!(next.unwrap_or_else(|_| panic!("no line instead of {line:?}; its errors: {:?}", errors())), line);
+    }
+
+    fn expect_error(&self, text: &str) {
+        let next = self.errors.recv_timeout(PATIENCE).expect("a line on standard error");
+        assert!(next.contains(text), "{next}");
     }
 
     fn wait(&mut self) -> ExitStatus {
@@ -58,7 +73,7 @@ impl Drop for Program {
     }
 }
 
-fn read_lines(output: ChildStdout) -> Receiver<String> {
+fn read_lines(output: impl Read + Send + 'static) -> Receiver<String> {
     let (sender, lines) = mpsc::channel();
     thread::spawn(move || {
         for line in BufReader::new(output).lines().map_while(Result::ok) {
@@ -97,6 +112,20 @@ fn check(new_command: impl Fn() -> Command) {
     bob.say("3", "three");
     program.expect("Bob: three");
     drop(users);
+
+    let lines: Vec<String> = (0..LINES).map(|number| format!("line {number}")).collect();
+    lines.iter().for_each(|line| program.write(line));
+    lines.iter().for_each(|line| program.expect(&format!("Ann: {line}")));
+
+    program.write(&"x".repeat(TOO_LONG));
+    program.write("after it");
+    program.expect("Ann: after it");
+    program.expect_error("too long, not sent: xxx");
+    let joins = bob.count("user_joined", "Ann");
+    program.write("still here");
+    program.expect("Ann: still here");
+    bob.wait_text("still here");
+    assert_eq!(bob.count("user_joined", "Ann"), joins, "it stays connected");
 
     let mut refused = Program::start(&mut new_command(), &other, "not a token");
     assert!(!refused.wait().success());

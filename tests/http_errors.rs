@@ -209,6 +209,8 @@ fn head_gets_no_body() {
         assert_eq!((head.status, head.body.as_str()), (status, ""), "{path}: {head:?}");
         assert_ne!(head.header("Content-Length"), Some("0"), "{path}: the length that GET would get");
     }
+    let without_host = raw(server.address, b"HEAD / HTTP/1.1\r\n\r\n");
+    assert_eq!((without_host.status, without_host.body.as_str()), (400, ""), "{without_host:?}");
 }
 
 #[test]

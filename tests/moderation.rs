@@ -4,6 +4,9 @@
 mod harness;
 
 use std::net::SocketAddr;
+use std::sync::Barrier;
+use std::thread;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use harness::client::Client;
 use harness::cluster::metric;
@@ -15,6 +18,8 @@ use harness::server::{Server, command, token};
 use harness::sqlite::DataFolder;
 use harness::watcher::Watcher;
 use harness::{wait_for, wait_until};
+use ich::accounts::{AccountStore, sqlite as account_store};
+use ich::moderation::{Sanction, SanctionKind};
 use serde_json::{Value, json};
 use tungstenite::protocol::frame::coding::CloseCode;
 
@@ -175,6 +180,31 @@ fn a_banned_user_is_disconnected_and_can_neither_join_nor_log_in() {
     assert_eq!(send(servers[1].address, "GET", "/admin/bans", &ann, "").json(), json!({"bans": []}));
 }
 
+/// Several of these actions get the same time at first. Only one of those applies; the server repeats the others.
+#[test]
+fn simultaneous_actions_on_a_user_leave_all_instances_in_the_same_state() {
+    let folder = DataFolder::new();
+    let servers = [Server::start_in(folder.path(), &[]), Server::start_in(folder.path(), &[])];
+    let ann = admin(&servers[0], &[]);
+    for round in 0..5 {
+        let barrier = Barrier::new(4);
+        thread::scope(|scope| {
+            for (number, server) in servers.iter().cycle().take(4).enumerate() {
+                let (barrier, ann) = (&barrier, &ann);
+                let reason = format!("{round}, {number}");
+                scope.spawn(move || {
+                    barrier.wait();
+                    done(server, ann, "ban", json!({"username": "Bob", "reason": reason}));
+                });
+            }
+        });
+        done(&servers[0], &ann, "mute", json!({"username": "Bob", "reason": format!("round {round}")}));
+        let bans = |server: &Server| send(server.address, "GET", "/admin/bans", &ann, "").json();
+        wait_until("the same state", || bans(&servers[0]) == bans(&servers[1]));
+        assert_eq!(bans(&servers[0])["bans"].as_array().unwrap().len(), 2);
+    }
+}
+
 /// Bans and mutes are in the database: a server with an empty event log knows them from its first join on.
 fn bans_survive_without_the_event_log(settings: &[(&str, &str)]) {
     let folder = Folder::new();
@@ -190,6 +220,43 @@ fn bans_survive_without_the_event_log(settings: &[(&str, &str)]) {
     wait_until("the ban", || refused_join(&server, "Bob").code() == "banned");
     assert_eq!(say_until(&mut server.join("Eve"), "hello", "error")["code"], "muted");
     say_until(&mut server.join("Dan"), "hello", "chat_message");
+}
+
+/// An instance whose clock is an hour ahead has banned Bob, muted Eve and ended the ban of Dan.
+#[test]
+fn actions_apply_at_once_where_the_clock_is_behind_that_of_another_instance() {
+    let folder = Folder::new();
+    let settings = [("ICH_EVENT_LOG", "memory")];
+    let mut server = Server::start_in(&folder.0, &settings);
+    let ann = admin(&server, &settings);
+    assert!(server.stop().success());
+    let ahead = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis() as u64 + 3_600_000;
+    let sanction = |kind, username: &str, until_ms| Sanction {
+        kind,
+        username: username.into(),
+        by: "Ann".into(),
+        reason: "".into(),
+        at_ms: ahead,
+        until_ms,
+    };
+    let (ban, mute) = (SanctionKind::Ban, SanctionKind::Mute);
+    let store = account_store::open(&folder.0.join("data")).unwrap();
+    store
+        .put_sanctions(&[sanction(ban, "Bob", None), sanction(mute, "Eve", None), sanction(ban, "Dan", Some(ahead))])
+        .unwrap();
+    drop(store);
+
+    let server = Server::start_in(&folder.0, &settings);
+    wait_until("the ban", || refused_join(&server, "Bob").code() == "banned");
+    server.join("Dan");
+    done(&server, &ann, "unban", json!({"username": "Bob"}));
+    server.join("Bob");
+    let answer = done(&server, &ann, "mute", json!({"username": "Eve", "minutes": 5}));
+    let error = say_until(&mut server.join("Eve"), "hello", "error");
+    assert_eq!(error["code"], "muted");
+    assert!(error["text"].as_str().unwrap().contains(answer["until"].as_str().unwrap()), "{error}");
+    done(&server, &ann, "unban", json!({"username": "Eve"}));
+    say_until(&mut server.join("Eve"), "hello", "chat_message");
 }
 
 #[test]

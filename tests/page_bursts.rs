@@ -1,4 +1,5 @@
-//! The web page while very many users join, leave or are online: it stays responsive.
+//! The web page while very many users join, leave or are online: it stays responsive. The CPU time of its tasks is checked.
+//! The time between two frames is only printed, because it depends on what else the machine does.
 
 mod harness;
 
@@ -14,7 +15,7 @@ use serde_json::json;
 
 const JOINS: usize = 2_000;
 const THREADS: usize = 4;
-/// A page whose tasks take longer than this stalls.
+/// A page stalls if one of its tasks uses more CPU time than this.
 const TASK_MAX: Duration = Duration::from_millis(100);
 const SETTINGS: [(&str, &str); 2] = [("ICH_MAX_CONNECTIONS_PER_ADDRESS", "0"), ("ICH_MAX_MESSAGES_PER_SECOND", "0")];
 
@@ -45,16 +46,18 @@ fn two_thousand_joins_cause_no_long_task() {
     let server = Server::start(&SETTINGS);
     let page = Page::open_as(&browser, server.address, "Ann");
     browser.run("performance.mark('begin')");
+    browser.begin_frames();
     let clients = join_all(&server);
     page.wait_until(&has_users(JOINS + 1));
     // The whole burst is one line, and few rows exist.
     page.wait_until("document.querySelector('#messages li:last-child').textContent.includes('1,997 others joined')");
     assert!(browser.value("document.querySelectorAll('#user-rows li').length").as_u64() < Some(100));
     assert_eq!(browser.value("document.querySelectorAll('#messages li').length"), 1);
+    println!("2,000 joins: the longest time between two frames was {:?}", browser.longest_frame());
     drop(clients);
     page.wait_users(&["Ann"]);
     let longest = browser.longest_task();
-    assert!(longest < TASK_MAX, "a task took {longest:?}");
+    assert!(longest < TASK_MAX, "a task used {longest:?}");
 }
 
 #[test]
@@ -76,7 +79,7 @@ fn ten_thousand_users_are_shown_searched_and_scrolled_without_a_long_task() {
     );
     page.wait_users(&["user 09999"]);
     let longest = browser.longest_task();
-    assert!(longest < TASK_MAX, "a task took {longest:?}");
+    assert!(longest < TASK_MAX, "a task used {longest:?}");
 }
 
 /// Whether the page shows this number of users, in the format of the language of the browser.

@@ -139,6 +139,31 @@ fn secrets_stay_secret_with_accounts_in_postgresql() {
     assert_secrets_stay_secret(&[("ICH_LOG", "trace"), ("ICH_DATABASE_URL", &url)], &["db-pass-4711", &url]);
 }
 
+/// Some libraries log what they receive and store. A filter that names a module of such a library does not change that.
+#[test]
+fn no_filter_makes_a_library_log_messages_and_tokens() {
+    let database = harness::postgres::database();
+    let mut settings = vec![("ICH_LOG", "debug,tungstenite::protocol=trace,tokio_postgres::query=trace")];
+    settings.extend(database.as_ref().map(|database| ("ICH_DATABASE_URL", database.url.as_str())));
+    let folder = Folder::new();
+    let mut server = Server::start_in(&folder.0, &settings);
+    let name = "Bob-4711";
+    let body = json!({"email": "bob-4711@example.com", "username": name, "password": PASSWORD}).to_string();
+    assert_eq!(post(server.address, "/createUser", &body).status, 200);
+    let renewed = token(name);
+    let mut client = Client::join(server.address, &renewed);
+    client.say("a private text");
+    client.send(&json!({"type": "token", "msg": {"token": renewed}}).to_string());
+    while client.event().0 != "token" {}
+    client.leave();
+    assert!(server.stop().success());
+    let log = server.log();
+    for secret in ["a private text", &renewed, "bob-4711@example.com"] {
+        let line = log.lines().find(|line| line.contains(secret));
+        assert_eq!(line, None, "{secret} is in the log");
+    }
+}
+
 #[test]
 fn the_generated_secret_is_not_logged() {
     let folder = Folder::new();

@@ -119,6 +119,11 @@ fn connections_count_for_the_client_and_not_for_the_proxy() {
     wait_until("a refusal in the log", || {
         server.log().contains("refused a request of 203.0.113.1: too_many_connections")
     });
+    // The answer to HEAD has no body, also if it is a refusal.
+    let mut stream = connect_from(PROXY, server.address);
+    stream.write_all(format!("HEAD / HTTP/1.1\r\nHost: test\r\n{one}\r\n").as_bytes()).expect("sending");
+    let head = read_answer(&mut stream);
+    assert_eq!((head.status, head.body.as_str()), (429, ""), "{head:?}");
     joined.push(join(&server, "Bob", "X-Forwarded-For: 203.0.113.2\r\n").expect("a join"));
     // Neither the connections whose client is not known yet, nor those that the proxy opens for itself.
     let idle: Vec<_> = (0..10).map(|_| connect_from(PROXY, server.address)).collect();

@@ -119,6 +119,10 @@ impl Socket for NoSocket {
         Ok(0)
     }
 
+    fn peek_now(&self, _buffer: &mut [u8]) -> io::Result<usize> {
+        Ok(0)
+    }
+
     fn set_read_timeout(&self, _timeout: Duration) -> io::Result<()> {
         Ok(())
     }

@@ -4,21 +4,28 @@ import { createInterface } from "node:readline";
 import { setTimeout as sleep } from "node:timers/promises";
 
 const [base, token] = process.argv.slice(2);
-const pending = new Map(); // id -> text of messages that have not come back
-let socket, lastId, isAlive, failures = 0;
-function send(id, text) {
-  pending.set(id, text);
-  if (socket?.readyState === 1) socket.send(JSON.stringify({ type: "chat_message", id, msg: { text } }));
+const pending = []; // messages that have not come back; only the first one is sent, so each answer is about that one
+let socket, lastId, aliveUntil, hasCaughtUp, failures = 0;
+function sendFirst() {
+  if (hasCaughtUp && pending.length > 0) socket.send(JSON.stringify(pending[0]));
 }
 function receive({ type, event_id, id, msg }) {
-  isAlive = true;
+  aliveUntil = Date.now() + 25_000;
   if (type === "chat_message") console.log(`${msg.from_user}: ${msg.text}`);
   if (type === "chat_message") lastId = event_id;
-  if (type === "chat_message" || (type === "error" && msg.code !== "unavailable")) pending.delete(id);
-  if (type === "caught_up") failures = 0;
-  if (type === "caught_up") pending.forEach((text, id) => send(id, text)); // not those that just came back
+  if (type === "caught_up") {
+    [hasCaughtUp, failures] = [true, 0];
+    sendFirst(); // it is not among the missed messages
+  } else if (msg.code === "unavailable" || msg.code === "rate_limited") {
+    setTimeout(sendFirst, 1000 + 1000 * Math.random());
+  } else if (id && id === pending[0]?.id) {
+    pending.shift();
+    sendFirst();
+  }
 }
-createInterface({ input: process.stdin }).on("line", (text) => send(randomUUID(), text));
+createInterface({ input: process.stdin }).on("line", (text) => {
+  if (pending.push({ type: "chat_message", id: randomUUID(), msg: { text } }) === 1) sendFirst();
+});
 for (;;) {
   // A websocket does not say why it was refused: a plain request does.
   const headers = { Authorization: `Bearer ${token}` };
@@ -26,14 +33,17 @@ for (;;) {
   if (status === 401 || status === 403) process.exit(1); // log in again
   const closed = await new Promise((close) => {
     socket = new WebSocket(`${base}/join?${lastId ? `after=${lastId}` : "last=50"}`, ["ich", `bearer.${token}`]);
+    aliveUntil = Date.now() + 60_000; // a join may wait at the server
     socket.onmessage = ({ data }) => receive(JSON.parse(data));
     socket.onclose = close;
     socket.pings = setInterval(() => {
-      if (isAlive && socket.readyState === 1) socket.send('{"type":"ping"}');
-      isAlive = isAlive ? false : close({}); // nothing arrived since the last ping: the network is dead
-    }, 15_000);
+      if (Date.now() > aliveUntil) close({}); // the network is dead
+      else if (hasCaughtUp) socket.send('{"type":"ping"}');
+    }, 10_000);
   });
+  hasCaughtUp = false;
   if (closed.code === 1008) process.exit(1); // the token is over, or this client is too fast
+  if (closed.code === 1009) console.error("too long, not sent:", pending.shift()?.msg.text.slice(0, 60));
   clearInterval(socket.pings);
   Object.assign(socket, { onmessage: null, onclose: null }).close();
   await sleep(Math.min(500 * 2 ** failures++, 15_000) * (0.5 + Math.random() / 2)); // spreads the return of many clients

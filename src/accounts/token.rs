@@ -172,7 +172,7 @@ impl Tokens {
         }
     }
 
-    /// Whether this server issues tokens, and not an outside issuer.
+    /// Whether this server issues tokens, and not an outside issuer. Then the users of all tokens have accounts here.
     pub(crate) fn can_issue(&self) -> bool {
         self.encoding_key.is_some()
     }
@@ -193,11 +193,6 @@ impl Tokens {
         claims.insert("iat".to_owned(), json!(now));
         claims.insert("exp".to_owned(), json!(exp));
         encode(&Header::new(Algorithm::HS256), &claims, key).map_err(|_| TokenError::NotIssued)
-    }
-
-    /// Whether this server issues the tokens, so that their users have accounts here.
-    pub(crate) fn are_issued_here(&self) -> bool {
-        self.encoding_key.is_some()
     }
 
     /// The claims of this token, if it is valid now.

@@ -233,7 +233,7 @@ impl ArchiveThread {
 
     fn store_batch(&mut self, archiver: &mut Archiver) -> Result<bool, Interrupted> {
         let Some(batch) = archiver.take_batch() else { return Ok(false) };
-        let added = self.store.append(&batch, unix_seconds())?;
+        let added = self.store.append(&batch, clock::stored_unix_seconds())?;
         self.stored_at = Instant::now();
         self.metrics.archived(added, u64::from(batch.gap.is_some()));
         if let Some(gap) = batch.gap {
@@ -249,7 +249,7 @@ impl ArchiveThread {
     /// Deletes a few of the messages that are too old.
     fn delete_if_due(&mut self) -> Result<(), Interrupted> {
         let Some(days) = self.days.filter(|_| Instant::now() >= self.delete_at) else { return Ok(()) };
-        let before = unix_seconds().saturating_sub(i64::from(days) * SECONDS_PER_DAY);
+        let before = clock::stored_unix_seconds().saturating_sub(i64::from(days) * SECONDS_PER_DAY);
         let deleted = self.store.delete(before, DELETE_MESSAGES)?;
         // The next step follows after the next poll.
         if deleted < u64::from(DELETE_MESSAGES) {
@@ -257,8 +257,4 @@ impl ArchiveThread {
         }
         Ok(())
     }
-}
-
-fn unix_seconds() -> i64 {
-    i64::try_from(clock::unix_seconds()).unwrap_or(i64::MAX)
 }

@@ -64,7 +64,7 @@ pub(super) struct Chat {
     #[arg(long, value_name = "SECONDS", default_value_t = 30, value_parser = clap::value_parser!(u64).range(..=86_400))]
     #[arg(requires = "once")]
     timeout: u64,
-    /// Print the messages as JSON lines, as `ich export` does
+    /// Print the messages as JSON lines, with the fields of `ich export` without `from_id`
     #[arg(long)]
     json: bool,
 }

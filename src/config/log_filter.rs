@@ -5,6 +5,9 @@
 
 use log::LevelFilter;
 
+/// Libraries whose `debug` and `trace` lines contain data of users: parameters of statements (emails, password hashes)
+/// and what clients send (messages, tokens). No filter turns these levels on.
+const LEAKING_LIBRARIES: [&str; 2] = ["tokio_postgres", "tungstenite"];
 /// The end of every error.
 const LEVELS: &str = "the levels are error, warn, info, debug, trace and off";
 /// Modules of the program and of libraries that log. Another name must have a level.
@@ -24,8 +27,8 @@ const SUGGESTIONS: [(&str, &str); 8] = [
 /// Selects the lines that are logged.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct LogFilter {
-    /// The levels of modules. `None`: of all other modules.
-    pub(crate) levels: Vec<(Option<String>, LevelFilter)>,
+    /// The levels of modules, as they were written. `None`: of all other modules.
+    pub(super) levels: Vec<(Option<String>, LevelFilter)>,
     /// Only lines that contain this text.
     pub(crate) containing: Option<String>,
 }
@@ -44,11 +47,34 @@ impl LogFilter {
             None => (text, None),
         };
         let parts = levels.split(',').map(str::trim).filter(|part| !part.is_empty());
-        let levels = parts.map(parse_part).collect::<Result<Vec<_>, _>>()?;
-        if levels.is_empty() && containing.is_none() {
-            return Err(format!("names no level; {LEVELS}"));
+        let mut levels = parts.map(parse_part).collect::<Result<Vec<_>, _>>()?;
+        if levels.is_empty() {
+            if containing.is_none() {
+                return Err(format!("names no level; {LEVELS}"));
+            }
+            levels.push((None, LevelFilter::Info));
         }
         Ok(LogFilter { levels, containing })
+    }
+
+    /// The levels for `env_logger`, which uses the longest name with which a module begins. No module of
+    /// [`LEAKING_LIBRARIES`] gets a more verbose level than `info`.
+    pub(crate) fn levels(&self) -> Vec<(Option<&str>, LevelFilter)> {
+        let mut levels: Vec<_> = self.levels.iter().map(|(module, level)| (module.as_deref(), *level)).collect();
+        levels.extend(LEAKING_LIBRARIES.map(|library| (Some(library), self.level_of(library))));
+        for (module, level) in &mut levels {
+            if module.is_some_and(|module| LEAKING_LIBRARIES.iter().any(|library| module.starts_with(library))) {
+                *level = (*level).min(LevelFilter::Info);
+            }
+        }
+        levels
+    }
+
+    /// The level of a module. Of two levels with the same name, the last one counts.
+    fn level_of(&self, module: &str) -> LevelFilter {
+        let matching = self.levels.iter().filter(|(name, _)| module.starts_with(name.as_deref().unwrap_or_default()));
+        let longest = matching.max_by_key(|(name, _)| name.as_ref().map_or(0, String::len));
+        longest.map_or(LevelFilter::Off, |(_, level)| *level)
     }
 }
 
@@ -88,6 +114,7 @@ fn shown(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use log::{Level, Record};
     use proptest::prelude::*;
 
     use super::*;
@@ -106,7 +133,7 @@ mod tests {
             ("hyper= debug", vec![module("hyper", LevelFilter::Debug)], None),
             ("warn,ich::http=Debug", vec![(None, LevelFilter::Warn), module("ich::http", LevelFilter::Debug)], None),
             ("info/a text", vec![(None, LevelFilter::Info)], Some("a text")),
-            ("/text", vec![], Some("text")),
+            ("/text", vec![(None, LevelFilter::Info)], Some("text")),
         ] {
             let expected = LogFilter { levels, containing: containing.map(str::to_owned) };
             assert_eq!(LogFilter::parse(text), Ok(expected), "{text}");
@@ -124,14 +151,46 @@ mod tests {
         assert!(!LogFilter::parse("loud").unwrap_err().contains("did you mean"));
     }
 
+    /// Whether `env_logger` logs a line of this level and module.
+    fn is_logged(filter: &str, level: Level, module: &str) -> bool {
+        let mut builder = env_logger::Builder::new();
+        for (module, level) in LogFilter::parse(filter).unwrap().levels() {
+            builder.filter(module, level);
+        }
+        builder.build().matches(&Record::builder().level(level).target(module).build())
+    }
+
+    #[test]
+    fn no_filter_makes_a_library_log_data_of_users() {
+        for (filter, module) in [
+            ("trace", "tungstenite::protocol"),
+            ("tungstenite", "tungstenite"),
+            ("info,tungstenite::protocol=trace", "tungstenite::protocol::frame"),
+            ("info,tokio_postgres=info,tokio_postgres::query=debug", "tokio_postgres::query"),
+            ("tokio_postgres::q=trace,tokio_p=debug", "tokio_postgres::query"),
+        ] {
+            assert!(!is_logged(filter, Level::Debug, module), "{filter}");
+            assert!(is_logged(filter, Level::Info, module), "{filter}");
+        }
+        assert!(is_logged("ich=debug,tungstenite=info", Level::Debug, "ich::http"));
+    }
+
+    #[test]
+    fn a_library_that_may_leak_logs_no_more_than_others() {
+        for filter in ["warn", "info,tungstenite=warn", "info,tung=warn", "trace,tungstenite=off", "ich=trace"] {
+            assert!(!is_logged(filter, Level::Info, "tungstenite::protocol"), "{filter}");
+        }
+        assert!(is_logged("warn", Level::Warn, "tungstenite::protocol"));
+    }
+
     proptest! {
         /// The filter of `env_logger` has the same most verbose level.
         #[test]
         fn valid_filters_mean_the_same_for_env_logger(text in "(info|WARN|off|ich|ich::a=debug|x=trace| error|y=)(,(info|ich=warn|z=off)){0,3}") {
             let ours = LogFilter::parse(&text).unwrap();
             let mut builder = env_logger::Builder::new();
-            for (module, level) in &ours.levels {
-                builder.filter(module.as_deref(), *level);
+            for (module, level) in ours.levels() {
+                builder.filter(module, level);
             }
             prop_assert_eq!(builder.build().filter(), env_logger::Builder::new().parse_filters(&text).build().filter());
         }

@@ -45,11 +45,13 @@ pub(crate) struct ConnectionContext {
     pub(crate) refusals: RefusalLog,
 }
 
-/// Who sent the request of a connection.
-struct SentBy {
+/// What the answer and the log need of the request, as far as it was read.
+struct RequestContext {
     /// The client, as far as it is known: at first the peer.
     address: IpAddr,
     page: Page,
+    /// The answer to `HEAD` has no body.
+    is_head: bool,
 }
 
 /// The result of a request.
@@ -65,15 +67,15 @@ enum Outcome {
 /// Serves one connection of this peer to its end. `permit` counts the connection and is released at the end.
 pub(crate) fn serve(context: &ConnectionContext, stream: TcpStream, peer: IpAddr, mut permit: Permit<IpAddr>) {
     let connection = context.pending.add(stream);
-    let mut sent_by = SentBy { address: peer, page: Page::default() };
-    let outcome = handle(context, &connection, &mut permit, &mut sent_by);
+    let mut request = RequestContext { address: peer, page: Page::default(), is_head: false };
+    let outcome = handle(context, &connection, &mut permit, &mut request);
     match outcome {
         Ok(Outcome::Answer(response)) | Err(NoRequest::Refused(response)) => {
             context.app.count(&response);
             if let Some(error) = response.error.filter(|error| error.is_refusal()) {
-                context.refusals.log(error, sent_by.address, sent_by.page.shown().as_deref());
+                context.refusals.log(error, request.address, request.page.shown().as_deref());
             }
-            send_answer(connection.stream(), &response);
+            send_answer(connection.stream(), &Response { head_only: request.is_head, ..response });
         }
         Ok(Outcome::Joined { joined, after_head }) => {
             context.app.metrics.response_sent(101);
@@ -86,38 +88,41 @@ pub(crate) fn serve(context: &ConnectionContext, stream: TcpStream, peer: IpAddr
     drop(permit);
 }
 
-/// Reads the request and runs it. Sets `sent_by`, and counts the connection for its client, as soon as these are known.
+/// Reads the request and runs it. Sets the fields of `request`, and counts the connection for its client, as soon as they
+/// are known.
 fn handle(
     context: &ConnectionContext,
     connection: &PendingConnection,
     permit: &mut Permit<IpAddr>,
-    sent_by: &mut SentBy,
+    request: &mut RequestContext,
 ) -> Result<Outcome, NoRequest> {
     let stream = connection.stream();
     let no_request = |none| answer_if_stopping(context, none);
     let deadline = Instant::now() + REQUEST_TIMEOUT;
-    let (sender, received) = receive_sender(context, stream, sent_by.address, deadline).map_err(no_request)?;
-    sent_by.address = sender.address;
+    let (sender, received) = receive_sender(context, stream, request.address, deadline).map_err(no_request)?;
+    request.address = sender.address;
     if !context.app.proxies.is_trusted(sender.address) {
         count_for_client(permit, sender.address).map_err(NoRequest::Refused)?;
     }
     let ReceivedHead { head, after_head } = receive::head(stream, received, deadline).map_err(no_request)?;
     connection.set_has_request();
+    // Not a field of `Routed`: the answer to a head that cannot be parsed, or routed, has no body either.
+    request.is_head = head.starts_with(b"HEAD ");
     let app = context.app.clone();
     let Ok(routed) = context.workers.run(move || routes::next_step(&app, sender, &head)) else {
         return Ok(Outcome::Answer(ApiError::Internal.response()));
     };
     let Routed { step, client, page, is_shared } = routed;
     let address = client.address;
-    *sent_by = SentBy { address, page };
-    let share = |response| if is_shared { sent_by.page.share(response) } else { response };
+    (request.address, request.page) = (address, page);
+    let share = |response| if is_shared { request.page.share(response) } else { response };
     if client.source != Source::Sender {
         count_for_client(permit, address).map_err(|refusal| NoRequest::Refused(share(refusal)))?;
     }
     let (handler, body, expects_continue) = match step {
         NextStep::Respond(response) => return Ok(Outcome::Answer(share(response))),
-        NextStep::History(request) => {
-            return Ok(Outcome::Answer(share(history::run(&context.app, &context.workers, &request, address))));
+        NextStep::History(asked) => {
+            return Ok(Outcome::Answer(share(history::run(&context.app, &context.workers, &asked, address))));
         }
         NextStep::Join(joined) => return Ok(Outcome::Joined { joined, after_head }),
         NextStep::ReadBody { handler, body, expects_continue } => (handler, body, expects_continue),

@@ -27,7 +27,7 @@ pub(crate) struct RefusalLog {
 
 struct Total {
     lines: TokenBucket,
-    /// Refusals of other clients that were not logged since the last line.
+    /// Refusals that this limit kept out of the log since the last line.
     suppressed: u64,
 }
 
@@ -50,15 +50,17 @@ impl RefusalLog {
         let code = error.row().code;
         let origin = origin.map(|origin| format!(", origin {origin}")).unwrap_or_default();
         let client = format!("{code} {}{origin}", address_key(address));
-        let repeated = self.clients.may_log(&client, now)?;
         let mut total = lock(&self.total);
-        if !total.lines.take(LINES, now) {
+        // The limit of all lines comes first: `may_log` resets the count of the client, which belongs in the line.
+        if total.lines.check(LINES, now).is_err() {
             total.suppressed += 1;
             return None;
         }
+        let repeated = self.clients.may_log(&client, now)?;
+        total.lines.charge(LINES, now);
         let others = match std::mem::take(&mut total.suppressed) {
             0 => String::new(),
-            suppressed => format!(" ({suppressed} refusals of other clients were not logged)"),
+            suppressed => format!(" ({suppressed} other refusals were not logged)"),
         };
         Some(format!("refused a request of {address}: {code}{origin}{repeated}{others}"))
     }
@@ -85,10 +87,26 @@ mod tests {
         let first = "refused a request of 192.0.2.1: origin_not_allowed, origin https://a.example";
         assert_eq!(line([192, 0, 2, 1], 0).as_deref(), Some(first));
         assert!((0..1000).all(|_| line([192, 0, 2, 1], 1).is_none()));
-        assert_eq!(line([192, 0, 2, 1], 61), Some(format!("{first} (1000 more in the last minute)")));
+        assert_eq!(line([192, 0, 2, 1], 61), Some(format!("{first} (1000 more since the last such line)")));
         let many = (0..=255).flat_map(|c| (0..=255).map(move |d| [198, 51, c, d]));
         assert!((28..=30).contains(&many.filter(|address| line(*address, 61).is_some()).count()));
         let after = line([192, 0, 2, 9], 70).unwrap();
-        assert!(after.contains(" refusals of other clients were not logged)"), "{after}");
+        assert!(after.contains(" other refusals were not logged)"), "{after}");
+    }
+    #[test]
+    fn no_refusal_is_missing_in_the_counts() {
+        let start = Instant::now();
+        let log = RefusalLog::new(start);
+        let line = |last, seconds| {
+            log.line(ApiError::TooManyLogins, [192, 0, 2, last].into(), None, start + Duration::from_secs(seconds))
+        };
+        assert!(line(1, 0).is_some());
+        assert!((0..1000).all(|_| line(1, 1).is_none()));
+        // Others use up the lines, so that the next line about the first client is not logged.
+        assert!((2..32).all(|client| line(client, 61).is_some()));
+        assert_eq!(line(1, 61), None);
+        let first = "refused a request of 192.0.2.1: too_many_logins";
+        let counts = "(1000 more since the last such line) (1 other refusals were not logged)";
+        assert_eq!(line(1, 130), Some(format!("{first} {counts}")));
     }
 }

@@ -128,13 +128,7 @@ impl Request {
     /// Whether the method is `GET`, or `HEAD`, whose answer is that of `GET` without the body.
     #[must_use]
     pub(crate) fn is_get(&self) -> bool {
-        self.head.method() == Method::GET || self.is_head()
-    }
-
-    /// Whether the method is `HEAD`: the answer has no body.
-    #[must_use]
-    pub(crate) fn is_head(&self) -> bool {
-        self.head.method() == Method::HEAD
+        matches!(*self.head.method(), Method::GET | Method::HEAD)
     }
 }
 

@@ -124,12 +124,7 @@ pub(crate) fn next_step(app: &AppState, sender: Sender, head: &[u8]) -> Routed {
     let page = Page::of(&request, &app.allowed_origins);
     let route = route_of(&request.path);
     let shared_method = route.as_ref().and_then(Route::shared_method);
-    let step = match step_of(app, &request, &page, route, shared_method) {
-        Ok(NextStep::Respond(response)) | Err(response) => {
-            NextStep::Respond(Response { head_only: request.is_head(), ..response })
-        }
-        Ok(other) => other,
-    };
+    let step = step_of(app, &request, &page, route, shared_method).unwrap_or_else(NextStep::Respond);
     Routed { step, client, page, is_shared: shared_method.is_some() }
 }
 
@@ -157,11 +152,8 @@ fn step_of(
             Err(ApiError::MethodNotAllowed.response().with("Allow", "GET, HEAD"))
         }
         Some(Route::Admin(Method::GET, handler)) => {
-            let (caller, head_only) = (admin::caller(app, request)?, request.is_head());
-            let handler = move |app: &_, workers: &_, _, address| Response {
-                head_only,
-                ..handler(caller, app, workers, &[], address)
-            };
+            let caller = admin::caller(app, request)?;
+            let handler = move |app: &_, workers: &_, _, address| handler(caller, app, workers, &[], address);
             Ok(NextStep::ReadBody { handler: Box::new(handler), body: BodyToRead::Length(0), expects_continue: false })
         }
         Some(Route::Admin(_, handler)) => {

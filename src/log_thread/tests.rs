@@ -108,6 +108,14 @@ impl Bench {
         }
     }
 
+    /// Another instance appends ten heartbeats: the lease of this instance expires, and its sessions are removed.
+    fn expire_lease(&self) {
+        for seq in 1..=u64::from(LEASE_HEARTBEATS) {
+            let record = Record { from: OTHER, seq, at: "now".into(), body: Body::Heartbeat { n: seq } };
+            lock(&self.log.records).push_back(Arc::new(record));
+        }
+    }
+
     fn open(&mut self) -> SessionId {
         self.open_with(None)
     }
@@ -115,7 +123,7 @@ impl Bench {
     fn open_with(&mut self, request: Option<Request>) -> SessionId {
         let session = self.publisher.new_session();
         let user = User { id: "4".into(), username: "Bob".into() };
-        self.publisher.open_session(session, user, request).unwrap();
+        self.publisher.open_session(session, user, request, || false).unwrap();
         session
     }
 
@@ -216,15 +224,21 @@ fn a_session_becomes_live_with_the_list_before_its_join_and_gets_its_own_join() 
 }
 
 #[test]
+fn the_log_says_why_an_instance_is_stalled() {
+    let mut bench = Bench::ready();
+    assert!(bench.thread.stall_cause().starts_with("the event log returns no heartbeats"));
+    bench.expire_lease();
+    bench.step();
+    assert_eq!(bench.thread.health, Health::Stalled);
+    assert!(bench.thread.stall_cause().starts_with("the other instances have removed this one"));
+}
+
+#[test]
 fn the_author_of_an_ignored_message_gets_an_error() {
     let mut bench = Bench::ready();
     let session = bench.open();
     bench.run_until("the session is live", |bench| bench.thread.live.len() == 1);
-    // Another instance appends ten heartbeats: the lease of this instance expires, and its sessions are removed.
-    for seq in 1..=u64::from(LEASE_HEARTBEATS) {
-        let record = Record { from: OTHER, seq, at: "now".into(), body: Body::Heartbeat { n: seq } };
-        lock(&bench.log.records).push_back(Arc::new(record));
-    }
+    bench.expire_lease();
     bench.publisher.say(session, "hi".into(), Some("mine".into())).unwrap();
     bench.step();
     let frames = bench.direct_frames();

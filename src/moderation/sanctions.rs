@@ -89,10 +89,11 @@ impl Sanction {
         until + &reason
     }
 
-    /// Whether it has not ended at this time.
+    /// Whether it has not ended at this time. One that an administrator has ended is over at once, also if `at_ms` is in
+    /// the future, because the clock of that instance is ahead.
     #[must_use]
     pub fn is_active(&self, now_ms: u64) -> bool {
-        self.until_ms.is_none_or(|until| until > now_ms)
+        self.until_ms.is_none_or(|until| until > now_ms && until > self.at_ms)
     }
 }
 
@@ -134,6 +135,11 @@ impl Sanctions {
     /// All sanctions that have not ended, ordered by kind and name.
     pub fn all_active(&self, now_ms: u64) -> impl Iterator<Item = &Sanction> + '_ {
         self.entries.values().filter(move |sanction| sanction.is_active(now_ms))
+    }
+
+    /// The sanction of this kind on this user, also one that has ended.
+    pub(super) fn last(&self, kind: SanctionKind, username: &str) -> Option<&Sanction> {
+        self.entries.get(&(kind, username_key(username)))
     }
 
     /// The earliest time for an action on this user that is later than all actions before it: usually `now_ms`, but the
@@ -186,6 +192,14 @@ mod tests {
         assert!(sanctions.all_active(5).next().is_none());
     }
 
+    #[test]
+    fn an_unban_ends_a_ban_also_where_the_clock_is_behind() {
+        let ended = applied(&[moderation(Action::Ban, "Bob", 5, None), moderation(Action::Unban, "Bob", 7, None)]);
+        assert_eq!(ended.all_active(3).count(), 0);
+        let banned = applied(&[moderation(Action::Ban, "Bob", 5, Some(9))]);
+        assert!(banned.active(SanctionKind::Ban, "bob", 3).is_some());
+    }
+
     proptest! {
         /// Any order of the same actions, with repetitions, gives the same sanctions: those of the latest action.
         #[test]
@@ -204,7 +218,7 @@ mod tests {
                 let last = actions.iter().rev().find(|it| {
                     username_key(&it.username) == name && matches!(it.action, Action::Ban | Action::Unban)
                 });
-                let is_banned = last.is_some_and(|it| it.action == Action::Ban && it.until_ms.is_none_or(|at| at > 20));
+                let is_banned = last.is_some_and(|it| it.action == Action::Ban && it.until_ms.is_none_or(|until| until > 20 && until > it.at_ms));
                 prop_assert_eq!(sanctions.active(SanctionKind::Ban, name, 20).is_some(), is_banned);
             }
         }

@@ -3,6 +3,7 @@
 use std::sync::Mutex;
 
 use super::*;
+use crate::limits::PRESENCE_IN_FLIGHT_MAX;
 use crate::lobby::{Action, Body, Lobby};
 
 const OLD: InstanceId = InstanceId(1);
@@ -33,7 +34,7 @@ fn user() -> User {
 /// Appends as many joins as may be in flight.
 fn fill_window(publisher: &Publisher) {
     while lock(&publisher.state).window.has_room() {
-        publisher.open_session(publisher.new_session(), user(), None).unwrap();
+        publisher.open_session(publisher.new_session(), user(), None, || false).unwrap();
     }
 }
 
@@ -57,7 +58,7 @@ fn the_request_of_a_session_is_forgotten_when_it_is_answered_when_the_session_en
     let (publisher, mut driver, _) = ready();
     let open = || {
         let session = publisher.new_session();
-        publisher.open_session(session, user(), Some(history::Request::Last(7))).unwrap();
+        publisher.open_session(session, user(), Some(history::Request::Last(7)), || false).unwrap();
         session
     };
     let session = open();
@@ -106,7 +107,7 @@ fn joins_that_wait_for_their_turn_are_refused_when_the_log_does_not_answer() {
     let (sender, results) = crossbeam_channel::unbounded();
     std::thread::scope(|scope| {
         for _ in 0..8 {
-            scope.spawn(|| sender.send(publisher.open_session(publisher.new_session(), user(), None)));
+            scope.spawn(|| sender.send(publisher.open_session(publisher.new_session(), user(), None, || false)));
         }
         assert!(results.recv_timeout(Duration::from_millis(200)).is_err(), "the joins wait");
         driver.set_health(Health::Stalled);
@@ -127,7 +128,7 @@ fn a_refused_join_wakes_the_next_one() {
     let (sender, results) = crossbeam_channel::unbounded();
     std::thread::scope(|scope| {
         for _ in 0..8 {
-            scope.spawn(|| sender.send(publisher.open_session(publisher.new_session(), user(), None)));
+            scope.spawn(|| sender.send(publisher.open_session(publisher.new_session(), user(), None, || false)));
         }
         assert!(results.recv_timeout(Duration::from_millis(200)).is_err(), "the joins wait");
         driver.on_undelivered(&joined);
@@ -138,16 +139,35 @@ fn a_refused_join_wakes_the_next_one() {
 }
 
 #[test]
+fn a_join_whose_client_has_left_while_it_waited_is_not_appended() {
+    let (publisher, mut driver, taken) = ready();
+    fill_window(&publisher);
+    let joined = lock(&taken.0)[0].clone();
+    let (sender, results) = crossbeam_channel::unbounded();
+    std::thread::scope(|scope| {
+        for _ in 0..8 {
+            scope.spawn(|| sender.send(publisher.open_session(publisher.new_session(), user(), None, || true)));
+        }
+        assert!(results.recv_timeout(Duration::from_millis(200)).is_err(), "the joins wait");
+        driver.on_undelivered(&joined);
+        for _ in 0..8 {
+            assert_eq!(results.recv_timeout(WINDOW_WAIT_MAX / 2), Ok(Err(OpenError::Left)));
+        }
+    });
+    assert_eq!(lock(&taken.0).len(), PRESENCE_IN_FLIGHT_MAX);
+}
+
+#[test]
 fn a_muted_user_cannot_write_and_a_banned_one_cannot_join() {
     let (publisher, _driver, taken) = ready();
     let session = publisher.new_session();
-    publisher.open_session(session, user(), None).unwrap();
+    publisher.open_session(session, user(), None, || false).unwrap();
     publisher.sanctions().apply(&moderation(Action::Mute));
     let refused = publisher.say(session, "hello".into(), None);
     assert!(matches!(refused, Err(SayError::Muted(mute)) if &*mute.reason == "spam"));
     assert!(!lock(&taken.0).iter().any(|record| matches!(record.body, Body::Said { .. })));
     publisher.sanctions().apply(&Moderation { at_ms: 6, ..moderation(Action::Ban) });
-    assert_eq!(publisher.open_session(publisher.new_session(), user(), None), Err(OpenError::Banned));
+    assert_eq!(publisher.open_session(publisher.new_session(), user(), None, || false), Err(OpenError::Banned));
     publisher.sanctions().apply(&Moderation { at_ms: 7, ..moderation(Action::Unban) });
     assert_eq!(publisher.say(session, "hello".into(), None), Ok(()));
 }
@@ -156,7 +176,7 @@ fn a_muted_user_cannot_write_and_a_banned_one_cannot_join() {
 fn an_ended_session_leaves_once_and_cannot_write() {
     let (publisher, _driver, taken) = ready();
     let session = publisher.new_session();
-    publisher.open_session(session, user(), None).unwrap();
+    publisher.open_session(session, user(), None, || false).unwrap();
     let reason: Arc<str> = "spam".into();
     let ended = publisher.end_sessions(|name| (name == "Bob").then(|| reason.clone()));
     assert_eq!(ended, [(session, reason)]);
@@ -166,11 +186,23 @@ fn an_ended_session_leaves_once_and_cannot_write() {
 }
 
 #[test]
+fn an_ended_session_cannot_write_while_its_leave_waits_and_does_not_delay_a_stop() {
+    let (publisher, _driver, taken) = ready();
+    fill_window(&publisher);
+    let ended = publisher.end_sessions(|_| Some("spam".into()));
+    assert_eq!((ended.len(), left_of(&taken).len()), (PRESENCE_IN_FLIGHT_MAX, 0));
+    assert_eq!(publisher.say(ended[0].0, "hello".into(), None), Err(SayError::Unavailable));
+    publisher.begin_drain();
+    assert_eq!(publisher.session_count(), 0);
+    assert!(lock(&publisher.state).ended.is_empty());
+}
+
+#[test]
 fn a_broken_session_leaves_after_its_grace_period_or_when_the_user_joins_again() {
     let (publisher, mut driver, taken) = ready();
     let open = || {
         let session = publisher.new_session();
-        publisher.open_session(session, user(), None).unwrap();
+        publisher.open_session(session, user(), None, || false).unwrap();
         session
     };
     let (long, first) = (Duration::from_secs(300), open());

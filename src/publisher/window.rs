@@ -2,7 +2,7 @@
 //!
 //! A chat message waits behind every record that was appended before it. So during a join or leave burst only some of
 //! the joins and leaves are in flight at a time. The other leaves wait here, and the other joins wait in their session
-//! threads. The window only delays: it refuses nothing.
+//! threads.
 //!
 //! Pure. The lock of the publisher protects it.
 
@@ -51,9 +51,10 @@ impl PresenceWindow {
         self.leaving.push_back(session);
     }
 
-    /// The next session whose `left` may be appended now.
-    pub(super) fn next_leaving(&mut self) -> Option<SessionId> {
-        if self.has_room() { self.leaving.pop_front() } else { None }
+    /// The next session whose `left` may be appended now. While the server drains no `left` is appended, so that no
+    /// session has to wait.
+    pub(super) fn next_leaving(&mut self, is_draining: bool) -> Option<SessionId> {
+        if is_draining || self.has_room() { self.leaving.pop_front() } else { None }
     }
 }
 
@@ -73,13 +74,17 @@ mod tests {
         let mut window = full();
         window.leave(SessionId(7));
         window.leave(SessionId(8));
-        assert_eq!(window.next_leaving(), None);
+        window.leave(SessionId(9));
+        assert_eq!(window.next_leaving(false), None);
         window.on_read(1);
-        assert_eq!(window.next_leaving(), Some(SessionId(7)));
+        assert_eq!(window.next_leaving(false), Some(SessionId(7)));
         window.appended(1000);
-        assert_eq!(window.next_leaving(), None);
+        assert_eq!(window.next_leaving(false), None);
         window.on_read(2);
-        assert_eq!(window.next_leaving(), Some(SessionId(8)));
+        assert_eq!(window.next_leaving(false), Some(SessionId(8)));
+        window.appended(1001);
+        assert_eq!(window.next_leaving(false), None);
+        assert_eq!(window.next_leaving(true), Some(SessionId(9)));
     }
 
     #[test]

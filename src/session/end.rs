@@ -37,6 +37,8 @@ pub enum End {
     Restarting,
     /// The event log does not answer.
     LogUnavailable,
+    /// Too many users join at once: the join waited too long for its turn.
+    JoinTimeout,
     /// A defect of the server.
     Internal,
 }
@@ -56,7 +58,7 @@ pub struct Row {
 
 impl End {
     /// All reasons, in the order of the variants.
-    pub const ALL: [End; 14] = [
+    pub const ALL: [End; 15] = [
         End::ClosedByClient,
         End::Disconnected,
         End::PingTimeout,
@@ -70,6 +72,7 @@ impl End {
         End::Banned,
         End::Restarting,
         End::LogUnavailable,
+        End::JoinTimeout,
         End::Internal,
     ];
 
@@ -90,6 +93,7 @@ impl End {
             End::Banned => (1008, "banned by an administrator", Level::Info, "banned"),
             End::Restarting => (1012, "the server restarts: join again", Level::Debug, "restarting"),
             End::LogUnavailable => (1013, "the lobby is unavailable: try again later", Level::Debug, "log_unavailable"),
+            End::JoinTimeout => (1013, "too many users join at once: try again later", Level::Debug, "join_timeout"),
             End::Internal => (1011, "a defect of the server", Level::Error, "internal"),
         };
         Row { code, text, level, label }

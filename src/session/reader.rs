@@ -1,6 +1,7 @@
 //! The session thread: the thread of the connection reads frames, checks them and appends messages to the log. It never
 //! writes to the socket: all frames for its client go through the fan-out.
 
+use std::io::ErrorKind;
 use std::net::TcpStream;
 use std::num::NonZeroU32;
 use std::sync::Arc;
@@ -74,10 +75,13 @@ pub fn run<S: Socket>(shared: &Sessions<S>, new: NewSession<S>) {
     let username = user.username.clone();
     shared.metrics.session_opened();
     let open = OpenSession { shared, link: &link };
-    let end = match shared.publisher.open_session(link.session, user.clone(), request) {
+    let has_left = || has_left(&link.socket);
+    let end = match shared.publisher.open_session(link.session, user.clone(), request, has_left) {
         Ok(()) => Conversation::new(shared, &link, user, after_head).run(),
         Err(OpenError::Unavailable) => End::LogUnavailable,
         Err(OpenError::Banned) => End::Banned,
+        Err(OpenError::TooMany) => End::JoinTimeout,
+        Err(OpenError::Left) => End::Disconnected,
     };
     let end = link.end(end);
     // The close frame comes first, so that no client gets its own `user_left`.
@@ -89,6 +93,16 @@ pub fn run<S: Socket>(shared: &Sessions<S>, new: NewSession<S>) {
     linger(&link, end);
     drop(open);
     log!(end.row().level, "session {} of {username:?} ended: {}", link.session.0, end.row().label);
+}
+
+/// Whether a client that has sent nothing yet is known to have left: the connection has ended, or a close frame came.
+fn has_left(socket: &impl Socket) -> bool {
+    let mut first = [0];
+    match socket.peek_now(&mut first) {
+        Ok(0) => true,
+        Ok(_) => wire::begins_close(first[0]),
+        Err(error) => error.kind() != ErrorKind::WouldBlock,
+    }
 }
 
 /// Ends the session on drop, also when its thread panics.
@@ -126,7 +140,8 @@ fn send_close<S: Socket>(shared: &Sessions<S>, link: &Link<S>, end: End) {
         | End::Kicked
         | End::Banned
         | End::Internal
-        | End::LogUnavailable => {
+        | End::LogUnavailable
+        | End::JoinTimeout => {
             shared.fan_out.send(link.session, close(link, end));
         }
     }

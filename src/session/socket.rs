@@ -23,6 +23,12 @@ pub trait Socket: Send + Sync + 'static {
     /// The connection is gone, or the timeout has passed.
     fn read(&self, buffer: &mut [u8]) -> io::Result<usize>;
 
+    /// Copies the next bytes without reading them. Never blocks. 0 at the end of the connection.
+    ///
+    /// # Errors
+    /// `WouldBlock` when no bytes were received; any other error means that the connection is gone.
+    fn peek_now(&self, buffer: &mut [u8]) -> io::Result<usize>;
+
     /// Bounds how long [`Socket::read`] blocks.
     ///
     /// # Errors
@@ -43,6 +49,10 @@ impl Socket for TcpStream {
 
     fn read(&self, buffer: &mut [u8]) -> io::Result<usize> {
         Read::read(&mut &*self, buffer)
+    }
+
+    fn peek_now(&self, buffer: &mut [u8]) -> io::Result<usize> {
+        net::peek_now(self, buffer)
     }
 
     fn set_read_timeout(&self, timeout: Duration) -> io::Result<()> {

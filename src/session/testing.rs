@@ -96,6 +96,10 @@ impl Socket for FakeSocket {
         io::Read::read(&mut lock(&self.0).unread, buffer)
     }
 
+    fn peek_now(&self, buffer: &mut [u8]) -> io::Result<usize> {
+        Ok(buffer.iter_mut().zip(&lock(&self.0).unread).map(|(to, from)| *to = *from).count())
+    }
+
     fn set_read_timeout(&self, _timeout: Duration) -> io::Result<()> {
         Ok(())
     }

@@ -9,7 +9,7 @@ use std::io::{self, Cursor, Read, Write};
 use http::header::{CONNECTION, HeaderName, SEC_WEBSOCKET_KEY, UPGRADE};
 use tungstenite::error::{CapacityError, Error as LibraryError};
 use tungstenite::handshake::server as handshake;
-use tungstenite::protocol::frame::coding::{Data, OpCode};
+use tungstenite::protocol::frame::coding::{Control, Data, OpCode};
 use tungstenite::protocol::frame::{CloseFrame, Frame, FrameHeader};
 use tungstenite::protocol::{Role, WebSocket, WebSocketConfig};
 use tungstenite::{Message, error::ProtocolError};
@@ -54,6 +54,11 @@ fn keep_member(fields: &mut http::HeaderMap, name: HeaderName, member: &'static 
     if lines.flat_map(|line| line.split(',')).any(is_member) {
         fields.insert(name, http::HeaderValue::from_static(member));
     }
+}
+
+/// Whether a frame that begins with this byte is a close frame (RFC 6455, section 5.2).
+pub(super) fn begins_close(first: u8) -> bool {
+    first & 0x0f == u8::from(OpCode::Control(Control::Close))
 }
 
 /// Why a request cannot open a websocket.
@@ -246,6 +251,7 @@ mod tests {
         assert_eq!(bytes, [0x81, 0x05, 0x48, 0x65, 0x6c, 0x6c, 0x6f]);
         assert_eq!(ping(), [0x89, 0x00]);
         assert_eq!(pong(b"x"), [0x8a, 0x01, b'x']);
+        assert!(begins_close(close(1013, "no")[0]) && !begins_close(ping()[0]));
         assert_eq!(close(1013, "no"), [0x88, 0x04, 0x03, 0xf5, b'n', b'o']);
         assert_eq!(close_reply(None), [0x88, 0x00]);
     }

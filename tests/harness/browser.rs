@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 
 use super::server::new_dir;
@@ -40,6 +41,8 @@ pub struct Browser {
     driver: Child,
     address: SocketAddr,
     session: String,
+    /// The process of the browser.
+    process: Option<Pid>,
     dir: PathBuf,
 }
 
@@ -66,13 +69,17 @@ impl Browser {
             return None;
         };
         let stdout = driver.stdout.take().expect("a pipe");
+        let mut output = Vec::new();
         let port = BufReader::new(stdout).lines().map_while(Result::ok).find_map(|line| {
-            let (_, port) = line.split_once("started successfully on port ")?;
-            port.trim_end_matches('.').parse::<u16>().ok()
+            let port = line.split_once("started successfully on port ").map(|(_, port)| port.trim_end_matches('.'));
+            let port = port.and_then(|port| port.parse::<u16>().ok());
+            output.push(line);
+            port
         });
-        let address = SocketAddr::from(([127, 0, 0, 1], port.expect("the port of chromedriver")));
+        let port = port.unwrap_or_else(|| panic!("chromedriver does not start: {output:?}"));
+        let address = SocketAddr::from(([127, 0, 0, 1], port));
         let dir = new_dir();
-        let mut browser = Browser { driver, address, session: String::new(), dir };
+        let mut browser = Browser { driver, address, session: String::new(), process: None, dir };
         let mut arguments: Vec<String> = ARGUMENTS.map(str::to_owned).into();
         arguments.push(format!("--user-data-dir={}", browser.dir.display()));
         let mut options = json!({ "args": arguments });
@@ -82,6 +89,8 @@ impl Browser {
         let always = json!({ "browserName": "chrome", "goog:chromeOptions": options, "goog:loggingPrefs": logs });
         let created = browser.command("POST", "/session", &json!({ "capabilities": { "alwaysMatch": always } }));
         browser.session = created["sessionId"].as_str().expect("a session of the browser").to_owned();
+        let process = created["capabilities"]["goog:processID"].as_i64().and_then(|id| i32::try_from(id).ok());
+        browser.process = process.and_then(Pid::from_raw);
         Some(browser)
     }
 
@@ -179,8 +188,9 @@ impl Browser {
         entries.filter(|entry| entry["level"] == "SEVERE").map(|entry| entry["message"].to_string()).collect()
     }
 
-    /// The task of the page that took the longest since `performance.mark("begin")`. The CPU time of a task is measured:
-    /// its duration would include the time that other processes take from the browser. Can be called once.
+    /// The most CPU time that a task of the page's main thread has used since `performance.mark("begin")`. Not the time
+    /// between two frames: a task's duration includes the time that other processes take from the browser, and a frame
+    /// waits for other threads of the browser, too. Can be called once.
     pub fn longest_task(&self) -> Duration {
         let log = self.in_session("/se/log", &json!({ "type": "performance" }));
         let entries = log.as_array().expect("entries").iter();
@@ -198,6 +208,25 @@ impl Browser {
         });
         let micros: Vec<u64> = tasks.map(|task| task["tdur"].as_u64().expect("a duration")).collect();
         Duration::from_micros(micros.into_iter().max().expect("a task of the page"))
+    }
+
+    /// Begins to measure the time between the callbacks of `requestAnimationFrame`.
+    pub fn begin_frames(&self) {
+        self.run(
+            "let last = performance.now();
+             window.longestFrame = 0;
+             requestAnimationFrame(function frame(now) {
+                 window.longestFrame = Math.max(window.longestFrame, now - last);
+                 last = now;
+                 requestAnimationFrame(frame);
+             });",
+        );
+    }
+
+    /// The longest time between two frames since [`Browser::begin_frames`]. It depends on what else the machine does, so
+    /// no test may expect a value.
+    pub fn longest_frame(&self) -> Duration {
+        Duration::from_secs_f64(self.value("window.longestFrame").as_f64().expect("a number") / 1000.0)
     }
 
     fn in_session(&self, path: &str, body: &Value) -> Value {
@@ -244,7 +273,12 @@ fn read_body(stream: TcpStream) -> Vec<u8> {
 
 impl Drop for Browser {
     fn drop(&mut self) {
-        if !self.session.is_empty() && !std::thread::panicking() {
+        if std::thread::panicking() {
+            // Without the driver, the browser would go on.
+            if let Some(process) = self.process {
+                let _ = kill_process(process, Signal::KILL);
+            }
+        } else if !self.session.is_empty() {
             self.command("DELETE", &format!("/session/{}", self.session), &json!({}));
         }
         let _ = self.driver.kill();

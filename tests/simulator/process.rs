@@ -348,7 +348,7 @@ impl Process {
             self.admit_clients(record, &before, oracle)?;
         }
         if is_exact && matches!(events[..], [Event::Said { .. }]) {
-            self.history.push(record.event_id(), &frame(record.event_id()));
+            self.history.push(record.event_id(), offset as u64, &frame(record.event_id()));
         }
         self.clients
             .values_mut()

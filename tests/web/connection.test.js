@@ -4,7 +4,13 @@ import assert from "node:assert/strict";
 import test from "node:test";
 
 import { delayMs, FIRST_MS, LONGEST_MS } from "../../src/web/js/backoff.js";
-import { Connection, OPEN_TIMEOUT_MS, PING_AFTER_MS, PONG_TIMEOUT_MS } from "../../src/web/js/connection.js";
+import {
+  Connection,
+  FIRST_FRAME_TIMEOUT_MS,
+  OPEN_TIMEOUT_MS,
+  PING_AFTER_MS,
+  PONG_TIMEOUT_MS,
+} from "../../src/web/js/connection.js";
 import { Clock } from "./clock.js";
 
 class FakeSocket {
@@ -136,6 +142,21 @@ test("a websocket that does not open is given up, and its late events are ignore
   seen.sockets[0].join();
   seen.sockets[0].onclose({ code: 1008, reason: "late" });
   assert.deepEqual([seen.frames, seen.ends], [[], []]);
+});
+
+test("an open websocket may wait long for the first frame, as in a join burst", () => {
+  const seen = start();
+  seen.clock.pass(OPEN_TIMEOUT_MS - 1);
+  seen.socket().onopen();
+  seen.clock.pass(FIRST_FRAME_TIMEOUT_MS - 1);
+  assert.deepEqual(seen.states, ["connecting"]);
+  seen.socket().receive({ type: "users_online", msg: { list: [] } });
+  assert.deepEqual(seen.states, ["connecting", "online"]);
+
+  const silent = start();
+  silent.socket().onopen();
+  silent.clock.pass(FIRST_FRAME_TIMEOUT_MS);
+  assert.equal(silent.states.at(-1), "offline");
 });
 
 test("a refused token and the close code 1008 end the connection", async () => {

@@ -147,4 +147,6 @@ test("days have names that people use", () => {
   assert.equal(texts.dayText(at("2026-11-22T12:00:00Z"), now), "Sunday 22 November");
   assert.equal(texts.dayText(at("2025-12-31T12:00:00Z"), now), "31 December 2025");
   assert.equal(texts.timeText(at("2026-11-22T09:05:00Z")), "09:05");
+  assert.equal(texts.clockText(at("2026-11-22T09:05:00Z")), "09:05");
+  assert.equal(timeTexts("en-US", "UTC").clockText(at("2026-11-22T21:05:00Z")), "9:05");
 });

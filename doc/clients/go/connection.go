@@ -27,8 +27,9 @@ func join(ctx context.Context, url, token string) (*websocket.Conn, error) {
 }
 
 func closeIfDead(ctx context.Context, conn *websocket.Conn) {
-	for {
-		limited, cancel := context.WithTimeout(ctx, 10*time.Second)
+	// A join may wait at the server, which answers no ping meanwhile.
+	for timeout := time.Minute; ; timeout = 10 * time.Second {
+		limited, cancel := context.WithTimeout(ctx, timeout)
 		err := conn.Ping(limited)
 		cancel()
 		if err != nil {

@@ -32,8 +32,11 @@ func main() {
 			}
 			outbox.receive(ctx, conn, received)
 		}
-		if websocket.CloseStatus(err) == websocket.StatusPolicyViolation {
+		switch websocket.CloseStatus(err) {
+		case websocket.StatusPolicyViolation:
 			log.Fatal(err) // the token is over, or this client is too fast
+		case websocket.StatusMessageTooBig:
+			outbox.dropFirst()
 		}
 		time.Sleep(wait/2 + rand.N(wait/2)) // the random part spreads the return of many clients
 	}

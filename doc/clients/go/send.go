@@ -4,9 +4,11 @@ import (
 	"bufio"
 	"context"
 	"crypto/rand"
+	"log"
+	mathrand "math/rand/v2"
 	"os"
-	"slices"
 	"sync"
+	"time"
 
 	"github.com/coder/websocket"
 	"github.com/coder/websocket/wsjson"
@@ -15,7 +17,7 @@ import (
 type outbox struct {
 	sync.Mutex
 	conn    *websocket.Conn
-	pending []frame // messages that have not come back
+	pending []frame // messages that have not come back; only the first one is sent, so each answer is about that one
 }
 
 func (o *outbox) sendLines(ctx context.Context) {
@@ -23,23 +25,45 @@ func (o *outbox) sendLines(ctx context.Context) {
 		message := frame{"type": "chat_message", "id": rand.Text(), "msg": frame{"text": input.Text()}}
 		o.Lock()
 		o.pending = append(o.pending, message)
-		if o.conn != nil {
-			wsjson.Write(ctx, o.conn, message)
+		if len(o.pending) == 1 {
+			o.sendFirst(ctx)
 		}
 		o.Unlock()
+	}
+}
+
+func (o *outbox) sendFirst(ctx context.Context) {
+	if o.conn != nil && len(o.pending) > 0 {
+		wsjson.Write(ctx, o.conn, o.pending[0])
 	}
 }
 
 func (o *outbox) receive(ctx context.Context, conn *websocket.Conn, received frame) {
 	o.Lock()
 	defer o.Unlock()
-	if msg, _ := received["msg"].(frame); msg["code"] != "unavailable" {
-		o.pending = slices.DeleteFunc(o.pending, func(message frame) bool { return message["id"] == received["id"] })
-	}
-	if received["type"] == "caught_up" {
+	msg, _ := received["msg"].(frame)
+	switch {
+	case received["type"] == "caught_up":
 		o.conn = conn
-		for _, message := range o.pending { // not those that just came back
-			wsjson.Write(ctx, conn, message)
-		}
+		o.sendFirst(ctx) // it is not among the missed messages
+	case msg["code"] == "unavailable" || msg["code"] == "rate_limited":
+		time.AfterFunc(time.Second+mathrand.N(time.Second), func() {
+			o.Lock()
+			defer o.Unlock()
+			o.sendFirst(ctx)
+		})
+	case len(o.pending) > 0 && received["id"] == o.pending[0]["id"]:
+		o.pending = o.pending[1:]
+		o.sendFirst(ctx)
+	}
+}
+
+// dropFirst forgets the message that was too long for the server.
+func (o *outbox) dropFirst() {
+	o.Lock()
+	defer o.Unlock()
+	if len(o.pending) > 0 {
+		log.Printf("too long, not sent: %.60s", o.pending[0]["msg"].(frame)["text"])
+		o.pending = o.pending[1:]
 	}
 }

@@ -13,6 +13,9 @@ pub(super) const PAUSE_FIRST: Duration = Duration::from_millis(500);
 pub(super) const PAUSE_MAX: Duration = Duration::from_secs(15);
 /// After a connection of this length the pauses begin anew.
 pub(super) const STABLE_AFTER: Duration = Duration::from_secs(10);
+/// How long the first frame may take after the websocket is open. When very many clients join at once, a join waits at the
+/// server. A client that gives up too early leaves a join that the server works for in vain, and waits again from the start.
+pub(super) const FIRST_FRAME_TIMEOUT: Duration = Duration::from_secs(60);
 /// After this much silence the client sends a ping.
 pub(super) const PING_AFTER: Duration = Duration::from_secs(15);
 /// Without anything received for this long after a ping, the network is dead.
@@ -117,14 +120,15 @@ impl Connection {
 
     /// The websocket is open.
     pub(super) fn opened(&mut self, now: Instant) {
-        self.phase = Phase::Connecting { give_up_at: Some(now + PING_AFTER) };
+        self.phase = Phase::Connecting { give_up_at: Some(now + FIRST_FRAME_TIMEOUT) };
     }
 
     /// Anything was received, a part of a frame at least: the network works.
     pub(super) fn received(&mut self, now: Instant) {
         match &mut self.phase {
             Phase::Online { received_at, pinged_at, .. } => (*received_at, *pinged_at) = (now, None),
-            Phase::Connecting { give_up_at: Some(at) } => *at = now + PING_AFTER,
+            // The first frame can be long, and arrive in many parts.
+            Phase::Connecting { give_up_at: Some(at) } => *at = (*at).max(now + PING_AFTER),
             _ => {}
         }
     }

@@ -6,7 +6,7 @@ use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TrySendError, bounded};
+use crossbeam_channel::{Receiver, Sender, TrySendError, at, bounded, select};
 
 use super::credentials::Login;
 use super::network::{Command, Network, wake};
@@ -82,13 +82,23 @@ impl LobbyClient {
 
     /// Leaves the lobby, so that others do not wait for this user to return.
     pub(super) fn leave(self) {
-        let _ = self.commands.try_send(Command::Leave);
+        let timeout = at(Instant::now() + LEAVE_TIMEOUT);
+        // Takes updates too: the network thread takes no command while it waits for room for an update.
+        loop {
+            select! {
+                send(self.commands, Command::Leave) -> _ => break,
+                recv(self.updates) -> _ => {}
+                recv(timeout) -> _ => return,
+            }
+        }
         wake(&self.waker);
-        let deadline = Instant::now() + LEAVE_TIMEOUT;
-        while !matches!(
-            self.updates.recv_deadline(deadline),
-            Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected)
-        ) {}
+        // The end of the updates is the end of the network thread, which closes the connection first.
+        loop {
+            select! {
+                recv(self.updates) -> update => if update.is_err() { return },
+                recv(timeout) -> _ => return,
+            }
+        }
     }
 }
 
@@ -116,6 +126,8 @@ impl MessageSender {
 mod tests {
     use std::io::{Read, Write};
     use std::net::TcpListener;
+
+    use crossbeam_channel::RecvTimeoutError;
 
     use super::*;
 
@@ -166,5 +178,27 @@ mod tests {
         let deadline = Instant::now() + PATIENCE;
         let end = std::iter::repeat_with(|| lobby.updates.recv_deadline(deadline)).find_map(Result::err);
         assert_eq!(end, Some(RecvTimeoutError::Disconnected));
+    }
+
+    #[test]
+    fn the_client_leaves_although_the_network_thread_has_no_room_for_commands() {
+        let (waker, _woken) = UnixStream::pair().unwrap();
+        let (updates, update_receiver) = bounded(1);
+        let (messages, _messages) = bounded(1);
+        let (commands, command_receiver) = bounded(1);
+        let lobby = LobbyClient { updates: update_receiver, messages, commands, waker: Arc::new(waker) };
+        assert!(lobby.load_earlier("5f-7"));
+        let (sender, has_left) = bounded(1);
+        threads::spawn("test-network", Stack::Normal, move || {
+            // The second one waits until the client takes the first one.
+            for number in 0..2 {
+                updates.send(Update::Note(number.to_string())).unwrap();
+            }
+            let last = command_receiver.iter().find(|command| matches!(command, Command::Leave));
+            sender.send(last.is_some()).unwrap();
+        })
+        .unwrap();
+        lobby.leave();
+        assert!(has_left.recv_timeout(PATIENCE).unwrap());
     }
 }

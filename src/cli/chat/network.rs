@@ -67,7 +67,7 @@ pub(super) fn wake(mut waker: &UnixStream) {
 impl Network {
     pub(super) fn run(mut self) {
         while self.take_commands() && self.report() {
-            match self.session.next_step(Instant::now()) {
+            match self.session.next_step(Instant::now(), random_fraction()) {
                 Step::Connect => self.connect(),
                 Step::LogIn => self.log_in(),
                 Step::LoadPage(before) => self.load(before, gap::PAGE, Command::LoadedPage),

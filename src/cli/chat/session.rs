@@ -100,8 +100,8 @@ impl Session {
     }
 
     /// What to do now. [`Step::Connect`], [`Step::LogIn`] and [`Step::LoadPage`] are returned once; the caller reports how
-    /// they end.
-    pub(super) fn next_step(&mut self, now: Instant) -> Step {
+    /// they end. `random` is from 0 to 1.
+    pub(super) fn next_step(&mut self, now: Instant, random: f64) -> Step {
         if self.connection.has_ended() {
             return Step::End;
         }
@@ -119,7 +119,7 @@ impl Session {
                 Step::Connect
             }
             Need::GiveUp(reason) => {
-                self.lost(reason, Duration::ZERO, now, 0.5);
+                self.lost(reason, Duration::ZERO, now, random);
                 Step::GiveUp
             }
             Need::Ping => Step::Ping,

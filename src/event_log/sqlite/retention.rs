@@ -8,10 +8,11 @@
 //! `auto_vacuum` would return the space to the file system, but it would move pages for nothing, because the next
 //! records need the space.
 
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use rusqlite::{Connection, Transaction};
 
+use crate::clock;
 use crate::lobby::bootstrap::SPANS;
 
 /// Retention by age keeps at least this many of the newest records: those that a start reads first. So the next start
@@ -78,7 +79,7 @@ impl Cleaner {
         };
         self.stepped_at = Some(Instant::now());
         self.appended_since = 0;
-        self.is_behind = self.delete(transaction, records_max, unix_seconds())? == records_max;
+        self.is_behind = self.delete(transaction, records_max, clock::stored_unix_seconds())? == records_max;
         Ok(())
     }
 
@@ -120,12 +121,6 @@ fn used_bytes(connection: &Connection) -> rusqlite::Result<i64> {
              FROM pragma_page_count(), pragma_freelist_count(), pragma_page_size()",
         )?
         .query_row([], |row| row.get(0))
-}
-
-/// The wall clock. Used only for the age of records.
-pub(super) fn unix_seconds() -> i64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
 }
 
 #[cfg(test)]

@@ -15,7 +15,8 @@ use rusqlite::{Connection, TransactionBehavior, params};
 use super::checkpoint::Checkpoints;
 use super::file::{LogFile, Opened};
 use super::handover::{Committed, Handover};
-use super::retention::{Cleaner, Retention, unix_seconds};
+use super::retention::{Cleaner, Retention};
+use crate::clock;
 use crate::event_log::Entry;
 use crate::event_log::batch_timer::BatchTimer;
 use crate::event_log::queue::{Queue, Queued};
@@ -196,7 +197,7 @@ fn append(connection: &mut Connection, batch: &VecDeque<Queued>, cleaner: &mut C
             .query_row([], |row| row.get(0))?;
         let mut insert =
             transaction.prepare_cached("INSERT INTO records (offset, appended_at, record) VALUES (?1, ?2, ?3)")?;
-        let now = unix_seconds();
+        let now = clock::stored_unix_seconds();
         for (offset, queued) in (first_offset..).zip(batch) {
             insert.execute(params![offset, now, queued.json])?;
         }

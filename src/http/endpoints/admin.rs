@@ -8,7 +8,7 @@ mod mute;
 mod unban;
 
 use std::net::IpAddr;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -26,14 +26,16 @@ use crate::http::app_state::AppState;
 use crate::http::body::{self, TextField};
 use crate::http::response::Response;
 use crate::lobby::{Action, Moderation};
-use crate::moderation::{Sanction, SanctionKind};
+use crate::moderation::{ReadAction, Sanction, SanctionKind};
 
 /// The longest reason, in characters.
 const REASON_CHARS_MAX: usize = 200;
 /// The longest ban or mute with an end: a hundred years.
 const MINUTES_MAX: u64 = 100 * 366 * 24 * 60;
-/// How long a request waits until this instance has read the action from the event log.
+/// How long a request waits until this instance has read the action from the event log, in all attempts together.
 const APPLY_TIMEOUT: Duration = Duration::from_secs(5);
+/// How often an action is appended if other actions on the user have the same time.
+const ATTEMPTS_MAX: u32 = 5;
 
 /// The body of an action.
 pub(crate) struct Order {
@@ -56,6 +58,8 @@ pub(crate) enum Failed {
     Store(AccountError),
     /// The event log does not answer.
     NotApplied,
+    /// Each attempt had the time of another action on the user.
+    Dropped,
 }
 
 #[derive(Serialize)]
@@ -87,29 +91,40 @@ impl Order {
     }
 }
 
-/// Applies an action: all instances read it from the event log. Called on the connection's thread.
+/// Applies an action: all instances read it from the event log. Repeats it with a later time if another action on the
+/// user had the same time and was read first. Called on the connection's thread.
 fn act(app: &AppState, action: Action, order: Order, by: &str, address: IpAddr) -> Result<Moderation, Failed> {
-    let sanctions = app.publisher.sanctions();
-    let at_ms = sanctions.next_at_ms(&order.username);
-    let has_end = matches!(action, Action::Mute | Action::Ban);
-    let moderation = Moderation {
+    let deadline = Instant::now() + APPLY_TIMEOUT;
+    let mut moderation = Moderation {
         action,
-        until_ms: order.minutes.filter(|_| has_end).map(|minutes| clock::unix_millis() + minutes * 60_000),
         username: order.username.into(),
         by: by.into(),
         reason: order.reason.into(),
-        at_ms,
+        at_ms: 0,
+        until_ms: None,
     };
-    let mut stored = Sanction::of(&moderation);
+    for _ in 0..ATTEMPTS_MAX {
+        moderation.at_ms = app.publisher.sanctions().next_at_ms(&moderation.username);
+        let minutes = order.minutes.filter(|_| matches!(action, Action::Mute | Action::Ban));
+        moderation.until_ms = minutes.map(|minutes| moderation.at_ms.saturating_add(minutes * 60_000));
+        match append(app, &moderation, address, deadline)? {
+            ReadAction::Applied => return Ok(moderation),
+            ReadAction::Dropped => {}
+            ReadAction::NotRead => return Err(Failed::NotApplied),
+        }
+    }
+    Err(Failed::Dropped)
+}
+
+/// Stores an action, appends it to the event log, and waits until this instance has read it.
+fn append(app: &AppState, moderation: &Moderation, address: IpAddr, deadline: Instant) -> Result<ReadAction, Failed> {
+    let mut stored = Sanction::of(moderation);
     stored.retain(|sanction| sanction.kind != SanctionKind::Kick);
     if !stored.is_empty() {
         app.accounts.put_sanctions(address, stored).map_err(Failed::Store)?;
     }
-    let appended = app.publisher.moderate(&moderation);
-    if appended.is_err() || !sanctions.wait_applied(&moderation, APPLY_TIMEOUT) {
-        return Err(Failed::NotApplied);
-    }
-    Ok(moderation)
+    app.publisher.moderate(moderation).map_err(|_| Failed::NotApplied)?;
+    Ok(app.publisher.sanctions().wait_read(moderation, deadline))
 }
 
 /// The answer to an action.
@@ -122,5 +137,9 @@ fn applied(result: Result<Moderation, Failed>) -> Result<Response, Response> {
         })),
         Err(Failed::Store(error)) => Err(account_error(&error)),
         Err(Failed::NotApplied) => Err(ApiError::NotApplied.response()),
+        Err(Failed::Dropped) => {
+            Err(ApiError::NotApplied
+                .with_text("other administrators act on this user at the same time: repeat the action"))
+        }
     }
 }

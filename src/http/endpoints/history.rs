@@ -29,7 +29,6 @@ use crate::workers::Workers;
 pub(crate) struct Asked {
     before: Option<EventId>,
     limit: usize,
-    is_head: bool,
 }
 
 /// The parts of an answer, not encoded.
@@ -69,7 +68,7 @@ pub(crate) fn check(app: &AppState, request: &Request) -> Result<Asked, Response
     if !app.publisher.is_ready() {
         return Err(ApiError::NotReady.response());
     }
-    Ok(Asked { before, limit, is_head: request.is_head() })
+    Ok(Asked { before, limit })
 }
 
 /// `before` and `limit`, each once. Other parameters are ignored.
@@ -94,18 +93,17 @@ fn parse(query: Option<&str>) -> Result<(Option<EventId>, usize), Response> {
 
 /// Answers a request of the client at `address`. Called on the connection's thread; may wait for the database.
 pub(crate) fn run(app: &Arc<AppState>, workers: &Workers, asked: &Asked, address: IpAddr) -> Response {
-    let response = match app.history_limit.take(address, Instant::now()) {
+    match app.history_limit.take(address, Instant::now()) {
         Err(seconds) => ApiError::TooManyRequests.response().retry_after(seconds),
         Ok(()) => match find(app, asked) {
             Err(response) => response,
             Ok(found) => workers.run(move || encode(&found)).unwrap_or_else(|_| ApiError::Internal.response()),
         },
-    };
-    Response { head_only: asked.is_head, ..response }
+    }
 }
 
 fn find(app: &AppState, asked: &Asked) -> Result<Found, Response> {
-    let Asked { before, limit, .. } = *asked;
+    let Asked { before, limit } = *asked;
     let recent = lock(&app.history).older(before, limit, HISTORY_PAGE_BYTES_MAX);
     let Some(recent) = recent else { return find_archived(app, before, limit) };
     let Some(archive) = app.archive.as_ref().filter(|_| !recent.has_more) else {

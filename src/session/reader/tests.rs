@@ -167,3 +167,10 @@ fn a_flood_of_pings_is_answered_up_to_the_burst_and_then_closed() {
     assert!((CONTROL_FRAMES_BURST as usize..pings.len()).contains(&pongs), "{pongs} pongs");
     assert_eq!(commands[commands.len() - 2..], ["close 1008", "forget"]);
 }
+
+#[test]
+fn a_client_whose_connection_ended_or_that_sent_a_close_frame_has_left() {
+    for (input, expected) in [(vec![], true), (frame(CLOSE, &[]), true), (frame(TEXT, SAY), false)] {
+        assert_eq!(has_left(&FakeSocket::with_input(&input)), expected, "{input:?}");
+    }
+}

@@ -9,6 +9,11 @@ import { delayMs } from "./backoff.js";
 
 /** A websocket that is not open after this time never will be. */
 export const OPEN_TIMEOUT_MS = 10_000;
+/**
+ * How long the first frame may take after the websocket is open. When very many clients join at once, a join waits at the
+ * server. A client that gives up too early leaves a join that the server works for in vain, and waits again from the start.
+ */
+export const FIRST_FRAME_TIMEOUT_MS = 60_000;
 /** After this much silence the page sends a ping. */
 export const PING_AFTER_MS = 15_000;
 /** Without any frame for this long after a ping, the network is dead. */
@@ -79,10 +84,17 @@ export class Connection {
     let wasOpen = false;
     // A socket that was dropped may still report events.
     const ifCurrent = (handle) => (event) => socket === this.#socket && handle(event);
-    socket.onopen = ifCurrent(() => (wasOpen = true));
+    socket.onopen = ifCurrent(() => {
+      wasOpen = true;
+      this.#giveUpAfter(FIRST_FRAME_TIMEOUT_MS);
+    });
     socket.onmessage = ifCurrent(({ data }) => this.#receive(JSON.parse(data)));
     socket.onclose = ifCurrent(({ code, reason }) => this.#closed(wasOpen, code, reason));
-    this.#arm(OPEN_TIMEOUT_MS, () => this.#lose("The server does not answer."));
+    this.#giveUpAfter(OPEN_TIMEOUT_MS);
+  }
+
+  #giveUpAfter(ms) {
+    this.#arm(ms, () => this.#lose("The server does not answer."));
   }
 
   #receive(frame) {

@@ -24,7 +24,7 @@ function messageElement({ from, text, at, isOwn, startsGroup }, texts) {
   if (!startsGroup) head.classList.add("hidden-text");
   const body = element("div", { className: "body" }, head, textElement(text));
   const className = `said${isOwn ? " own" : ""}${startsGroup ? " starts-group" : ""}`;
-  const side = startsGroup ? avatar(from) : sideElement(time.textContent);
+  const side = startsGroup ? avatar(from) : sideElement(texts.clockText(at));
   return element("article", { className }, side, body);
 }
 

@@ -18,5 +18,11 @@ export function timeTexts(language, timeZone) {
     return (thatDay.slice(0, 4) === today.slice(0, 4) ? day : dayOfOtherYear).format(at);
   }
 
-  return { dayKey, dayText, timeText: (at) => short.format(at), fullText: (at) => full.format(at) };
+  /** The time without AM or PM, for a narrow place beside a message whose group shows the whole time. */
+  function clockText(at) {
+    const parts = short.formatToParts(at).filter(({ type }) => type !== "dayPeriod");
+    return parts.map(({ value }) => value).join("").trim();
+  }
+
+  return { dayKey, dayText, timeText: (at) => short.format(at), fullText: (at) => full.format(at), clockText };
 }

@@ -3,7 +3,9 @@
 use serde_json::{Value, json};
 
 use super::*;
-use crate::cli::chat::connection::{PAUSE_FIRST, PAUSE_MAX, PING_AFTER, PONG_TIMEOUT, STABLE_AFTER};
+use crate::cli::chat::connection::{
+    FIRST_FRAME_TIMEOUT, PAUSE_FIRST, PAUSE_MAX, PING_AFTER, PONG_TIMEOUT, STABLE_AFTER,
+};
 use crate::cli::chat::protocol::{ChatMessage, Page, PageResult};
 use crate::session::end::End;
 
@@ -32,7 +34,7 @@ impl Fixture {
     }
 
     fn step(&mut self) -> Step {
-        self.session.next_step(self.now)
+        self.session.next_step(self.now, CHANCE)
     }
 
     fn wait(&mut self, time: Duration) {
@@ -154,11 +156,30 @@ fn a_dead_network_is_found_by_a_ping() {
 }
 
 #[test]
-fn a_websocket_on_which_nothing_comes_is_given_up() {
+fn clients_that_lose_a_dead_network_do_not_return_in_step() {
+    let returns_after = |random: f64| {
+        let mut fixture = Fixture::online(false);
+        fixture.wait(PING_AFTER);
+        assert_eq!(fixture.session.next_step(fixture.now, random), Step::Ping);
+        fixture.wait(PONG_TIMEOUT);
+        assert_eq!(fixture.session.next_step(fixture.now, random), Step::GiveUp);
+        let Step::Wait(Some(until)) = fixture.step() else { panic!("a pause") };
+        until - fixture.now
+    };
+    assert_eq!((returns_after(0.0), returns_after(1.0)), (PAUSE_FIRST / 2, PAUSE_FIRST));
+}
+
+#[test]
+fn the_first_frame_may_take_long_and_a_websocket_on_which_nothing_comes_is_given_up() {
+    let moment = Duration::from_millis(1);
     let mut fixture = Fixture::new(false);
     assert_eq!(fixture.step(), Step::Connect);
     fixture.session.opened(fixture.now);
-    fixture.wait(PING_AFTER);
+    // A ping of the server, for example, does not shorten the time.
+    fixture.session.received(fixture.now);
+    fixture.wait(FIRST_FRAME_TIMEOUT - moment);
+    assert_eq!(fixture.step(), Step::Wait(Some(fixture.now + moment)));
+    fixture.wait(moment);
     assert_eq!(fixture.step(), Step::GiveUp);
     assert_eq!(fixture.shown(), ["Offline(\"the server does not answer\")"]);
 }
