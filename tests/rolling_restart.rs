@@ -6,8 +6,9 @@ mod harness;
 use std::sync::RwLock;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use harness::PATIENCE;
 use harness::cluster::Cluster;
 use harness::kafka::Broker;
 use harness::returning::Returning;
@@ -33,6 +34,9 @@ struct Instances<'a> {
     start: &'a (dyn Fn() -> Server + Sync),
     /// An instance stops after it was removed.
     running: RwLock<Vec<Server>>,
+    /// A client that still waits then has missed a message. Without it, the clients of a failed test would wait for each
+    /// other: when one gives up, the others receive its `user_left`.
+    deadline: Instant,
     seen: Seen,
 }
 
@@ -66,6 +70,10 @@ impl Member {
 }
 
 impl Instances<'_> {
+    fn check_deadline(&self, name: &str) {
+        assert!(Instant::now() < self.deadline, "{name} still waits for a message");
+    }
+
     /// Joins one of the instances behind the last message.
     fn return_somewhere(&self, client: Returning, is_phone: bool) -> Returning {
         let (last_id, texts, name) = (client.last_id.clone(), client.texts, client.name);
@@ -116,6 +124,7 @@ fn read_all(instances: &Instances<'_>, Member { mut client, is_phone }: Member) 
     client.read_until("begin");
     client.texts.clear();
     while client.texts.last().is_none_or(|text| text != "end") {
+        instances.check_deadline(&client.name);
         if client.read().is_err() {
             client = instances.return_somewhere(client, is_phone);
         }
@@ -144,6 +153,7 @@ fn send_until(instances: &Instances<'_>, Member { mut client, is_phone }: Member
             if client.texts.contains(&text) {
                 break;
             }
+            instances.check_deadline(&name);
             match client.read() {
                 Ok(frame) => {
                     count(&instances.seen.duplicates, frame["msg"]["code"] == "duplicate");
@@ -163,7 +173,12 @@ fn restart_under_load(start: &(dyn Fn() -> Server + Sync)) {
     let servers = vec![start(), start()];
     let readers: Vec<_> = (0..READERS).map(|number| Member::join(&servers, "Reader", number)).collect();
     let senders: Vec<_> = (0..SENDERS).map(|number| Member::join(&servers, "Sender", number)).collect();
-    let instances = Instances { start, running: RwLock::new(servers), seen: Seen::default() };
+    let instances = Instances {
+        start,
+        running: RwLock::new(servers),
+        deadline: Instant::now() + 2 * PATIENCE,
+        seen: Seen::default(),
+    };
     let done = AtomicBool::new(false);
     let texts: Vec<Vec<String>> = thread::scope(|scope| {
         let (instances, done) = (&instances, &done);
