@@ -100,61 +100,53 @@ fn left_of(taken: &Taken) -> Vec<SessionId> {
     lock(&taken.0).iter().filter_map(left).collect()
 }
 
-#[test]
-fn joins_that_wait_for_their_turn_are_refused_when_the_log_does_not_answer() {
-    let (publisher, mut driver, _) = ready();
-    fill_window(&publisher);
+/// Fills the window, lets eight joins wait for their turn, calls `release` with one of the records in flight, and checks
+/// that all these joins fail with `expected`.
+fn check_waiting_joins(
+    publisher: &Publisher,
+    taken: &Taken,
+    has_left: bool,
+    release: impl FnOnce(&Record),
+    expected: OpenError,
+) {
+    fill_window(publisher);
+    let joined = lock(&taken.0)[0].clone();
     let (sender, results) = crossbeam_channel::unbounded();
     std::thread::scope(|scope| {
         for _ in 0..8 {
-            scope.spawn(|| sender.send(publisher.open_session(publisher.new_session(), user(), None, || false)));
+            scope.spawn(|| sender.send(publisher.open_session(publisher.new_session(), user(), None, || has_left)));
         }
         assert!(results.recv_timeout(Duration::from_millis(200)).is_err(), "the joins wait");
-        driver.set_health(Health::Stalled);
+        release(&joined);
         for _ in 0..8 {
             // Less than the longest wait for a turn.
-            let result = results.recv_timeout(WINDOW_WAIT_MAX / 2).expect("an answer");
-            assert!(matches!(result, Err(OpenError::Unavailable)));
+            assert_eq!(results.recv_timeout(WINDOW_WAIT_MAX / 2), Ok(Err(expected)));
         }
     });
+    assert_eq!(lock(&taken.0).len(), PRESENCE_IN_FLIGHT_MAX, "no join is appended");
+}
+
+#[test]
+fn joins_that_wait_for_their_turn_are_refused_when_the_log_does_not_answer() {
+    let (publisher, mut driver, taken) = ready();
+    check_waiting_joins(&publisher, &taken, false, |_| driver.set_health(Health::Stalled), OpenError::Unavailable);
 }
 
 #[test]
 fn a_refused_join_wakes_the_next_one() {
     let (publisher, mut driver, taken) = ready();
-    fill_window(&publisher);
-    publisher.sanctions().apply(&moderation(Action::Ban));
-    let joined = lock(&taken.0)[0].clone();
-    let (sender, results) = crossbeam_channel::unbounded();
-    std::thread::scope(|scope| {
-        for _ in 0..8 {
-            scope.spawn(|| sender.send(publisher.open_session(publisher.new_session(), user(), None, || false)));
-        }
-        assert!(results.recv_timeout(Duration::from_millis(200)).is_err(), "the joins wait");
-        driver.on_undelivered(&joined);
-        for _ in 0..8 {
-            assert_eq!(results.recv_timeout(WINDOW_WAIT_MAX / 2), Ok(Err(OpenError::Banned)));
-        }
-    });
+    // After the window is full: the user has to join until then.
+    let ban = |joined: &Record| {
+        publisher.sanctions().apply(&moderation(Action::Ban));
+        driver.on_undelivered(joined);
+    };
+    check_waiting_joins(&publisher, &taken, false, ban, OpenError::Banned);
 }
 
 #[test]
 fn a_join_whose_client_has_left_while_it_waited_is_not_appended() {
     let (publisher, mut driver, taken) = ready();
-    fill_window(&publisher);
-    let joined = lock(&taken.0)[0].clone();
-    let (sender, results) = crossbeam_channel::unbounded();
-    std::thread::scope(|scope| {
-        for _ in 0..8 {
-            scope.spawn(|| sender.send(publisher.open_session(publisher.new_session(), user(), None, || true)));
-        }
-        assert!(results.recv_timeout(Duration::from_millis(200)).is_err(), "the joins wait");
-        driver.on_undelivered(&joined);
-        for _ in 0..8 {
-            assert_eq!(results.recv_timeout(WINDOW_WAIT_MAX / 2), Ok(Err(OpenError::Left)));
-        }
-    });
-    assert_eq!(lock(&taken.0).len(), PRESENCE_IN_FLIGHT_MAX);
+    check_waiting_joins(&publisher, &taken, true, |joined| driver.on_undelivered(joined), OpenError::Left);
 }
 
 #[test]
