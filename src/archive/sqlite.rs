@@ -7,7 +7,7 @@ use std::fs::{File, OpenOptions, TryLockError};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-use rusqlite::{CachedStatement, Connection, OptionalExtension, Transaction, TransactionBehavior, params};
+use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior, params};
 
 use super::archiver::{Batch, Position};
 use super::place::NO_ARCHIVE;
@@ -160,25 +160,25 @@ pub(super) fn page(
     rows_max: usize,
     bytes_max: usize,
 ) -> rusqlite::Result<Option<Page>> {
+    const OLDER: &str = "SELECT id, event_id, sent_at, from_id, from_user, text FROM messages \
+                         WHERE id < ?1 ORDER BY id DESC LIMIT ?2";
+    const NEWER: &str = "SELECT id, event_id, sent_at, from_id, from_user, text FROM messages \
+                         WHERE id > ?1 ORDER BY id LIMIT ?2";
     let limit = i64::try_from(rows_max).unwrap_or(i64::MAX).saturating_add(1);
-    let (mut statement, id): (CachedStatement<'_>, i64) = match select {
-        Select::Newest => (prepare_older(connection)?, i64::MAX),
-        Select::AfterRow(id) => (prepare_newer(connection)?, *id),
+    let (sql, id) = match select {
+        Select::Newest => (OLDER, Some(i64::MAX)),
+        Select::AfterRow(id) => (NEWER, Some(*id)),
+        Select::Before(event_id) => (OLDER, row_of(connection, *event_id)?),
+        Select::After(event_id) => (NEWER, row_of(connection, *event_id)?),
         Select::BeforeMissing { offset, ids } => match stored_position(connection)? {
             Some((read, _)) if read >= sql_offset(*offset) => {
-                (prepare_older(connection)?, first_row_of(connection, ids)?.unwrap_or(i64::MAX))
+                (OLDER, first_row_of(connection, ids)?.or(Some(i64::MAX)))
             }
-            _ => return Ok(None),
-        },
-        Select::Before(event_id) => match row_of(connection, *event_id)? {
-            Some(id) => (prepare_older(connection)?, id),
-            None => return Ok(None),
-        },
-        Select::After(event_id) => match row_of(connection, *event_id)? {
-            Some(id) => (prepare_newer(connection)?, id),
-            None => return Ok(None),
+            _ => (OLDER, None),
         },
     };
+    let Some(id) = id else { return Ok(None) };
+    let mut statement = connection.prepare_cached(sql)?;
     let mut rows = statement.query([id, limit])?;
     let next = || -> rusqlite::Result<Option<Row>> {
         let Some(row) = rows.next()? else { return Ok(None) };
@@ -205,18 +205,6 @@ fn row_of(connection: &Connection, event_id: EventId) -> rusqlite::Result<Option
 /// The row of the first of these messages that the archive has.
 fn first_row_of(connection: &Connection, event_ids: &[EventId]) -> rusqlite::Result<Option<i64>> {
     event_ids.iter().find_map(|event_id| row_of(connection, *event_id).transpose()).transpose()
-}
-
-fn prepare_older(connection: &Connection) -> rusqlite::Result<CachedStatement<'_>> {
-    connection.prepare_cached(
-        "SELECT id, event_id, sent_at, from_id, from_user, text FROM messages WHERE id < ?1 ORDER BY id DESC LIMIT ?2",
-    )
-}
-
-fn prepare_newer(connection: &Connection) -> rusqlite::Result<CachedStatement<'_>> {
-    connection.prepare_cached(
-        "SELECT id, event_id, sent_at, from_id, from_user, text FROM messages WHERE id > ?1 ORDER BY id LIMIT ?2",
-    )
 }
 
 /// None: another process holds the lock.

@@ -103,9 +103,9 @@ fn act(app: &AppState, action: Action, order: Order, by: &str, address: IpAddr) 
         at_ms: 0,
         until_ms: None,
     };
+    let minutes = order.minutes.filter(|_| matches!(action, Action::Mute | Action::Ban));
     for _ in 0..ATTEMPTS_MAX {
         moderation.at_ms = app.publisher.sanctions().next_at_ms(&moderation.username);
-        let minutes = order.minutes.filter(|_| matches!(action, Action::Mute | Action::Ban));
         moderation.until_ms = minutes.map(|minutes| moderation.at_ms.saturating_add(minutes * 60_000));
         match append(app, &moderation, address, deadline)? {
             ReadAction::Applied => return Ok(moderation),

@@ -111,11 +111,11 @@ fn find(app: &AppState, asked: &Asked) -> Result<Found, Response> {
         return Ok(Found { recent, rows: Vec::new(), has_more });
     };
     // The archive continues where the history ends. With no message left to return, it still tells whether there are more.
-    let select = recent.oldest.or(before).map_or(Select::Newest, Select::Before);
+    let end = recent.oldest.or(before);
     let is_empty = recent.frames.is_empty();
     let wanted = limit - recent.frames.len();
-    let mut found = archive.page(select, wanted);
-    if let (Ok(None), Some(missing)) = (&found, recent.oldest.or(before)) {
+    let mut found = archive.page(end.map_or(Select::Newest, Select::Before), wanted);
+    if let (Ok(None), Some(missing)) = (&found, end) {
         found = find_before_missing(app, archive, missing, wanted);
     }
     match found {
