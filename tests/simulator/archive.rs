@@ -305,6 +305,8 @@ fn check_gap(gap: Gap, expected: usize, running: &Running, log: &VirtualLog, ora
 /// heartbeats enough to end all leases from before, and every instance has shown a whole roster.
 fn certain_from(first: usize, log: &VirtualLog, oracle: &Oracle) -> usize {
     let mut heartbeats: BTreeMap<InstanceId, BTreeSet<u64>> = BTreeMap::new();
+    // The highest number that was read.
+    let mut last_seq: BTreeMap<InstanceId, u64> = BTreeMap::new();
     // The part that comes next, and its number.
     let mut next_part: BTreeMap<InstanceId, (u32, u64)> = BTreeMap::new();
     let mut shown: BTreeSet<InstanceId> = BTreeSet::new();
@@ -315,7 +317,8 @@ fn certain_from(first: usize, log: &VirtualLog, oracle: &Oracle) -> usize {
         let record = log.record(offset);
         match &record.body {
             Body::Heartbeat { n } => drop(heartbeats.entry(record.from).or_default().insert(*n)),
-            Body::Roster { part, parts, .. } => {
+            // If the copies of a roster overlap the beginning of what is left, the reader takes none of the second ones.
+            Body::Roster { part, parts, .. } if last_seq.get(&record.from).is_none_or(|last| *last < record.seq) => {
                 let next = next_part.get(&record.from).copied();
                 if *part == 0 || next == Some((*part, record.seq)) {
                     next_part.insert(record.from, (part + 1, record.seq + 1));
@@ -326,7 +329,12 @@ fn certain_from(first: usize, log: &VirtualLog, oracle: &Oracle) -> usize {
             }
             _ => {}
         }
+        if !matches!(record.body, Body::Moderated(_)) {
+            let last = last_seq.entry(record.from).or_default();
+            *last = record.seq.max(*last);
+        }
         shown.retain(|id| oracle.knows(offset, *id));
+        last_seq.retain(|id, _| oracle.knows(offset, *id));
         let is_long_enough = heartbeats.values().any(|numbers| numbers.len() >= HEARTBEATS_NEEDED);
         if is_long_enough && oracle.known(offset).all(|id| shown.contains(&id)) {
             return offset + 1;

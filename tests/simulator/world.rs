@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use ich::lobby::{Action, Health, InstanceId, Moderation, SessionId, User};
-use ich::moderation::{Sanction, Sanctions};
+use ich::moderation::{Sanction, SanctionKind, Sanctions};
 use ich::session::history::Request;
 
 use super::archive::Archive;
@@ -188,7 +188,10 @@ impl World {
             self.activity.next_action += 1;
             let moderation = new_action(self.activity.next_action, rng);
             for sanction in Sanction::of(&moderation) {
-                self.stored.add(sanction);
+                // A kick is over at once, so the database never has one.
+                if sanction.kind != SanctionKind::Kick {
+                    self.stored.add(sanction);
+                }
             }
             self.oracle.on_action(&moderation);
             process.moderate(moderation, !refuses, now);
