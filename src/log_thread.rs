@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use crossbeam_channel::Sender;
 use log::{error, info, warn};
 use thiserror::Error;
 
@@ -42,6 +43,8 @@ pub struct LogThread {
     fan_out: FanOut,
     metrics: Arc<Metrics>,
     abandon: Arc<AtomicBool>,
+    /// Gets a message when the state was built from the log, if it has room: a message that waits stands for both.
+    on_state_built: Sender<()>,
     me: InstanceId,
     lobby: Lobby,
     online: OnlineList,
@@ -74,7 +77,8 @@ pub enum LogThreadEnd {
 }
 
 impl LogThread {
-    /// When the caller sets `abandon`, the thread ends within about a second, whatever it waits for.
+    /// When the caller sets `abandon`, the thread ends within about a second, whatever it waits for. `on_state_built`,
+    /// with a capacity of 1, gets a message after each time that the state was built anew.
     #[must_use]
     pub fn new(
         mut log: EventLog,
@@ -83,6 +87,7 @@ impl LogThread {
         history: SharedHistory,
         metrics: Arc<Metrics>,
         abandon: Arc<AtomicBool>,
+        on_state_built: Sender<()>,
     ) -> Self {
         log.reader.give_up_when(abandon.clone());
         LogThread {
@@ -93,6 +98,7 @@ impl LogThread {
             fan_out,
             metrics,
             abandon,
+            on_state_built,
             lobby: Lobby::default(),
             online: OnlineList::default(),
             history,

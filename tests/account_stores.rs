@@ -179,10 +179,11 @@ fn the_latest_sanction_of_a_user_is_stored(storage: &dyn Storage) {
     let (bob, eve) = (sanction(ban, "BOB", 7, None), sanction(mute, "Eve", 9, Some(u64::MAX >> 1)));
     store.put_sanctions(&[sanction(ban, "Bob", 5, Some(6)), bob.clone(), sanction(ban, "bob", 6, Some(1))]).unwrap();
     store.put_sanctions(&[eve.clone(), sanction(mute, "Dan", 1, Some(2)), sanction(mute, "Cid", 1, None)]).unwrap();
-    store.put_sanctions(&[sanction(mute, "Cid", 3, Some(3))]).unwrap();
+    let cid = sanction(mute, "Cid", 3, Some(3));
     // An administrator ended this one on an instance whose clock is ahead.
-    store.put_sanctions(&[sanction(ban, "Fay", u64::MAX >> 1, Some(u64::MAX >> 1))]).unwrap();
-    assert_eq!(storage.open().sanctions(), Ok(vec![eve, bob]));
+    let fay = sanction(ban, "Fay", u64::MAX >> 1, Some(u64::MAX >> 1));
+    store.put_sanctions(&[cid.clone(), fay.clone()]).unwrap();
+    assert_eq!(storage.open().sanctions(), Ok(vec![eve, bob, fay, cid]));
 }
 
 /// Two of the accounts look the same, and there are more of them than one transaction migrates.

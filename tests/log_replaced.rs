@@ -11,14 +11,6 @@ use harness::server::{Server, token};
 use harness::sqlite::DataFolder;
 use harness::{wait_for, wait_until};
 
-/// Removes the file of the log and those beside it.
-fn remove_log(folder: &DataFolder) {
-    for suffix in ["", "-wal", "-shm"] {
-        // SQLite itself removes the last two when the server stops.
-        let _ = fs::remove_file(format!("{}{suffix}", folder.file().display()));
-    }
-}
-
 /// As [`Returning::join`], as soon as the server is ready.
 fn join_when_ready(server: &Server, name: &str) -> Returning {
     let client = wait_for("a join", || Client::try_join(server.address, &token(name)).ok());
@@ -31,7 +23,7 @@ fn an_id_of_a_log_that_was_removed_is_not_taken_for_one_of_the_new_log() {
     let mut server = Server::start_in(folder.path(), &[]);
     let mut ann = Returning::join(&server, "Ann");
     (0..5).for_each(|number| ann.say(&number.to_string()));
-    remove_log(&folder);
+    folder.remove_log();
     wait_until("the end of the session", || ann.read().is_err());
     let mut bob = join_when_ready(&server, "Bob");
     (0..9).for_each(|number| bob.say(&format!("new {number}")));
@@ -42,7 +34,7 @@ fn an_id_of_a_log_that_was_removed_is_not_taken_for_one_of_the_new_log() {
     assert_eq!(resume(&server, &bob.last_id), complete(0));
 
     assert!(server.stop().success());
-    remove_log(&folder);
+    folder.remove_log();
     let server = Server::start_in(folder.path(), &[]);
     assert_eq!(resume(&server, &bob.last_id), incomplete(0));
     let mut cid = Returning::join(&server, "Cid");
@@ -67,7 +59,7 @@ fn an_id_from_after_a_backup_is_not_known_when_the_backup_was_restored() {
     (0..5).for_each(|number| ann.say(&number.to_string()));
     let after = ann.last_id;
     assert!(server.stop().success());
-    remove_log(&folder);
+    folder.remove_log();
     fs::copy(&backup, folder.file()).expect("restoring");
 
     let server = Server::start_in(folder.path(), &[]);

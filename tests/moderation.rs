@@ -24,6 +24,7 @@ use serde_json::{Value, json};
 use tungstenite::protocol::frame::coding::CloseCode;
 
 const PASSWORD: &str = "a long password";
+const BAN: SanctionKind = SanctionKind::Ban;
 
 fn send(address: SocketAddr, method: &str, path: &str, token: &str, body: &str) -> Answer {
     let head = format!(
@@ -222,6 +223,11 @@ fn bans_survive_without_the_event_log(settings: &[(&str, &str)]) {
     say_until(&mut server.join("Dan"), "hello", "chat_message");
 }
 
+/// A sanction for the database, as an instance stores it.
+fn stored(kind: SanctionKind, username: &str, at_ms: u64, until_ms: Option<u64>) -> Sanction {
+    Sanction { kind, username: username.into(), by: "Ann".into(), reason: "".into(), at_ms, until_ms }
+}
+
 /// An instance whose clock is an hour ahead has banned Bob, muted Eve and ended the ban of Dan.
 #[test]
 fn actions_apply_at_once_where_the_clock_is_behind_that_of_another_instance() {
@@ -231,19 +237,9 @@ fn actions_apply_at_once_where_the_clock_is_behind_that_of_another_instance() {
     let ann = admin(&server, &settings);
     assert!(server.stop().success());
     let ahead = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis() as u64 + 3_600_000;
-    let sanction = |kind, username: &str, until_ms| Sanction {
-        kind,
-        username: username.into(),
-        by: "Ann".into(),
-        reason: "".into(),
-        at_ms: ahead,
-        until_ms,
-    };
-    let (ban, mute) = (SanctionKind::Ban, SanctionKind::Mute);
+    let (bob, eve) = (stored(BAN, "Bob", ahead, None), stored(SanctionKind::Mute, "Eve", ahead, None));
     let store = account_store::open(&folder.0.join("data")).unwrap();
-    store
-        .put_sanctions(&[sanction(ban, "Bob", None), sanction(mute, "Eve", None), sanction(ban, "Dan", Some(ahead))])
-        .unwrap();
+    store.put_sanctions(&[bob, eve, stored(BAN, "Dan", ahead, Some(ahead))]).unwrap();
     drop(store);
 
     let server = Server::start_in(&folder.0, &settings);
@@ -257,6 +253,22 @@ fn actions_apply_at_once_where_the_clock_is_behind_that_of_another_instance() {
     assert!(error["text"].as_str().unwrap().contains(answer["until"].as_str().unwrap()), "{error}");
     done(&server, &ann, "unban", json!({"username": "Eve"}));
     say_until(&mut server.join("Eve"), "hello", "chat_message");
+}
+
+/// While this instance could not read the log, another one banned Bob and unbanned Dan, and retention deleted the
+/// records. The log is removed here, so that this instance reads it anew.
+#[test]
+fn actions_whose_records_were_deleted_before_they_were_read_apply() {
+    let folder = DataFolder::new();
+    let server = Server::start_in(folder.path(), &[]);
+    let ann = admin(&server, &[]);
+    done(&server, &ann, "ban", json!({"username": "Dan"}));
+    let at_ms = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis() as u64 + 1;
+    let (bob_banned, dan_unbanned) = (stored(BAN, "Bob", at_ms, None), stored(BAN, "Dan", at_ms, Some(at_ms)));
+    account_store::open(&folder.path().join("data")).unwrap().put_sanctions(&[bob_banned, dan_unbanned]).unwrap();
+    folder.remove_log();
+    wait_until("the ban", || refused_join(&server, "Bob").code() == "banned");
+    wait_until("the unban", || Client::try_join(server.address, &token("Dan")).is_ok());
 }
 
 #[test]

@@ -36,6 +36,7 @@ impl LogThread {
                     span.start, span.end
                 );
                 self.bootstrap = Some(bootstrap);
+                let _ = self.on_state_built.try_send(());
                 return Ok(());
             };
             info!("the last {records} records of the event log are not enough: reading more");

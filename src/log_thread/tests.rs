@@ -6,7 +6,7 @@ use std::sync::Mutex;
 use std::sync::atomic::AtomicU64;
 use std::time::Instant;
 
-use crossbeam_channel::{Sender, unbounded};
+use crossbeam_channel::{Sender, bounded, unbounded};
 
 use super::*;
 use crate::event_log::{AppendError, Appender, Reader, Span};
@@ -83,8 +83,10 @@ impl Bench {
         let (fan_out, mut detached) = FanOut::detached(1);
         let metrics = Arc::new(Metrics::new(Arc::default(), &[]));
         let history = Arc::new(Mutex::new(History::new(4)));
-        let mut thread = LogThread::new(event_log, driver, fan_out, history, metrics, Arc::default());
+        let (on_state_built, state_built) = bounded(1);
+        let mut thread = LogThread::new(event_log, driver, fan_out, history, metrics, Arc::default(), on_state_built);
         thread.build_state().unwrap();
+        assert_eq!(state_built.try_iter().count(), 1);
         let mut bench = Bench { thread, publisher, log, undelivered, fan_out: detached.remove(0) };
         bench.run_until("the instance is ready", |bench| bench.publisher.is_ready());
         bench

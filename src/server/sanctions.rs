@@ -1,10 +1,16 @@
-//! Reads the stored bans and mutes when the server starts. If the database does not answer yet, users can join
-//! nevertheless, and the sessions of banned users end as soon as the bans are known.
+//! Reads the stored bans and mutes: when the server starts, and whenever the log thread has built its state anew. Actions
+//! whose records are before the part of the log that it then read, or that retention has deleted, are known from the
+//! database only. An action is stored before it is appended, so what is read afterwards has them all.
+//!
+//! If the database does not answer, users can join nevertheless, and the sessions of banned users end as soon as the
+//! bans are known.
 
 use std::io;
 use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
+
+use crossbeam_channel::Receiver;
 
 use crate::accounts::{AccountStore, StoreError};
 use crate::log_throttle::LogThrottle;
@@ -17,38 +23,48 @@ use crate::threads::Stack;
 /// The pause between two attempts. After some errors the store makes a new connection for each attempt.
 const RETRY_WAIT: Duration = Duration::from_secs(2);
 
-/// Reads the stored sanctions: at once, or else on a thread that tries until the store answers or the server stops.
+/// Reads the stored sanctions at once, if the store answers, and starts a thread that reads them again for each message
+/// from the log thread, until that ends.
 ///
 /// # Errors
 /// The system has no thread.
-pub(super) fn load(
+pub(super) fn start(
     store: &Arc<dyn AccountStore>,
     publisher: &Arc<Publisher>,
     fan_out: &FanOut,
+    state_built: Receiver<()>,
     supervisor: &Supervisor,
 ) -> io::Result<()> {
-    if store.is_ready() && read(&**store, publisher, fan_out).is_ok() {
-        return Ok(());
-    }
+    let is_read = store.is_ready() && read(&**store, publisher, fan_out).is_ok();
     let (store, publisher, fan_out) = (store.clone(), publisher.clone(), fan_out.clone());
-    let read_until_done = move || {
-        let errors = LogThrottle::default();
-        while !publisher.is_draining() {
-            if store.is_ready() {
-                match read(&*store, &publisher, &fan_out) {
-                    Ok(()) => break,
-                    Err(error) => {
-                        if let Some(more) = errors.may_log("read", Instant::now()) {
-                            log::warn!("the bans and mutes cannot be read: {error}; trying again{more}");
-                        }
-                    }
-                }
-            }
-            thread::sleep(RETRY_WAIT);
+    let read_each_time = move || {
+        if !is_read {
+            read_until_done(&*store, &publisher, &fan_out);
+        }
+        for () in state_built {
+            read_until_done(&*store, &publisher, &fan_out);
         }
         Ok(())
     };
-    supervisor.spawn("sanctions", Stack::Normal, read_until_done).map(drop)
+    supervisor.spawn("sanctions", Stack::Normal, read_each_time).map(drop)
+}
+
+/// Tries until the store answers or the server stops.
+fn read_until_done(store: &dyn AccountStore, publisher: &Publisher, fan_out: &FanOut) {
+    let errors = LogThrottle::default();
+    while !publisher.is_draining() {
+        if store.is_ready() {
+            match read(store, publisher, fan_out) {
+                Ok(()) => return,
+                Err(error) => {
+                    if let Some(more) = errors.may_log("read", Instant::now()) {
+                        log::warn!("the bans and mutes cannot be read: {error}; trying again{more}");
+                    }
+                }
+            }
+        }
+        thread::sleep(RETRY_WAIT);
+    }
 }
 
 fn read(store: &dyn AccountStore, publisher: &Publisher, fan_out: &FanOut) -> Result<(), StoreError> {

@@ -152,10 +152,18 @@ impl Server {
         let (publisher, driver) = publisher::open(InstanceId(random::u64()?), log.appender.clone());
         let abandon = Arc::new(AtomicBool::new(false));
         let history = Arc::new(Mutex::new(History::new(config.limits.history_messages)));
-        let log_thread =
-            LogThread::new(log, driver, fan_out.clone(), history.clone(), metrics.clone(), abandon.clone());
+        let (on_state_built, state_built) = bounded(1);
+        let log_thread = LogThread::new(
+            log,
+            driver,
+            fan_out.clone(),
+            history.clone(),
+            metrics.clone(),
+            abandon.clone(),
+            on_state_built,
+        );
         let log_thread_end = start_log_thread(log_thread, supervisor)?;
-        sanctions::load(&store, &publisher, &fan_out, supervisor)?;
+        sanctions::start(&store, &publisher, &fan_out, state_built, supervisor)?;
         let account_limits =
             AccountLimits::new(config.limits.logins_per_minute, config.limits.registrations_per_minute);
         let (archive, archive_reader) = start_archive(config, open_reader, &metrics, supervisor)?.unzip();

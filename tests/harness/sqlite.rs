@@ -99,6 +99,14 @@ impl DataFolder {
         self.path().join("data").join(sqlite::FILE_NAME)
     }
 
+    /// Removes the file of the event log and those beside it. The server of this folder, if it runs, begins a new one.
+    pub fn remove_log(&self) {
+        for suffix in ["", "-wal", "-shm"] {
+            // SQLite itself removes the last two when the server stops.
+            let _ = std::fs::remove_file(format!("{}{suffix}", self.file().display()));
+        }
+    }
+
     /// A connection of the test to the event log's file.
     pub fn connect(&self) -> Connection {
         connect(&self.file())

@@ -47,6 +47,8 @@ pub struct Process {
     /// Each message that was appended, and neither read back nor reported undelivered, by `seq`.
     unanswered: BTreeMap<u64, (SessionId, Message)>,
     sanctions: Sanctions,
+    /// A span was read since the stored sanctions were read: the database may have actions from before the span.
+    pub wants_stored: bool,
     /// The position of this process when it appended each message that was not read back yet, by `seq`.
     said_at: BTreeMap<u64, usize>,
     /// The users of sessions that an administrator ended.
@@ -70,7 +72,7 @@ pub enum ReadResult {
 }
 
 impl Process {
-    pub fn new(id: InstanceId, log: &VirtualLog, stored: Sanctions, now: Millis) -> Self {
+    pub fn new(id: InstanceId, log: &VirtualLog, stored: &[Sanction], now: Millis) -> Self {
         let mut process = Process {
             instance: Instance::new(id, ROSTER_BYTES_MAX, Duration::from_millis(now)),
             producer: Producer::default(),
@@ -86,7 +88,8 @@ impl Process {
             span: SPANS.first,
             span_end: None,
             unanswered: BTreeMap::new(),
-            sanctions: stored,
+            sanctions: Sanctions::default(),
+            wants_stored: false,
             said_at: BTreeMap::new(),
             ended: Vec::new(),
             returns: (0, 0),
@@ -94,6 +97,7 @@ impl Process {
             at: "".into(),
             appending_ticks: 0,
         };
+        process.load(stored);
         process.begin_span(log);
         process
     }
@@ -117,7 +121,10 @@ impl Process {
         let (position, is_full) = (self.position as u64, self.history.is_full());
         let longer = self.bootstrap.next_span(&SPANS, self.span, &self.lobby, position, is_full);
         match longer.filter(|_| !is_all_there_is) {
-            None => self.span_end = None,
+            None => {
+                self.span_end = None;
+                self.wants_stored = true;
+            }
             Some(longer) => {
                 self.span = longer;
                 self.begin_span(log);
@@ -178,6 +185,14 @@ impl Process {
     pub fn moderate(&mut self, moderation: Moderation, is_accepted: bool, now: Millis) {
         if let Some(record) = self.instance.moderate(moderation, self.at.clone()) {
             self.append(record, is_accepted, now);
+        }
+    }
+
+    /// Adds the sanctions that the database has.
+    pub fn load(&mut self, stored: &[Sanction]) {
+        self.wants_stored = false;
+        for sanction in stored {
+            self.sanctions.add(sanction.clone());
         }
     }
 

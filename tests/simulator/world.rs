@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use ich::lobby::{Action, Health, InstanceId, Moderation, SessionId, User};
-use ich::moderation::{Sanction, SanctionKind, Sanctions};
+use ich::moderation::{Sanction, SanctionKind};
 use ich::session::history::Request;
 
 use super::archive::Archive;
@@ -41,8 +41,8 @@ pub struct World {
     activity: Activity,
     are_clients_active: bool,
     away: Vec<(User, Memory)>,
-    /// What the database has.
-    stored: Sanctions,
+    /// The bans and mutes that the database has, and those before them.
+    stored: Vec<Sanction>,
 }
 
 /// How often clients act.
@@ -71,7 +71,7 @@ impl World {
             activity: Activity { join_one_in, next_message: 0, next_action: 0 },
             are_clients_active: true,
             away: Vec::new(),
-            stored: Sanctions::default(),
+            stored: Vec::new(),
         }
     }
 
@@ -187,12 +187,8 @@ impl World {
         if rng.one_in(200) {
             self.activity.next_action += 1;
             let moderation = new_action(self.activity.next_action, rng);
-            for sanction in Sanction::of(&moderation) {
-                // A kick is over at once, so the database never has one.
-                if sanction.kind != SanctionKind::Kick {
-                    self.stored.add(sanction);
-                }
-            }
+            // A kick is over at once, so the database never has one.
+            self.stored.extend(Sanction::of(&moderation).into_iter().filter(|it| it.kind != SanctionKind::Kick));
             self.oracle.on_action(&moderation);
             process.moderate(moderation, !refuses, now);
         }
@@ -240,6 +236,9 @@ impl World {
             self.start(index);
             return Ok(());
         }
+        if process.wants_stored {
+            process.load(&self.stored);
+        }
         self.away.append(&mut process.ended);
         self.away.truncate(AWAY_MAX);
         let is_stopped = process.instance.is_stopped();
@@ -265,7 +264,7 @@ impl World {
         self.next_instance += 1;
         let id = InstanceId((self.rng.below(1 << 20) << 20) + self.next_instance);
         self.trace.note(self.now, || format!("slot {index}: {id} starts"));
-        let process = Process::new(id, &self.log, self.stored.clone(), self.now);
+        let process = Process::new(id, &self.log, &self.stored, self.now);
         self.slots[index].start(process, self.now);
     }
 
