@@ -8,9 +8,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use ich::archive::archiver::{Archiver, Batch, Gap, GapCause, Next, Position};
 use ich::event_log::{Entry, Span};
+use ich::lobby::EventId;
 use ich::lobby::bootstrap::Spans;
-use ich::lobby::{Body, EventId, InstanceId};
 
+use super::certainty::certain_from;
 use super::log::VirtualLog;
 use super::oracle::Oracle;
 use super::rng::Rng;
@@ -19,8 +20,6 @@ use super::{Millis, REPETITION_WINDOW, Violation, ensure};
 
 /// Short ones, so that some are not enough.
 const SPANS: Spans = Spans { first: 100, widen_times: 4, history_max: 0 };
-/// The heartbeats that make the sessions exact, as `doc/architecture.md` says.
-const HEARTBEATS_NEEDED: usize = 12;
 /// An archiver is replaced after so many steps on average.
 const START_STEPS: u64 = 20;
 /// A second archiver starts beside one that runs.
@@ -299,46 +298,4 @@ fn check_gap(gap: Gap, expected: usize, running: &Running, log: &VirtualLog, ora
     ensure(begins_there, "a gap begins where the archive ends", detail)?;
     ensure(running.first > 0 && certain_from > expected, "a gap has a reason", detail)?;
     ensure(gap.to as usize <= certain_from.max(running.first), "a gap ends as soon as the sessions are known", detail)
-}
-
-/// The offset at which, for who has read the log from `first` on, the sessions are known for certain: one instance had
-/// heartbeats enough to end all leases from before, and every instance has shown a whole roster.
-fn certain_from(first: usize, log: &VirtualLog, oracle: &Oracle) -> usize {
-    let mut heartbeats: BTreeMap<InstanceId, BTreeSet<u64>> = BTreeMap::new();
-    // The highest number that was read.
-    let mut last_seq: BTreeMap<InstanceId, u64> = BTreeMap::new();
-    // The part that comes next, and its number.
-    let mut next_part: BTreeMap<InstanceId, (u32, u64)> = BTreeMap::new();
-    let mut shown: BTreeSet<InstanceId> = BTreeSet::new();
-    if first == 0 {
-        return 0;
-    }
-    for offset in first..oracle.position() {
-        let record = log.record(offset);
-        match &record.body {
-            Body::Heartbeat { n } => drop(heartbeats.entry(record.from).or_default().insert(*n)),
-            // If the copies of a roster overlap the beginning of what is left, the reader takes none of the second ones.
-            Body::Roster { part, parts, .. } if last_seq.get(&record.from).is_none_or(|last| *last < record.seq) => {
-                let next = next_part.get(&record.from).copied();
-                if *part == 0 || next == Some((*part, record.seq)) {
-                    next_part.insert(record.from, (part + 1, record.seq + 1));
-                    if part + 1 == *parts {
-                        shown.insert(record.from);
-                    }
-                }
-            }
-            _ => {}
-        }
-        if !matches!(record.body, Body::Moderated(_)) {
-            let last = last_seq.entry(record.from).or_default();
-            *last = record.seq.max(*last);
-        }
-        shown.retain(|id| oracle.knows(offset, *id));
-        last_seq.retain(|id, _| oracle.knows(offset, *id));
-        let is_long_enough = heartbeats.values().any(|numbers| numbers.len() >= HEARTBEATS_NEEDED);
-        if is_long_enough && oracle.known(offset).all(|id| shown.contains(&id)) {
-            return offset + 1;
-        }
-    }
-    oracle.position()
 }

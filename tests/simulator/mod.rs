@@ -11,6 +11,7 @@
 //! - `oracle`: reads all records and checks the rules; `reference`: a second implementation of the rules.
 
 mod archive;
+mod certainty;
 mod client;
 mod faults;
 mod idle;
