@@ -54,7 +54,7 @@ impl Batches {
 
     /// Sends the batch. Returns the bytes that all threads got.
     pub fn flush(&mut self) -> usize {
-        self.builder.flush(&self.fan_out);
+        self.builder.flush(&self.fan_out, None);
         let commands = self.threads.iter().flat_map(DetachedThread::receive);
         commands.map(|command| if let Command::Events(batch) = command { batch.frames.len() } else { 0 }).sum()
     }

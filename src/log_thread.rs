@@ -265,7 +265,7 @@ impl LogThread {
     }
 
     fn flush(&mut self) {
-        self.batch.flush(&self.fan_out);
+        self.batch.flush(&self.fan_out, self.driver.take_unsent());
     }
 
     /// Sends an error to each sender whose message the log reported undelivered. The sessions of an earlier

@@ -97,7 +97,7 @@ pub fn open(id: InstanceId, appender: Arc<dyn Appender>) -> (Arc<Publisher>, Pub
     let publisher = Arc::new(Publisher {
         state: Mutex::new(State {
             instance,
-            window: PresenceWindow::default(),
+            window: PresenceWindow::new(),
             in_flight: InFlight::default(),
             late_leaves: LateLeaves::default(),
             ended: HashSet::new(),
@@ -238,6 +238,13 @@ impl Publisher {
             due.into_iter().for_each(|session| state.window.leave(session));
             self.advance_window(state);
         }
+    }
+
+    /// All fan-out threads have sent so many joins and leaves of this instance. Called on a fan-out thread.
+    fn on_presence_sent(&self, count: usize) {
+        let mut state = lock(&self.state);
+        state.window.on_sent(count);
+        self.advance_window(&mut state);
     }
 
     /// Appends as many waiting `left` records as the [`PresenceWindow`] has room for. Wakes the next waiting join.

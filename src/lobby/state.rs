@@ -267,6 +267,12 @@ impl Lobby {
         self.instances.keys().all(|id| *id == instance)
     }
 
+    /// The number of instances. An instance exists from its first record on until it is lost.
+    #[must_use]
+    pub fn instance_count(&self) -> usize {
+        self.instances.len()
+    }
+
     /// Whether every instance is a member. An instance exists from its first record on until it is lost.
     #[must_use]
     pub fn is_every_instance_member(&self) -> bool {

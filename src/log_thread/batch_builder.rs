@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use crate::lobby::{Event, EventId, Record, SessionId};
-use crate::session::fan_out::{Admission, Batch, Command, FanOut};
+use crate::session::fan_out::{Admission, Batch, Command, FanOut, OnSent};
 use crate::session::history::Missed;
 use crate::session::outbox::Piece;
 use crate::session::protocol;
@@ -68,24 +68,26 @@ impl BatchBuilder {
         self.direct.push((session, frame));
     }
 
-    /// Sends the batch to the fan-out threads and begins an empty one. Does nothing if the batch is empty.
-    pub(crate) fn flush(&mut self, fan_out: &FanOut) {
+    /// Sends the batch to the fan-out threads and begins an empty one. Sends nothing if the batch is empty. `on_sent` is
+    /// dropped when all threads have sent it.
+    pub(crate) fn flush(&mut self, fan_out: &FanOut, on_sent: Option<OnSent>) {
         if !self.frames.is_empty() || self.admissions.iter().any(|admissions| !admissions.is_empty()) {
-            self.flush_events(fan_out);
+            self.flush_events(fan_out, on_sent.map(Arc::new));
         }
         for (session, frame) in self.direct.drain(..) {
             fan_out.send(session, Command::Direct { session, frame });
         }
     }
 
-    fn flush_events(&mut self, fan_out: &FanOut) {
+    fn flush_events(&mut self, fan_out: &FanOut, on_sent: Option<Arc<OnSent>>) {
         let frames: Arc<[u8]> = self.frames.as_slice().into();
         self.frames.clear();
         let (events, has_presence) = (std::mem::take(&mut self.events), std::mem::take(&mut self.has_presence));
         let oldest_append = self.oldest_append.take();
         for (thread, admissions) in self.admissions.iter_mut().enumerate() {
             let admissions = std::mem::take(admissions);
-            let batch = Batch { frames: frames.clone(), events, has_presence, oldest_append, admissions };
+            let (frames, on_sent) = (frames.clone(), on_sent.clone());
+            let batch = Batch { frames, events, has_presence, oldest_append, on_sent, admissions };
             fan_out.send_to_thread(thread, Command::Events(batch));
         }
     }
@@ -116,6 +118,8 @@ pub(super) fn missed_messages(sent_at: &str, missed: Missed) -> impl Iterator<It
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
     use proptest::prelude::*;
 
     use super::*;
@@ -152,6 +156,14 @@ mod tests {
             let mut builder = BatchBuilder::new(2);
             let record = Record { from: InstanceId(1), seq: 1, at: AT.into(), body: Body::Heartbeat { n: 1 } };
             let mut expected = Vec::new();
+            let (sent, flushes) = (Arc::new(AtomicUsize::new(0)), AtomicUsize::new(0));
+            let on_sent = || {
+                let sent = sent.clone();
+                flushes.fetch_add(1, Ordering::Relaxed);
+                Some(OnSent::new(move || {
+                    sent.fetch_add(1, Ordering::Relaxed);
+                }))
+            };
             // By thread: the session, and the events before it.
             let mut admitted = [Vec::new(), Vec::new()];
             for step in steps {
@@ -166,7 +178,7 @@ mod tests {
                         continue;
                     }
                     Step::Flush => {
-                        builder.flush(&fan_out);
+                        builder.flush(&fan_out, on_sent());
                         prop_assert_eq!(builder.len_bytes(), 0);
                         continue;
                     }
@@ -176,7 +188,8 @@ mod tests {
                 prop_assert_eq!(builder.put(&event, &record), &frame);
                 expected.push(frame);
             }
-            builder.flush(&fan_out);
+            builder.flush(&fan_out, on_sent());
+            let mut unsent = Vec::new();
             for (thread, admitted) in threads.iter().zip(admitted) {
                 let (mut events, mut got_admitted) = (Vec::new(), Vec::new());
                 for command in thread.receive() {
@@ -190,10 +203,16 @@ mod tests {
                         got_admitted.push((admission.session, events.len() + before.len()));
                     }
                     events.extend(whole);
+                    unsent.extend(batch.on_sent);
                 }
                 prop_assert!(events == expected);
                 prop_assert_eq!(got_admitted, admitted);
             }
+            prop_assert_eq!(unsent.len() % threads.len(), 0, "every thread holds each");
+            let count = || sent.load(Ordering::Relaxed);
+            prop_assert_eq!(count() + unsent.len() / threads.len(), flushes.load(Ordering::Relaxed));
+            unsent.clear();
+            prop_assert_eq!(count(), flushes.load(Ordering::Relaxed));
         }
     }
 }

@@ -8,10 +8,10 @@ use std::time::{Duration, Instant};
 use super::Publisher;
 use super::in_flight::InFlight;
 use super::late_leaves::LateLeaves;
-use super::window::PresenceWindow;
 use crate::clock;
 use crate::lobby::instance::ROSTER_BYTES_MAX;
 use crate::lobby::{Health, Instance, InstanceId, Lobby, Record, SessionId};
+use crate::session::fan_out::OnSent;
 use crate::session::history;
 use crate::threads::lock;
 
@@ -21,11 +21,13 @@ const ROSTER_OVERHEAD_BYTES: usize = 256;
 /// The log thread's handle. There is only one.
 pub struct PublisherDriver {
     publisher: Arc<Publisher>,
+    /// The joins and leaves of this instance that were read back since [`PublisherDriver::take_unsent`].
+    unsent: usize,
 }
 
 impl PublisherDriver {
     pub(super) fn new(publisher: Arc<Publisher>) -> Self {
-        PublisherDriver { publisher }
+        PublisherDriver { publisher, unsent: 0 }
     }
 
     /// The id of the current incarnation.
@@ -38,7 +40,7 @@ impl PublisherDriver {
     pub(crate) fn reincarnate(&mut self, id: InstanceId) {
         let mut state = lock(&self.publisher.state);
         state.instance = Instance::new(id, ROSTER_BYTES_MAX, self.publisher.started_at.elapsed());
-        state.window = PresenceWindow::default();
+        state.window.restart();
         state.in_flight = InFlight::default();
         state.late_leaves = LateLeaves::default();
         state.requests.clear();
@@ -52,10 +54,18 @@ impl PublisherDriver {
     pub(crate) fn on_own_record(&mut self, record: &Record, lobby: &Lobby) -> Option<Instant> {
         let mut state = lock(&self.publisher.state);
         state.instance.on_own_record(record, lobby, self.publisher.started_at.elapsed());
-        state.window.on_read(record.seq);
+        self.unsent += usize::from(state.window.on_read(record.seq));
         let appended_at = state.in_flight.on_read(record.seq);
         self.publisher.advance_window(&mut state);
         appended_at
+    }
+
+    /// For the batch with the events of all records that were read since the last call: its joins and leaves of this
+    /// instance are in flight until the result is dropped. `None` if there are none.
+    pub(crate) fn take_unsent(&mut self) -> Option<OnSent> {
+        let count = std::mem::take(&mut self.unsent);
+        let publisher = self.publisher.clone();
+        (count > 0).then(|| OnSent::new(move || publisher.on_presence_sent(count)))
     }
 
     /// Removes and returns the earlier messages that this session asked for; `None` if it asked for none. Called when
@@ -80,6 +90,8 @@ impl PublisherDriver {
     pub(crate) fn tick(&mut self, lobby: &Lobby) -> Ticked {
         let mut state = lock(&self.publisher.state);
         self.publisher.close_late_sessions(&mut state);
+        let sessions = state.instance.session_count();
+        state.window.set_bound(sessions, lobby.instance_count());
         let now = self.publisher.started_at.elapsed();
         let record_bytes_max = self.publisher.appender.record_bytes_max();
         let roster_bytes_max = ROSTER_BYTES_MAX.min(record_bytes_max.saturating_sub(ROSTER_OVERHEAD_BYTES));

@@ -72,7 +72,7 @@ fn the_request_of_a_session_is_forgotten_when_it_is_answered_when_the_session_en
 }
 
 #[test]
-fn leaves_beyond_the_window_are_appended_when_records_are_read_back() {
+fn leaves_beyond_the_window_are_appended_when_joins_were_read_back_and_sent() {
     let (publisher, mut driver, taken) = ready();
     fill_window(&publisher);
     let joined = std::mem::take(&mut *lock(&taken.0));
@@ -86,6 +86,8 @@ fn leaves_beyond_the_window_are_appended_when_records_are_read_back() {
         lobby.apply(record, offset, &mut events);
         driver.on_own_record(record, &lobby);
     }
+    assert_eq!(*lock(&taken.0), []);
+    drop(driver.take_unsent());
     let left = lock(&taken.0).iter().filter(|record| matches!(record.body, Body::Left { .. })).count();
     assert_eq!(left, joined.len());
 }
@@ -124,6 +126,21 @@ fn check_waiting_joins(
         }
     });
     assert_eq!(lock(&taken.0).len(), PRESENCE_IN_FLIGHT_MAX, "no join is appended");
+}
+
+#[test]
+fn a_join_stays_in_flight_until_all_fan_out_threads_have_sent_it() {
+    let (publisher, mut driver, taken) = ready();
+    fill_window(&publisher);
+    let joined = lock(&taken.0)[0].clone();
+    let mut lobby = Lobby::default();
+    lobby.apply(&joined, 0, &mut Vec::new());
+    driver.on_own_record(&joined, &lobby);
+    let unsent = driver.take_unsent();
+    assert!(unsent.is_some() && driver.take_unsent().is_none());
+    assert!(!lock(&publisher.state).window.has_room());
+    drop(unsent);
+    assert!(lock(&publisher.state).window.has_room());
 }
 
 #[test]

@@ -1,48 +1,87 @@
 //! [`PresenceWindow`]: bounds the joins and leaves of this instance in flight, and keeps the leaves that wait.
 //!
-//! A chat message waits behind every record that was appended before it. So during a join or leave burst only some of
-//! the joins and leaves are in flight at a time. The other leaves wait here, and the other joins wait in their session
-//! threads.
+//! A chat message waits behind every record that was appended before it, in the log and then in the fan-out. So a join or
+//! leave is in flight until all fan-out threads have sent it, and during a burst only some are in flight at a time. The
+//! other leaves wait here, and the other joins wait in their session threads. The instances share the bound, because the
+//! fan-out threads of each send the joins and leaves of all.
 //!
 //! Pure. The lock of the publisher protects it.
 
 use std::collections::VecDeque;
 
-use crate::limits::PRESENCE_IN_FLIGHT_MAX;
+use crate::limits::{
+    PRESENCE_DELIVERIES_IN_FLIGHT_MAX, PRESENCE_IN_FLIGHT_LARGE, PRESENCE_IN_FLIGHT_MAX, PRESENCE_IN_FLIGHT_MIN,
+};
 use crate::lobby::SessionId;
 
 /// The joins and leaves in flight, and the sessions whose `left` waits.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct PresenceWindow {
-    /// The `seq` of each `joined` and `left` in flight, in order.
-    in_flight: VecDeque<u64>,
+    /// The `seq` of each `joined` and `left` that was appended and not read back yet, in order.
+    in_log: VecDeque<u64>,
+    /// The number of those that were read back, and that some fan-out thread has not sent yet.
+    in_fan_out: usize,
+    /// The bound for this instance.
+    in_flight_max: usize,
     /// Sessions that have closed and whose `left` was not appended yet.
     leaving: VecDeque<SessionId>,
 }
 
 impl PresenceWindow {
+    pub(super) fn new() -> Self {
+        PresenceWindow {
+            in_log: VecDeque::new(),
+            in_fan_out: 0,
+            in_flight_max: PRESENCE_IN_FLIGHT_MAX,
+            leaving: VecDeque::new(),
+        }
+    }
+
+    /// A new incarnation begins: what was appended may never be read, and nobody has to leave.
+    pub(super) fn restart(&mut self) {
+        self.in_log.clear();
+        self.leaving.clear();
+    }
+
+    /// Sets the bound for this instance, which has so many sessions and is one of so many instances.
+    pub(super) fn set_bound(&mut self, sessions: usize, instances: usize) {
+        let all = PRESENCE_DELIVERIES_IN_FLIGHT_MAX / sessions.max(1);
+        let all = all.clamp(PRESENCE_IN_FLIGHT_LARGE, PRESENCE_IN_FLIGHT_MAX);
+        self.in_flight_max = (all / instances.max(1)).max(PRESENCE_IN_FLIGHT_MIN);
+    }
+
     /// Whether one more record may be appended now.
     pub(super) fn has_room(&self) -> bool {
-        self.in_flight.len() < PRESENCE_IN_FLIGHT_MAX
+        self.in_log.len() + self.in_fan_out < self.in_flight_max
     }
 
     /// A `joined` or `left` with this `seq` was appended. Each `seq` is greater than the one before.
     pub(super) fn appended(&mut self, seq: u64) {
-        self.in_flight.push_back(seq);
+        self.in_log.push_back(seq);
     }
 
-    /// The record of this instance with this `seq` was read back. Records that were appended before it and were not
-    /// read back until now will never be read back.
-    pub(super) fn on_read(&mut self, seq: u64) {
-        while self.in_flight.front().is_some_and(|first| *first <= seq) {
-            self.in_flight.pop_front();
+    /// The record of this instance with this `seq` was read back. True for a join or leave: it stays in flight until
+    /// [`PresenceWindow::on_sent`]. Records that were appended before it and were not read back until now will never be
+    /// read back.
+    pub(super) fn on_read(&mut self, seq: u64) -> bool {
+        let mut last = None;
+        while self.in_log.front().is_some_and(|first| *first <= seq) {
+            last = self.in_log.pop_front();
         }
+        let is_presence = last == Some(seq);
+        self.in_fan_out += usize::from(is_presence);
+        is_presence
+    }
+
+    /// All fan-out threads have sent so many of the joins and leaves that were read back.
+    pub(super) fn on_sent(&mut self, count: usize) {
+        self.in_fan_out = self.in_fan_out.saturating_sub(count);
     }
 
     /// The log reported the record with this `seq` undelivered.
     pub(super) fn undelivered(&mut self, seq: u64) {
-        if let Ok(index) = self.in_flight.binary_search(&seq) {
-            self.in_flight.remove(index);
+        if let Ok(index) = self.in_log.binary_search(&seq) {
+            self.in_log.remove(index);
         }
     }
 
@@ -63,24 +102,27 @@ mod tests {
     use super::*;
 
     fn full() -> PresenceWindow {
-        let mut window = PresenceWindow::default();
+        let mut window = PresenceWindow::new();
         (1..=PRESENCE_IN_FLIGHT_MAX as u64).for_each(|seq| window.appended(seq));
         assert!(!window.has_room());
         window
     }
 
     #[test]
-    fn a_left_waits_until_a_record_was_read() {
+    fn a_left_waits_until_a_record_was_read_and_sent() {
         let mut window = full();
         window.leave(SessionId(7));
         window.leave(SessionId(8));
         window.leave(SessionId(9));
         assert_eq!(window.next_leaving(false), None);
-        window.on_read(1);
+        assert!(window.on_read(1));
+        assert_eq!(window.next_leaving(false), None);
+        window.on_sent(1);
         assert_eq!(window.next_leaving(false), Some(SessionId(7)));
         window.appended(1000);
         assert_eq!(window.next_leaving(false), None);
         window.on_read(2);
+        window.on_sent(1);
         assert_eq!(window.next_leaving(false), Some(SessionId(8)));
         window.appended(1001);
         assert_eq!(window.next_leaving(false), None);
@@ -94,7 +136,28 @@ mod tests {
         assert!(window.has_room());
         window.appended(1000);
         // For example a heartbeat that was appended after all of them.
-        window.on_read(1001);
-        assert_eq!(window.in_flight.len(), 0);
+        assert!(!window.on_read(1001));
+        assert_eq!((window.in_log.len(), window.in_fan_out), (0, 0));
+    }
+
+    #[test]
+    fn the_bound_is_smaller_with_more_sessions_and_instances() {
+        let mut window = PresenceWindow::new();
+        let mut bound = |sessions, instances| {
+            window.set_bound(sessions, instances);
+            window.in_flight_max
+        };
+        assert_eq!((bound(0, 0), bound(1, 1), bound(4_000, 1), bound(10_000, 1)), (512, 512, 200, 128));
+        assert_eq!((bound(100_000, 1), bound(10_000, 2), bound(1, 3), bound(1, 1_000)), (128, 64, 170, 16));
+    }
+
+    #[test]
+    fn what_the_fan_out_has_stays_in_flight_in_a_new_incarnation() {
+        let mut window = full();
+        window.leave(SessionId(7));
+        assert!((1..=5).all(|seq| window.on_read(seq)));
+        window.restart();
+        assert_eq!((window.in_log.len(), window.in_fan_out), (0, 5));
+        assert_eq!(window.next_leaving(false), None);
     }
 }

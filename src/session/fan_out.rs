@@ -91,6 +91,8 @@ pub struct Batch {
     pub has_presence: bool,
     /// When this instance appended the oldest of its own messages in the batch, if it has any.
     pub oldest_append: Option<Instant>,
+    /// Dropped when the thread has sent the batch.
+    pub on_sent: Option<Arc<OnSent>>,
     /// Those sessions of the receiving thread that become live.
     pub admissions: Vec<Admission>,
 }
@@ -100,6 +102,22 @@ impl Batch {
     /// queued.
     fn credits(&self) -> usize {
         (self.frames.len() / CREDIT_BYTES + 1).min(BATCH_CREDITS)
+    }
+}
+
+/// Calls a function when it is dropped: when all threads have sent a batch.
+pub struct OnSent(Box<dyn Fn() + Send + Sync>);
+
+impl OnSent {
+    /// `call` must not wait: it is called on a fan-out thread.
+    pub(crate) fn new(call: impl Fn() + Send + Sync + 'static) -> Self {
+        OnSent(Box::new(call))
+    }
+}
+
+impl Drop for OnSent {
+    fn drop(&mut self) {
+        (self.0)();
     }
 }
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::Batch;
+use super::{Batch, OnSent};
 use crate::limits::{COALESCING_DELAY_MAX, PRESENCE_COALESCING_DELAY_MAX, ROUND_BYTES_MAX, ROUND_DIRECT_BYTES_MAX};
 use crate::lobby::SessionId;
 
@@ -11,6 +11,8 @@ use crate::lobby::SessionId;
 pub(super) struct Round {
     /// The frames of the batches.
     batches: Vec<Arc<[u8]>>,
+    /// Dropped with the round, when it was sent.
+    on_sent: Vec<Arc<OnSent>>,
     /// The bytes of these frames.
     pub(super) bytes: usize,
     /// The number of these frames.
@@ -29,6 +31,7 @@ impl Round {
     /// Adds the events of a batch.
     pub(super) fn add(&mut self, batch: Batch) {
         self.has_presence |= batch.has_presence;
+        self.on_sent.extend(batch.on_sent);
         self.oldest_append = self.oldest_append.or(batch.oldest_append);
         if !batch.frames.is_empty() {
             self.bytes += batch.frames.len();

@@ -80,7 +80,14 @@ fn events(frames: &[u8], admitted: &[(u64, Vec<Piece>)]) -> Command<FakeSocket> 
         origin: 0,
     };
     let admissions = admitted.iter().map(admission).collect();
-    Command::Events(Batch { frames: frames.into(), events: 1, has_presence: false, oldest_append: None, admissions })
+    Command::Events(Batch {
+        frames: frames.into(),
+        events: 1,
+        has_presence: false,
+        oldest_append: None,
+        on_sent: None,
+        admissions,
+    })
 }
 
 /// A list frame with a payload of this length, in several parts.
@@ -299,7 +306,7 @@ proptest! {
                     let count = events.len() as u64;
                     let frames = events.concat().into();
                     let batch =
-                        Batch { frames, events: count, has_presence: false, oldest_append: None, admissions };
+                        Batch { frames, events: count, has_presence: false, oldest_append: None, on_sent: None, admissions };
                     bench.send([Command::Events(batch)]);
                 }
                 Step::Direct { session } => {
