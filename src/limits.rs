@@ -9,20 +9,19 @@
 use std::time::Duration;
 
 /// The maximum number of joins and leaves in flight, in all instances together, times the sessions that get them. Further
-/// joins and leaves wait; chat messages do not. With 10,000 joins at once, the chat p99 was 0.22 to 0.30 s, and with
-/// 1,280,000 it was 0.28 to 0.31 s.
+/// joins and leaves wait; chat messages do not. With 3,000 joins at once, the burst took as long as without this limit.
 pub const PRESENCE_DELIVERIES_IN_FLIGHT_MAX: usize = 800_000;
 /// The maximum number of joins and leaves in flight in a small lobby.
 pub const PRESENCE_IN_FLIGHT_MAX: usize = 512;
 /// The maximum number in a large lobby. With fewer, most of the CPU is that of the writes, however little each writes.
-/// With 192, 10,000 joins took 4.6 to 5.2 s with a chat p99 of 0.21 to 0.25 s; with 128 6.0 to 6.7 s, 0.18 to 0.24 s; with
-/// 96 7.7 to 9.2 s, 0.16 to 0.20 s. Without any limit the p99 was 0.92 s.
-pub const PRESENCE_IN_FLIGHT_LARGE: usize = 128;
+/// In one hour, 10,000 joins took 4.6 to 5.2 s with 192, and the chat p99 was 0.21 to 0.25 s; 6.0 to 6.7 s with 128, 0.18
+/// to 0.24 s; 7.1 to 9.6 s with 104, 0.17 to 0.22 s. Without any limit the p99 was 0.92 s.
+pub const PRESENCE_IN_FLIGHT_LARGE: usize = 112;
 /// The maximum number in each instance, if there are many.
 pub const PRESENCE_IN_FLIGHT_MIN: usize = 16;
 
 /// The longest time that a join waits until few enough joins and leaves are in flight. After this time it is refused, and
-/// the client tries again later. A burst of 19,000 joins takes about 23 s on two cores. The joins that waited
+/// the client tries again later. A burst of 19,000 joins takes about 25 s on two cores. The joins that waited
 /// too long are not appended all at once: when they were, with a limit of 5 s, the chat p99 was 6.8 s, and some messages
 /// were refused.
 pub const WINDOW_WAIT_MAX: Duration = Duration::from_secs(120);

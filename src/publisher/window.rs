@@ -43,11 +43,13 @@ impl PresenceWindow {
         self.leaving.clear();
     }
 
-    /// Sets the bound for this instance, which has so many sessions and is one of so many instances.
+    /// Sets the bound for this instance, which has so many sessions and is one of so many instances. The others are taken to
+    /// have as many sessions.
     pub(super) fn set_bound(&mut self, sessions: usize, instances: usize) {
-        let all = PRESENCE_DELIVERIES_IN_FLIGHT_MAX / sessions.max(1);
+        let instances = instances.max(1);
+        let all = PRESENCE_DELIVERIES_IN_FLIGHT_MAX / (sessions * instances).max(1);
         let all = all.clamp(PRESENCE_IN_FLIGHT_LARGE, PRESENCE_IN_FLIGHT_MAX);
-        self.in_flight_max = (all / instances.max(1)).max(PRESENCE_IN_FLIGHT_MIN);
+        self.in_flight_max = (all / instances).max(PRESENCE_IN_FLIGHT_MIN);
     }
 
     /// Whether one more record may be appended now.
@@ -147,8 +149,9 @@ mod tests {
             window.set_bound(sessions, instances);
             window.in_flight_max
         };
-        assert_eq!((bound(0, 0), bound(1, 1), bound(4_000, 1), bound(10_000, 1)), (512, 512, 200, 128));
-        assert_eq!((bound(100_000, 1), bound(10_000, 2), bound(1, 3), bound(1, 1_000)), (128, 64, 170, 16));
+        assert_eq!((bound(0, 0), bound(1, 1), bound(4_000, 1), bound(10_000, 1)), (512, 512, 200, 112));
+        assert_eq!((bound(100_000, 1), bound(2_000, 2), bound(5_000, 2)), (112, 100, 56));
+        assert_eq!((bound(1, 3), bound(1, 1_000)), (170, 16));
     }
 
     #[test]
