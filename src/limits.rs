@@ -8,19 +8,20 @@
 
 use std::time::Duration;
 
-/// The maximum number of joins and leaves in flight, in all instances together, times the sessions that get them. Further
-/// joins and leaves wait; chat messages do not. With 3,000 joins at once, the burst took as long as without this limit.
-pub const PRESENCE_DELIVERIES_IN_FLIGHT_MAX: usize = 800_000;
-/// The maximum number of joins and leaves in flight in a small lobby.
-pub const PRESENCE_IN_FLIGHT_MAX: usize = 512;
-/// The maximum number in a large lobby. With fewer, most of the CPU is that of the writes, however little each writes.
-/// In one hour, 10,000 joins took 4.6 to 5.2 s with 192, and the chat p99 was 0.21 to 0.25 s; 6.0 to 6.7 s with 128, 0.18
-/// to 0.24 s; 7.1 to 9.6 s with 104, 0.17 to 0.22 s. Without any limit the p99 was 0.92 s.
-pub const PRESENCE_IN_FLIGHT_LARGE: usize = 112;
-/// The maximum number in each instance, if there are many.
-pub const PRESENCE_IN_FLIGHT_MIN: usize = 16;
+/// The bound of the unsent joins and leaves of all instances together is this number divided by the sessions of the lobby,
+/// but it stays between the next two. Further joins and leaves wait; chat messages do not. A burst of 3,000 joins took as
+/// long as without the bound.
+pub const PRESENCE_DELIVERIES_UNSENT: usize = 800_000;
+/// The bound in a small lobby.
+pub const PRESENCE_UNSENT_MAX: usize = 512;
+/// The bound in a large lobby. With a lower one, a burst needs more writes. 10,000 joins on two cores, measured in turn:
+/// with 192 they took 4.6 to 5.2 s, and the chat p99 was 0.21 to 0.25 s; with 128 6.0 to 6.7 s, and 0.18 to 0.24 s; with
+/// 104 7.1 to 9.6 s, and 0.17 to 0.22 s. Without any bound the p99 was 0.92 s.
+pub const PRESENCE_UNSENT_LARGE: usize = 112;
+/// The lowest bound of one instance, however many share the bound of all.
+pub const PRESENCE_UNSENT_MIN: usize = 32;
 
-/// The longest time that a join waits until few enough joins and leaves are in flight. After this time it is refused, and
+/// The longest time that a join waits until few enough joins and leaves are unsent. After this time it is refused, and
 /// the client tries again later. A burst of 19,000 joins takes about 25 s on two cores. The joins that waited
 /// too long are not appended all at once: when they were, with a limit of 5 s, the chat p99 was 6.8 s, and some messages
 /// were refused.
@@ -38,7 +39,7 @@ pub const BATCH_BYTES: usize = 8 * 1024;
 
 /// The credits of each fan-out thread. A queued batch uses one credit, and one more for each [`CREDIT_BYTES`], but at
 /// most all credits. When too few credits are left for a batch, the log thread waits. Meanwhile it reads no records, so
-/// the joins and leaves in flight stay in flight, and further ones wait.
+/// unsent joins and leaves stay unsent, and further ones wait.
 pub const BATCH_CREDITS: usize = 32;
 /// The bytes of a batch for which it uses one more credit.
 pub const CREDIT_BYTES: usize = 512;
@@ -110,10 +111,10 @@ pub const MESSAGE_ID_CHARS_MAX: usize = 64;
 /// The maximum size of an `error` frame. A character has at most six bytes: an escaped control character.
 pub const ERROR_FRAME_BYTES_MAX: usize = 256 + 6 * (ERROR_TEXT_CHARS_MAX + MESSAGE_ID_CHARS_MAX);
 
-// In a large lobby, the events of all joins in flight fit into the credits, so the log thread queues them without waiting.
-const _: () = assert!(PRESENCE_IN_FLIGHT_LARGE * PRESENCE_FRAME_BYTES <= BATCH_CREDITS * CREDIT_BYTES);
-// One poll can apply all joins and leaves of one instance in flight.
-const _: () = assert!(PRESENCE_IN_FLIGHT_MAX <= POLL_RECORDS_MAX);
+// In a large lobby, the bytes of all unsent joins use no more than the credits.
+const _: () = assert!(PRESENCE_UNSENT_LARGE * PRESENCE_FRAME_BYTES <= BATCH_CREDITS * CREDIT_BYTES);
+// One poll can apply all unsent joins and leaves of one instance.
+const _: () = assert!(PRESENCE_UNSENT_MAX <= POLL_RECORDS_MAX);
 // One batch can be queued while another is being sent.
 const _: () = assert!(2 * BATCH_BYTES <= BATCH_CREDITS * CREDIT_BYTES);
 // A round can take all batches that are queued.

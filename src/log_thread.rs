@@ -43,7 +43,7 @@ pub struct LogThread {
     fan_out: FanOut,
     metrics: Arc<Metrics>,
     abandon: Arc<AtomicBool>,
-    /// Gets a message when the state was built from the log, if it has room: a message that waits stands for both.
+    /// Gets a message when the state was built from the log. If it is full, the message that waits is enough.
     on_state_built: Sender<()>,
     me: InstanceId,
     lobby: Lobby,
@@ -197,7 +197,7 @@ impl LogThread {
     }
 
     /// An administrator acted on a user: ends the sessions of the user on this instance, if the action ends them. Does
-    /// nothing if the record is the second copy of one that the log has twice.
+    /// nothing if the action is known: the record is the second copy, or the database had the action.
     fn moderate(&mut self, moderation: &Moderation) {
         let publisher = self.driver.publisher();
         if publisher.sanctions().apply(moderation) {

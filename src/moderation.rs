@@ -5,10 +5,10 @@
 //! lobby does not depend on these records, and all instances agree on it, whatever part of the log they have read.
 //!
 //! - [`sanctions`]: the bans and mutes that follow from the actions. Pure.
-//! - [`shared`]: the sanctions of this process, for all threads. The log thread changes them.
+//! - [`shared`]: the sanctions of this process, for all threads. The log thread and `server/sanctions.rs` change them.
 //!
 //! The endpoints are in `http/endpoints/admin`. The log thread ends the sessions (`session/moderated.rs`), the publisher
-//! refuses messages and new sessions, and `server/sanctions.rs` reads the stored sanctions at the start.
+//! refuses messages and new sessions, and `server/sanctions.rs` reads the stored sanctions.
 //!
 //! A user is recognized by the key of the username ([`rules::username_key`](crate::accounts::rules::username_key)).
 

@@ -138,7 +138,7 @@ impl Publisher {
         self.draining.load(Ordering::Acquire)
     }
 
-    /// Appends the `joined` of a new session. During a join burst it first waits until fewer records are in flight,
+    /// Appends the `joined` of a new session. During a join burst it first waits until fewer joins are unsent,
     /// at most [`WINDOW_WAIT_MAX`]. If the log does not accept the record then, the next roster reports the session.
     /// `request`: the earlier messages that the client asks for. `has_left`: whether the client has left; called after a
     /// wait, with the lock. The users online do not see the join of a client that did not wait for its turn.
@@ -203,7 +203,7 @@ impl Publisher {
         (waited.unwrap_or_else(PoisonError::into_inner).0, waits)
     }
 
-    /// Appends the `left` of a session: at once, or, during a leave burst, when fewer records are in flight. While the
+    /// Appends the `left` of a session: at once, or, during a leave burst, when fewer leaves are unsent. While the
     /// server drains, no `left` is appended: the user can join another instance until the lease expires.
     /// Does nothing while the `left` waits for the end of a grace period.
     pub fn close_session(&self, session: SessionId) {
@@ -240,7 +240,8 @@ impl Publisher {
         }
     }
 
-    /// All fan-out threads have sent so many joins and leaves of this instance. Called on a fan-out thread.
+    /// All fan-out threads have sent this many joins and leaves of this instance. Called on the last of these threads, or on
+    /// the log thread if no client gets them.
     fn on_presence_sent(&self, count: usize) {
         let mut state = lock(&self.state);
         state.window.on_sent(count);

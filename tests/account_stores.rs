@@ -178,12 +178,13 @@ fn the_latest_sanction_of_a_user_is_stored(storage: &dyn Storage) {
     let store = storage.open();
     let (bob, eve) = (sanction(ban, "BOB", 7, None), sanction(mute, "Eve", 9, Some(u64::MAX >> 1)));
     store.put_sanctions(&[sanction(ban, "Bob", 5, Some(6)), bob.clone(), sanction(ban, "bob", 6, Some(1))]).unwrap();
-    store.put_sanctions(&[eve.clone(), sanction(mute, "Dan", 1, Some(2)), sanction(mute, "Cid", 1, None)]).unwrap();
+    let dan = sanction(mute, "Dan", 1, Some(2));
+    store.put_sanctions(&[eve.clone(), dan.clone(), sanction(mute, "Cid", 1, None)]).unwrap();
     let cid = sanction(mute, "Cid", 3, Some(3));
     // An administrator ended this one on an instance whose clock is ahead.
     let fay = sanction(ban, "Fay", u64::MAX >> 1, Some(u64::MAX >> 1));
     store.put_sanctions(&[cid.clone(), fay.clone()]).unwrap();
-    assert_eq!(storage.open().sanctions(), Ok(vec![eve, bob, fay, cid]));
+    assert_eq!(storage.open().sanctions(), Ok(vec![eve, bob, fay, cid, dan]));
 }
 
 /// Two of the accounts look the same, and there are more of them than one transaction migrates.

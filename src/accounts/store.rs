@@ -67,8 +67,8 @@ pub trait AccountStore: Send + Sync {
     /// The store failed. It is unknown whether they were stored.
     fn put_sanctions(&self, sanctions: &[Sanction]) -> Result<(), StoreError>;
 
-    /// The stored bans and mutes, at most [`SANCTIONS_MAX`]: first those that have not ended, then those that an
-    /// administrator has ended, each the newest first. Those whose time is over are left out.
+    /// The stored bans and mutes, at most [`SANCTIONS_MAX`]: first those that have not ended, then those that have, each the
+    /// newest first. One that has ended may replace an earlier one that the caller knows.
     ///
     /// # Errors
     /// The store does not answer.

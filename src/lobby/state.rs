@@ -273,6 +273,12 @@ impl Lobby {
         self.instances.len()
     }
 
+    /// The number of effective sessions of all instances.
+    #[must_use]
+    pub fn session_count(&self) -> usize {
+        self.instances.values().map(|instance| instance.sessions.len()).sum()
+    }
+
     /// Whether every instance is a member. An instance exists from its first record on until it is lost.
     #[must_use]
     pub fn is_every_instance_member(&self) -> bool {

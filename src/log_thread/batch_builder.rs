@@ -68,8 +68,8 @@ impl BatchBuilder {
         self.direct.push((session, frame));
     }
 
-    /// Sends the batch to the fan-out threads and begins an empty one. Sends nothing if the batch is empty. `on_sent` is
-    /// dropped when all threads have sent it.
+    /// Sends the batch to the fan-out threads and begins an empty one. `on_sent` is dropped when all threads have sent it,
+    /// and at once if the batch has no events and no admissions.
     pub(crate) fn flush(&mut self, fan_out: &FanOut, on_sent: Option<OnSent>) {
         if !self.frames.is_empty() || self.admissions.iter().any(|admissions| !admissions.is_empty()) {
             self.flush_events(fan_out, on_sent.map(Arc::new));

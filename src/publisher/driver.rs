@@ -61,7 +61,7 @@ impl PublisherDriver {
     }
 
     /// For the batch with the events of all records that were read since the last call: its joins and leaves of this
-    /// instance are in flight until the result is dropped. `None` if there are none.
+    /// instance are unsent until the result is dropped. `None` if there are none.
     pub(crate) fn take_unsent(&mut self) -> Option<OnSent> {
         let count = std::mem::take(&mut self.unsent);
         let publisher = self.publisher.clone();
@@ -90,8 +90,7 @@ impl PublisherDriver {
     pub(crate) fn tick(&mut self, lobby: &Lobby) -> Ticked {
         let mut state = lock(&self.publisher.state);
         self.publisher.close_late_sessions(&mut state);
-        let sessions = state.instance.session_count();
-        state.window.set_bound(sessions, lobby.instance_count());
+        state.window.set_bound(lobby.session_count(), lobby.instance_count());
         let now = self.publisher.started_at.elapsed();
         let record_bytes_max = self.publisher.appender.record_bytes_max();
         let roster_bytes_max = ROSTER_BYTES_MAX.min(record_bytes_max.saturating_sub(ROSTER_OVERHEAD_BYTES));

@@ -3,7 +3,7 @@
 use std::sync::Mutex;
 
 use super::*;
-use crate::limits::PRESENCE_IN_FLIGHT_MAX;
+use crate::limits::PRESENCE_UNSENT_MAX;
 use crate::lobby::{Action, Body, Lobby};
 
 const OLD: InstanceId = InstanceId(1);
@@ -31,7 +31,7 @@ fn user() -> User {
     User { id: "4".into(), username: "Bob".into() }
 }
 
-/// Appends as many joins as may be in flight.
+/// Appends as many joins as may be unsent.
 fn fill_window(publisher: &Publisher) {
     while lock(&publisher.state).window.has_room() {
         publisher.open_session(publisher.new_session(), user(), None, || false).unwrap();
@@ -102,7 +102,7 @@ fn left_of(taken: &Taken) -> Vec<SessionId> {
     lock(&taken.0).iter().filter_map(left).collect()
 }
 
-/// Fills the window, lets eight joins wait for their turn, calls `release` with one of the records in flight, and checks
+/// Fills the window, lets eight joins wait for their turn, calls `release` with one of the unsent joins, and checks
 /// that all these joins fail with `expected`.
 fn check_waiting_joins(
     publisher: &Publisher,
@@ -125,11 +125,11 @@ fn check_waiting_joins(
             assert_eq!(results.recv_timeout(WINDOW_WAIT_MAX / 2), Ok(Err(expected)));
         }
     });
-    assert_eq!(lock(&taken.0).len(), PRESENCE_IN_FLIGHT_MAX, "no join is appended");
+    assert_eq!(lock(&taken.0).len(), PRESENCE_UNSENT_MAX, "no join is appended");
 }
 
 #[test]
-fn a_join_stays_in_flight_until_all_fan_out_threads_have_sent_it() {
+fn a_join_is_unsent_until_all_fan_out_threads_have_sent_it() {
     let (publisher, mut driver, taken) = ready();
     fill_window(&publisher);
     let joined = lock(&taken.0)[0].clone();
@@ -199,7 +199,7 @@ fn an_ended_session_cannot_write_while_its_leave_waits_and_does_not_delay_a_stop
     let (publisher, _driver, taken) = ready();
     fill_window(&publisher);
     let ended = publisher.end_sessions(|_| Some("spam".into()));
-    assert_eq!((ended.len(), left_of(&taken).len()), (PRESENCE_IN_FLIGHT_MAX, 0));
+    assert_eq!((ended.len(), left_of(&taken).len()), (PRESENCE_UNSENT_MAX, 0));
     assert_eq!(publisher.say(ended[0].0, "hello".into(), None), Err(SayError::Unavailable));
     publisher.begin_drain();
     assert_eq!(publisher.session_count(), 0);

@@ -1,20 +1,18 @@
-//! [`PresenceWindow`]: bounds the joins and leaves of this instance in flight, and keeps the leaves that wait.
+//! [`PresenceWindow`]: bounds the unsent joins and leaves of this instance, and keeps the leaves that wait.
 //!
-//! A chat message waits behind every record that was appended before it, in the log and then in the fan-out. So a join or
-//! leave is in flight until all fan-out threads have sent it, and during a burst only some are in flight at a time. The
-//! other leaves wait here, and the other joins wait in their session threads. The instances share the bound, because the
-//! fan-out threads of each send the joins and leaves of all.
+//! A join or leave is *unsent* from when it was appended until all fan-out threads of this instance have sent it. A chat
+//! message waits behind every record that was appended before it, in the log and then in the fan-out. So during a burst
+//! only some joins and leaves are unsent at a time. The other leaves wait here, and the other joins wait in their session
+//! threads. The instances share the bound, because the fan-out threads of each send the joins and leaves of all.
 //!
 //! Pure. The lock of the publisher protects it.
 
 use std::collections::VecDeque;
 
-use crate::limits::{
-    PRESENCE_DELIVERIES_IN_FLIGHT_MAX, PRESENCE_IN_FLIGHT_LARGE, PRESENCE_IN_FLIGHT_MAX, PRESENCE_IN_FLIGHT_MIN,
-};
+use crate::limits::{PRESENCE_DELIVERIES_UNSENT, PRESENCE_UNSENT_LARGE, PRESENCE_UNSENT_MAX, PRESENCE_UNSENT_MIN};
 use crate::lobby::SessionId;
 
-/// The joins and leaves in flight, and the sessions whose `left` waits.
+/// The unsent joins and leaves, and the sessions whose `left` waits.
 #[derive(Debug)]
 pub(super) struct PresenceWindow {
     /// The `seq` of each `joined` and `left` that was appended and not read back yet, in order.
@@ -22,7 +20,7 @@ pub(super) struct PresenceWindow {
     /// The number of those that were read back, and that some fan-out thread has not sent yet.
     in_fan_out: usize,
     /// The bound for this instance.
-    in_flight_max: usize,
+    unsent_max: usize,
     /// Sessions that have closed and whose `left` was not appended yet.
     leaving: VecDeque<SessionId>,
 }
@@ -32,7 +30,7 @@ impl PresenceWindow {
         PresenceWindow {
             in_log: VecDeque::new(),
             in_fan_out: 0,
-            in_flight_max: PRESENCE_IN_FLIGHT_MAX,
+            unsent_max: PRESENCE_UNSENT_MAX,
             leaving: VecDeque::new(),
         }
     }
@@ -43,18 +41,17 @@ impl PresenceWindow {
         self.leaving.clear();
     }
 
-    /// Sets the bound for this instance, which has so many sessions and is one of so many instances. The others are taken to
-    /// have as many sessions.
+    /// Sets the bound for this instance, in a lobby of this many sessions and instances. An instance that has ended counts
+    /// until its lease expires.
     pub(super) fn set_bound(&mut self, sessions: usize, instances: usize) {
-        let instances = instances.max(1);
-        let all = PRESENCE_DELIVERIES_IN_FLIGHT_MAX / (sessions * instances).max(1);
-        let all = all.clamp(PRESENCE_IN_FLIGHT_LARGE, PRESENCE_IN_FLIGHT_MAX);
-        self.in_flight_max = (all / instances).max(PRESENCE_IN_FLIGHT_MIN);
+        let all = PRESENCE_DELIVERIES_UNSENT / sessions.max(1);
+        let all = all.clamp(PRESENCE_UNSENT_LARGE, PRESENCE_UNSENT_MAX);
+        self.unsent_max = (all / instances.max(1)).max(PRESENCE_UNSENT_MIN);
     }
 
     /// Whether one more record may be appended now.
     pub(super) fn has_room(&self) -> bool {
-        self.in_log.len() + self.in_fan_out < self.in_flight_max
+        self.in_log.len() + self.in_fan_out < self.unsent_max
     }
 
     /// A `joined` or `left` with this `seq` was appended. Each `seq` is greater than the one before.
@@ -62,7 +59,7 @@ impl PresenceWindow {
         self.in_log.push_back(seq);
     }
 
-    /// The record of this instance with this `seq` was read back. True for a join or leave: it stays in flight until
+    /// The record of this instance with this `seq` was read back. True for a join or leave: it is unsent until
     /// [`PresenceWindow::on_sent`]. Records that were appended before it and were not read back until now will never be
     /// read back.
     pub(super) fn on_read(&mut self, seq: u64) -> bool {
@@ -75,7 +72,7 @@ impl PresenceWindow {
         is_presence
     }
 
-    /// All fan-out threads have sent so many of the joins and leaves that were read back.
+    /// All fan-out threads have sent this many of the joins and leaves that were read back.
     pub(super) fn on_sent(&mut self, count: usize) {
         self.in_fan_out = self.in_fan_out.saturating_sub(count);
     }
@@ -105,7 +102,7 @@ mod tests {
 
     fn full() -> PresenceWindow {
         let mut window = PresenceWindow::new();
-        (1..=PRESENCE_IN_FLIGHT_MAX as u64).for_each(|seq| window.appended(seq));
+        (1..=PRESENCE_UNSENT_MAX as u64).for_each(|seq| window.appended(seq));
         assert!(!window.has_room());
         window
     }
@@ -147,15 +144,15 @@ mod tests {
         let mut window = PresenceWindow::new();
         let mut bound = |sessions, instances| {
             window.set_bound(sessions, instances);
-            window.in_flight_max
+            window.unsent_max
         };
         assert_eq!((bound(0, 0), bound(1, 1), bound(4_000, 1), bound(10_000, 1)), (512, 512, 200, 112));
-        assert_eq!((bound(100_000, 1), bound(2_000, 2), bound(5_000, 2)), (112, 100, 56));
-        assert_eq!((bound(1, 3), bound(1, 1_000)), (170, 16));
+        assert_eq!((bound(100_000, 1), bound(4_000, 2), bound(10_000, 2)), (112, 100, 56));
+        assert_eq!((bound(1, 3), bound(1, 1_000)), (170, 32));
     }
 
     #[test]
-    fn what_the_fan_out_has_stays_in_flight_in_a_new_incarnation() {
+    fn what_the_fan_out_has_stays_unsent_in_a_new_incarnation() {
         let mut window = full();
         window.leave(SessionId(7));
         assert!((1..=5).all(|seq| window.on_read(seq)));

@@ -6,7 +6,7 @@
 //! bans are known.
 
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -24,7 +24,7 @@ use crate::threads::Stack;
 const RETRY_WAIT: Duration = Duration::from_secs(2);
 
 /// Reads the stored sanctions at once, if the store answers, and starts a thread that reads them again for each message
-/// from the log thread, until that ends.
+/// from the log thread. The thread ends when the log thread has ended.
 ///
 /// # Errors
 /// The system has no thread.
@@ -36,13 +36,14 @@ pub(super) fn start(
     supervisor: &Supervisor,
 ) -> io::Result<()> {
     let is_read = store.is_ready() && read(&**store, publisher, fan_out).is_ok();
-    let (store, publisher, fan_out) = (store.clone(), publisher.clone(), fan_out.clone());
+    // Weak, so that a stop closes the store although this thread may end later.
+    let (store, publisher, fan_out) = (Arc::downgrade(store), publisher.clone(), fan_out.clone());
     let read_each_time = move || {
         if !is_read {
-            read_until_done(&*store, &publisher, &fan_out);
+            read_until_done(&store, &publisher, &fan_out);
         }
         for () in state_built {
-            read_until_done(&*store, &publisher, &fan_out);
+            read_until_done(&store, &publisher, &fan_out);
         }
         Ok(())
     };
@@ -50,11 +51,12 @@ pub(super) fn start(
 }
 
 /// Tries until the store answers or the server stops.
-fn read_until_done(store: &dyn AccountStore, publisher: &Publisher, fan_out: &FanOut) {
+fn read_until_done(store: &Weak<dyn AccountStore>, publisher: &Publisher, fan_out: &FanOut) {
     let errors = LogThrottle::default();
     while !publisher.is_draining() {
+        let Some(store) = store.upgrade() else { return };
         if store.is_ready() {
-            match read(store, publisher, fan_out) {
+            match read(&*store, publisher, fan_out) {
                 Ok(()) => return,
                 Err(error) => {
                     if let Some(more) = errors.may_log("read", Instant::now()) {
@@ -63,6 +65,7 @@ fn read_until_done(store: &dyn AccountStore, publisher: &Publisher, fan_out: &Fa
                 }
             }
         }
+        drop(store);
         thread::sleep(RETRY_WAIT);
     }
 }

@@ -109,7 +109,7 @@ impl Batch {
 pub struct OnSent(Box<dyn Fn() + Send + Sync>);
 
 impl OnSent {
-    /// `call` must not wait: it is called on a fan-out thread.
+    /// `call` runs on the thread that drops the last reference, usually a fan-out thread, so it must do no I/O.
     pub(crate) fn new(call: impl Fn() + Send + Sync + 'static) -> Self {
         OnSent(Box::new(call))
     }

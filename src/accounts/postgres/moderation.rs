@@ -13,8 +13,7 @@ const PUT: &str = "INSERT INTO sanctions (kind, username_key, username, by_user,
     by_user = excluded.by_user, reason = excluded.reason, at_ms = excluded.at_ms, until_ms = excluded.until_ms \
     WHERE excluded.at_ms > sanctions.at_ms";
 const SELECT: &str = "SELECT kind, username, by_user, reason, at_ms, until_ms FROM sanctions \
-    WHERE until_ms IS NULL OR until_ms > $1 OR until_ms <= at_ms \
-    ORDER BY COALESCE(until_ms <= at_ms, FALSE), at_ms DESC LIMIT $2";
+    ORDER BY (until_ms IS NULL OR (until_ms > $1 AND until_ms > at_ms)) DESC, at_ms DESC LIMIT $2";
 
 /// Changes an account. Returns the number of changed rows.
 pub(super) fn change(client: &mut Client, id: i64, change: &Change) -> Result<u64, postgres::Error> {
