@@ -5,7 +5,7 @@ use std::thread;
 use crossbeam_channel::{Sender, unbounded};
 use proptest::prelude::*;
 
-use super::super::Admission;
+use super::super::{Admission, OnSent};
 use super::*;
 use crate::metrics::Metrics;
 use crate::session::outbox::{HealthTimes, Piece};
@@ -109,6 +109,27 @@ fn direct_frames(session: u64, count: usize) -> (Vec<Vec<u8>>, Vec<Command<FakeS
     let frames: Vec<_> = (0..count).map(|number| text_frame(format!("{number:0>100}").as_bytes())).collect();
     let commands = frames.iter().map(|frame| direct(session, frame.clone())).collect();
     (frames, commands)
+}
+
+#[test]
+fn a_batch_is_reported_sent_when_its_round_was_written() {
+    let mut bench = Bench::new();
+    let link = bench.open_live(1, FakeSocket::open());
+    let (frame, (reports, reported)) = (text_frame(b"bye"), unbounded());
+    let (expected, socket) = (frame.clone(), link.clone());
+    let report = move || {
+        let _ = reports.send(socket.socket.taken().ends_with(&expected));
+    };
+    let batch = Batch {
+        frames: frame.into(),
+        events: 1,
+        has_presence: true,
+        oldest_append: None,
+        on_sent: Some(Arc::new(OnSent::new(report))),
+        admissions: Vec::new(),
+    };
+    bench.send([Command::Events(batch)]);
+    assert_eq!(reported.try_recv(), Ok(true));
 }
 
 #[test]
