@@ -1,5 +1,5 @@
-//! [`certain_from`]: from which offset on the sessions are known to a reader that begins in the middle of the log. Written from the
-//! rules in `doc/architecture.md`, without the code under test.
+//! [`certain_from`]: from which offset on the sessions are known to a reader that begins in the middle of the log. Written
+//! from the rules in `doc/architecture.md`, without the code under test.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -12,8 +12,8 @@ use super::oracle::Oracle;
 const HEARTBEATS_NEEDED: usize = 12;
 const LEASE_HEARTBEATS: usize = 10;
 
-/// The offset at which, for a reader that has read the log from `first` on, the sessions are known for certain: one instance had
-/// heartbeats enough to end all leases from before, and every instance has shown a whole roster.
+/// The offset at which, for a reader that has read the log from `first` on, the sessions are known for certain: one
+/// instance had heartbeats enough to end all leases from before, and every instance has shown a whole roster.
 pub fn certain_from(first: usize, log: &VirtualLog, oracle: &Oracle) -> usize {
     if first == 0 {
         return 0;
