@@ -190,7 +190,7 @@ impl Browser {
 
     /// The most CPU time that a task of the page's main thread has used since `performance.mark("begin")`. Not the time
     /// between two frames: a task's duration includes the time that other processes take from the browser, and a frame
-    /// waits for other threads of the browser, too. Can be called once.
+    /// waits for other threads of the browser, too. Without the task that runs when the trace ends. Can be called once.
     pub fn longest_task(&self) -> Duration {
         let log = self.in_session("/se/log", &json!({ "type": "performance" }));
         let entries = log.as_array().expect("entries").iter();
@@ -203,10 +203,12 @@ impl Browser {
         let began_at = begin["ts"].as_f64().expect("a time");
         let tasks = events.iter().filter(|event| {
             event["name"] == "ThreadControllerImpl::RunTask"
+                && event["ph"] == "X"
                 && (&event["pid"], &event["tid"]) == (&begin["pid"], &begin["tid"])
                 && event["ts"].as_f64().expect("a time") >= began_at
         });
-        let micros: Vec<u64> = tasks.map(|task| task["tdur"].as_u64().expect("a duration")).collect();
+        let cpu_time = |task: &Value| task["tdur"].as_u64().unwrap_or_else(|| panic!("without a CPU time: {task}"));
+        let micros: Vec<u64> = tasks.map(cpu_time).collect();
         Duration::from_micros(micros.into_iter().max().expect("a task of the page"))
     }
 

@@ -6,7 +6,6 @@
 
 use std::future::Future;
 use std::io::{BufRead, BufReader, Write};
-use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::pin::pin;
 use std::process::{Child, Command, Stdio};
@@ -23,6 +22,8 @@ use rdkafka::config::ClientConfig;
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use rustix::process::{Pid, Signal, kill_process};
+
+use super::ports::free_ports;
 
 /// The versions of Kafka for the tests. The shared broker has the first.
 pub const VERSIONS: [&str; 2] = ["4.1.1", "3.9.1"];
@@ -335,13 +336,6 @@ fn start_node(dir: &Path, node: usize) -> Node {
             None => return Node { watchdog, java: java.expect("the line with the pid comes first") },
         }
     }
-}
-
-/// Different free ports.
-pub fn free_ports(count: usize) -> Vec<u16> {
-    let listeners: Vec<TcpListener> =
-        (0..count).map(|_| TcpListener::bind("127.0.0.1:0").expect("a free port")).collect();
-    listeners.iter().map(|listener| listener.local_addr().expect("its address").port()).collect()
 }
 
 fn wait_for<F: Future>(future: F) -> F::Output {

@@ -15,6 +15,7 @@ pub mod jwt;
 pub mod kafka;
 pub mod page;
 pub mod pgbouncer;
+pub mod ports;
 pub mod postgres;
 pub mod proxy;
 pub mod raw_websocket;

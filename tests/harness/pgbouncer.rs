@@ -5,7 +5,8 @@ use std::net::TcpStream;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 
-use super::postgres::{free_port, is_root};
+use super::ports::free_port;
+use super::postgres::is_root;
 use super::server::new_dir;
 use super::{skip, wait_until};
 

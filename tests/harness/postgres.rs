@@ -15,6 +15,7 @@ use std::thread;
 
 use postgres::{Client, NoTls};
 
+use super::ports::free_port;
 use super::wait_until;
 
 /// A new, empty database on a server that all tests of the binary share.
@@ -288,10 +289,6 @@ fn binaries() -> Option<PathBuf> {
 
 pub fn is_root() -> bool {
     fs::metadata("/proc/self").is_ok_and(|own| own.uid() == 0)
-}
-
-pub fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
 /// The parent of a process: field 4 of `stat`. Field 2, in parentheses, may contain spaces.

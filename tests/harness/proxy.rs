@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use super::certificates::Authority;
-use super::postgres::{free_port, is_root};
+use super::ports::free_ports;
+use super::postgres::is_root;
 use super::server::new_dir;
 use super::{skip, skip_also_in_ci, wait_until};
 
@@ -151,7 +152,8 @@ impl Proxy {
         change: impl Fn(String) -> String,
     ) -> Proxy {
         let folder = new_dir();
-        let ports = Ports { plain: free_port(), tls: free_port() };
+        let ports = free_ports(2);
+        let ports = Ports { plain: ports[0], tls: ports[1] };
         let certificate = authority.issue(SITE, &[SITE]);
         for (name, bytes) in [
             ("certificate.pem", &certificate.certificate),

@@ -7,7 +7,8 @@ use std::net::TcpStream;
 use std::path::PathBuf;
 
 use super::certificates::{Authority, Certificate, EXPIRED, NOT_YET_VALID, VALID};
-use super::kafka::{Broker, VERSIONS, free_ports};
+use super::kafka::{Broker, VERSIONS};
+use super::ports::free_ports;
 
 /// The password of all users.
 pub const PASSWORD: &str = "hunter2 of the test";
