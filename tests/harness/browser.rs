@@ -207,7 +207,11 @@ impl Browser {
                 && (&event["pid"], &event["tid"]) == (&begin["pid"], &begin["tid"])
                 && event["ts"].as_f64().expect("a time") >= began_at
         });
-        let cpu_time = |task: &Value| task["tdur"].as_u64().unwrap_or_else(|| panic!("without a CPU time: {task}"));
+        // Where the trace has no CPU time, the duration is its upper bound.
+        let cpu_time = |task: &Value| {
+            let micros = task["tdur"].as_u64().or(task["dur"].as_u64());
+            micros.unwrap_or_else(|| panic!("a task without a duration: {task}"))
+        };
         let micros: Vec<u64> = tasks.map(cpu_time).collect();
         Duration::from_micros(micros.into_iter().max().expect("a task of the page"))
     }
