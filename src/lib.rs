@@ -25,6 +25,7 @@ pub mod machine;
 pub mod metrics;
 pub mod moderation;
 mod net;
+mod one_shot;
 mod origin;
 mod proxies;
 mod publisher;

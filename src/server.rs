@@ -26,6 +26,7 @@ use crate::http::app_state::AppState;
 use crate::http::pending::Pending;
 use crate::http::permits::Permits;
 use crate::log_thread::LogThreadEnd;
+use crate::one_shot;
 use crate::publisher::Publisher;
 use crate::session::fan_out::FanOut;
 use crate::supervisor::Failure;
@@ -57,7 +58,7 @@ pub struct Server {
     pending: Arc<Pending>,
     fan_out: FanOut,
     accept_thread: JoinHandle<()>,
-    log_thread_end: Receiver<LogThreadEnd>,
+    log_thread_end: one_shot::Receiver<LogThreadEnd>,
     archive: Option<RunningArchive>,
 }
 

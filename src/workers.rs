@@ -10,6 +10,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use crossbeam_channel::{Sender, bounded};
 use thiserror::Error;
 
+use crate::one_shot;
 use crate::supervisor::Supervisor;
 use crate::threads::Stack;
 
@@ -55,8 +56,8 @@ impl Workers {
     /// # Errors
     /// See [`JobFailed`].
     pub(crate) fn run<T: Send + 'static>(&self, job: impl FnOnce() -> T + Send + 'static) -> Result<T, JobFailed> {
-        let (sender, result) = bounded(1);
-        let job = Box::new(move || drop(sender.send(job())));
+        let (sender, result) = one_shot::channel();
+        let job = Box::new(move || sender.send(job()));
         self.jobs.send(job).map_err(|_| JobFailed)?;
         result.recv().map_err(|_| JobFailed)
     }

@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 
 use self::threads::{Shared, watch};
+use crate::one_shot;
 use crate::supervisor::Supervisor;
 use crate::threads::{Stack, lock};
 
@@ -91,7 +92,7 @@ pub(crate) struct Pool<B: Backend> {
 struct Call<B: Backend> {
     request: B::Request,
     deadline: Instant,
-    answer: Sender<Result<B::Answer, String>>,
+    answer: one_shot::Sender<Result<B::Answer, String>>,
 }
 
 impl<B: Backend> Pool<B> {
@@ -122,10 +123,10 @@ impl<B: Backend> Pool<B> {
             return Err("not connected".to_owned());
         }
         let deadline = Instant::now() + self.shared.settings.call_timeout;
-        let (answer, answers) = bounded(1);
+        let (answer, receiver) = one_shot::channel();
         let calls = self.calls.as_ref().ok_or("closed")?;
         calls.try_send(Call { request, deadline, answer }).map_err(|_| "too many calls at once")?;
-        match answers.recv_deadline(deadline) {
+        match receiver.recv_deadline(deadline) {
             Ok(answer) => answer,
             Err(RecvTimeoutError::Timeout) => {
                 self.shared.lost("no answer in time");

@@ -13,7 +13,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 use std::{fmt, io};
 
-use crossbeam_channel::{RecvTimeoutError, bounded};
+use crossbeam_channel::RecvTimeoutError;
 
 use super::error::AccountError;
 use super::jobs::{Jobs, Kind};
@@ -23,6 +23,7 @@ use super::rules;
 use super::store::{Account, AccountStore, CreateError, NewAccount, StoreError, StoredAccount};
 use crate::log_throttle::LogThrottle;
 use crate::moderation::Sanction;
+use crate::one_shot;
 use crate::supervisor::Supervisor;
 use crate::threads::Stack;
 
@@ -174,15 +175,14 @@ impl Accounts {
         work: impl FnOnce(&mut Worker) -> Result<T, AccountError> + Send + 'static,
     ) -> Result<T, AccountError> {
         let deadline = Instant::now() + ANSWER_TIMEOUT;
-        let (answer, answers) = bounded(1);
+        let (answer, receiver) = one_shot::channel();
         let run = move |worker: Option<&mut Worker>| {
-            // It fails only if the caller has stopped waiting.
-            let _ = answer.try_send(worker.map_or(Err(BUSY), work));
+            answer.send(worker.map_or(Err(BUSY), work));
         };
         if let Some(rejected) = self.jobs.push(kind, address, Job { run: Box::new(run), deadline }) {
             (rejected.run)(None);
         }
-        match answers.recv_deadline(deadline) {
+        match receiver.recv_deadline(deadline) {
             Ok(answer) => answer,
             Err(RecvTimeoutError::Timeout) => Err(BUSY),
             // The work panicked.

@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::Instant;
 
-use crossbeam_channel::{Receiver, bounded};
+use crossbeam_channel::bounded;
 use thiserror::Error;
 
 use super::{Backends, Server, sanctions};
@@ -37,6 +37,7 @@ use crate::log_throttle::LogThrottle;
 use crate::machine::{self, limits::Limits};
 use crate::metrics::Metrics;
 use crate::net;
+use crate::one_shot;
 use crate::publisher;
 use crate::random;
 use crate::session::client_error::ErrorCode;
@@ -244,12 +245,12 @@ fn start_archive(
 }
 
 /// Starts the log thread. The receiver gets the reason of its end.
-fn start_log_thread(log_thread: LogThread, supervisor: &Supervisor) -> io::Result<Receiver<LogThreadEnd>> {
-    let (end_sender, log_thread_end) = bounded(1);
+fn start_log_thread(log_thread: LogThread, supervisor: &Supervisor) -> io::Result<one_shot::Receiver<LogThreadEnd>> {
+    let (end_sender, log_thread_end) = one_shot::channel();
     supervisor.spawn("log-reader", Stack::Normal, move || {
         let end = log_thread.run();
         let outcome = if let LogThreadEnd::Unusable(_) = end { Err(end.to_string()) } else { Ok(()) };
-        let _ = end_sender.send(end);
+        end_sender.send(end);
         outcome
     })?;
     Ok(log_thread_end)

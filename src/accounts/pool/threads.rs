@@ -203,19 +203,20 @@ impl<B: Backend> Shared<B> {
     }
 
     /// Executes one call. Returns `None` if the connection is broken.
-    fn answer(&self, slot: &Slot, mut connection: B::Connection, call: &Call<B>) -> Option<B::Connection> {
+    fn answer(&self, slot: &Slot, mut connection: B::Connection, call: Call<B>) -> Option<B::Connection> {
+        let Call { request, deadline, answer } = call;
         // The caller has stopped waiting.
-        if Instant::now() >= call.deadline {
+        if Instant::now() >= deadline {
             return Some(connection);
         }
         let run = |connection: &mut B::Connection| {
-            self.watched(slot, self.settings.call_timeout, || self.backend.run(connection, &call.request))
+            self.watched(slot, self.settings.call_timeout, || self.backend.run(connection, &request))
         };
         let is_broken = |result: &Result<_, Failed>| result.as_ref().is_err_and(|failed| !failed.connection_works);
         let mut result = run(&mut connection);
         let mut open = Some(connection);
         if is_broken(&result) {
-            let may_retry = result.as_ref().is_err_and(|failed| failed.may_retry) && Instant::now() < call.deadline;
+            let may_retry = result.as_ref().is_err_and(|failed| failed.may_retry) && Instant::now() < deadline;
             open.take().into_iter().for_each(|connection| self.disconnect(slot, connection));
             open = if may_retry { self.connect(slot) } else { None };
             if let Some(connection) = &mut open {
@@ -228,8 +229,7 @@ impl<B: Backend> Shared<B> {
         if result.is_ok() {
             self.answered();
         }
-        // It fails only if the caller has stopped waiting.
-        let _ = call.answer.try_send(result.map_err(|failed| failed.reason));
+        answer.send(result.map_err(|failed| failed.reason));
         open
     }
 }
@@ -252,7 +252,7 @@ fn serve<B: Backend>(shared: &Shared<B>, slot: &Slot) {
         backoff = BACKOFF.0;
         select! {
             recv(shared.calls) -> call => match call {
-                Ok(call) => open = shared.answer(slot, connection, &call),
+                Ok(call) => open = shared.answer(slot, connection, call),
                 Err(_) => open = Some(connection),
             },
             recv(shared.closing) -> _ => open = Some(connection),

@@ -107,17 +107,16 @@ fn user(email: &str, username: &str, password: &str) -> NewUser {
 fn a_request_that_waited_too_long_is_answered_and_not_executed() {
     let store = Arc::new(FakeStore::default());
     let jobs = Arc::new(Jobs::new(1));
-    let (answer, answers) = bounded(1);
+    let (answer, receiver) = one_shot::channel();
     let run = move |worker: Option<&mut Worker>| {
-        let logged_in = worker.map_or(Err(BUSY), |worker| worker.log_in("bob@example.com", "12345678"));
-        answer.send(logged_in).unwrap();
+        answer.send(worker.map_or(Err(BUSY), |worker| worker.log_in("bob@example.com", "12345678")));
     };
     assert!(jobs.push(Kind::Login, ADDRESS, Job { run: Box::new(run), deadline: Instant::now() }).is_none());
     jobs.close();
     let unmatchable = password::unmatchable_hash().unwrap().into();
     let hasher = Hasher::default();
     Worker { jobs, store: store.clone(), hasher, unmatchable, store_errors: Arc::default() }.run();
-    assert!(matches!(answers.recv(), Ok(Err(AccountError::Busy { .. }))));
+    assert!(matches!(receiver.recv(), Ok(Err(AccountError::Busy { .. }))));
     assert_eq!(store.finds.load(Ordering::Relaxed), 0);
 }
 

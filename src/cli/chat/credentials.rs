@@ -5,12 +5,12 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::bounded;
 use serde_json::json;
 
 use super::renewal::Token;
 use crate::cli::server_url::ServerUrl;
 use crate::cli::{TOKEN_VARIABLE, http_client, secret_input};
+use crate::one_shot;
 use crate::threads::{self, Stack};
 
 /// The environment variable with the password.
@@ -74,9 +74,9 @@ pub(super) fn token(
 }
 
 fn log_in_within(timeout: Duration, login: Arc<Login>, url: ServerUrl) -> Result<Token, String> {
-    let (sender, token) = bounded(1);
+    let (sender, token) = one_shot::channel();
     let started = threads::spawn("chat-login", Stack::Normal, move || {
-        let _ = sender.send(login.log_in(&url));
+        sender.send(login.log_in(&url));
     });
     started.map_err(|error| format!("no thread can be started: {error}"))?;
     let token = token.recv_timeout(timeout);

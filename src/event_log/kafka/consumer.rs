@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{RecvTimeoutError, bounded};
+use crossbeam_channel::RecvTimeoutError;
 use rdkafka::config::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode as Code};
@@ -20,6 +20,7 @@ use super::drop_within::DropWithin;
 use super::topic::GIVE_UP_CHECK;
 use super::{KafkaSettings, OpenError, PARTITION, client_config, open_error};
 use crate::event_log::ReadError;
+use crate::one_shot;
 use crate::threads::{self, Stack};
 
 /// At most this many reports of the consumer are read for one error text, so that the loop ends.
@@ -138,10 +139,9 @@ impl KafkaConsumer {
     ) -> Result<KafkaResult<T>, ReadError> {
         let timeout = time_until(deadline)?;
         let client = Arc::clone(&self.client);
-        let (sender, answer) = bounded(1);
+        let (sender, answer) = one_shot::channel();
         let thread = threads::spawn("kafka-query", Stack::Normal, move || {
-            // The receiver is gone if the reader has given up.
-            let _ = sender.send(query(&client, timeout));
+            sender.send(query(&client, timeout));
         });
         thread.map_err(|error| ReadError::Unavailable(format!("no thread can be started: {error}")))?;
         loop {

@@ -121,6 +121,10 @@ impl ClientContext for DeliveryContext {
     fn error(&self, error: KafkaError, reason: &str) {
         self.kafka.error(error, reason);
     }
+
+    fn stats_raw(&self, statistics: &[u8]) {
+        self.kafka.stats_raw(statistics);
+    }
 }
 
 impl ProducerContext for DeliveryContext {
