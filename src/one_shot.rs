@@ -1,8 +1,8 @@
 //! A channel for one value: the answer of one thread to another, or the end of a thread.
 //!
 //! For each type that a channel of crossbeam carries, the compiler generates 15 KB of code, and most such channels of the
-//! server would carry one value of a type of its own. Here the value is in a slot, and the channel beside it, which
-//! carries nothing and is the same for all types, is disconnected when the slot is filled.
+//! server would carry one value of a type of its own. Here the value is in a slot. The channel beside it has the same type
+//! for all values and carries nothing: it is disconnected when the sender is dropped, after it filled the slot or not.
 
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -11,7 +11,7 @@ use crossbeam_channel::{RecvError, RecvTimeoutError, bounded};
 
 use crate::threads::lock;
 
-/// Gives the value. Dropping it instead tells the receiver that there will be none.
+/// Gives the value. If it is dropped without a value, the receiver gets an error.
 pub(crate) struct Sender<T> {
     slot: Arc<Mutex<Option<T>>>,
     /// Dropped last, after the slot was filled.
@@ -79,11 +79,11 @@ mod tests {
     #[test]
     fn the_value_arrives_once() {
         let (sender, receiver) = channel();
-        let thread = std::thread::scope(|scope| {
+        let received = std::thread::scope(|scope| {
             scope.spawn(|| sender.send(5));
             receiver.recv_timeout(PATIENCE)
         });
-        assert_eq!(thread, Ok(5));
+        assert_eq!(received, Ok(5));
         assert_eq!(receiver.recv(), Err(RecvError));
         assert_eq!(receiver.recv_timeout(PATIENCE), Err(RecvTimeoutError::Disconnected));
     }
