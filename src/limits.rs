@@ -15,8 +15,7 @@ pub const PRESENCE_DELIVERIES_UNSENT: usize = 800_000;
 /// The bound in a small lobby.
 pub const PRESENCE_UNSENT_MAX: usize = 512;
 /// The bound in a large lobby. With a lower one, a burst needs more writes. 10,000 joins on two cores, measured in turn:
-/// with 192 they took 4.6 to 5.2 s, and the chat p99 was 0.21 to 0.25 s; with 128 6.0 to 6.7 s, and 0.18 to 0.24 s; with
-/// 104 7.1 to 9.6 s, and 0.17 to 0.22 s. Without any bound the p99 was 0.92 s.
+/// with 192 they took 4.0 s, and the chat p99 was 0.15 to 0.16 s; with 112 4.5 to 5.1 s, and 0.13 to 0.14 s.
 pub const PRESENCE_UNSENT_LARGE: usize = 112;
 /// The lowest bound of one instance, however many share the bound of all.
 pub const PRESENCE_UNSENT_MIN: usize = 32;
@@ -51,16 +50,17 @@ pub const COMMANDS_MAX: usize = 16 * 1024;
 /// The default of `ICH_MAX_CONNECTIONS`.
 const CONNECTIONS_DEFAULT: usize = 10_000;
 
-/// The maximum bytes of events that one round of a fan-out thread sends to each socket. Later events wait for the next
-/// round. With 64 KiB instead of 32, a round took up to 0.35 s with 10,000 clients.
+/// When the events that some sessions of a fan-out thread have not got yet have so many bytes, the thread takes no more
+/// commands until all sessions have got the first of these events. So it bounds the bytes of one write. With 64 KiB instead
+/// of 32, a round took up to 0.35 s with 10,000 clients.
 pub const ROUND_BYTES_MAX: usize = 32 * 1024;
 /// When the direct frames of one client reach this size, the thread takes no more commands and sends the round. So the
 /// socket gets the frames before their number would disconnect the client as too slow.
 pub const ROUND_DIRECT_BYTES_MAX: usize = 32 * 1024;
 
-/// The longest coalescing delay: after a round, a fan-out thread waits as long as the round took, or longer if it mostly
-/// waited for a core, but no longer than this. Under load the delay makes the rounds fewer and larger: at 500 messages per
-/// second to 1,000 clients, the p99 fell from 201 ms to 16 ms.
+/// The longest coalescing delay: after a round, a fan-out thread waits as long as the round took, or longer if it
+/// mostly waited for a core, but no longer than this. Under load the delay makes the rounds fewer and larger: at 500
+/// messages per second to 1,000 clients, the p99 was 201 ms without any.
 pub const COALESCING_DELAY_MAX: Duration = Duration::from_millis(10);
 /// The longest coalescing delay after a round with joins or leaves. It is longer, so that the threads of the new
 /// clients get CPU time too. This halved the CPU of 10,000 joins.
@@ -117,13 +117,13 @@ const _: () = assert!(PRESENCE_UNSENT_LARGE * PRESENCE_FRAME_BYTES <= BATCH_CRED
 const _: () = assert!(PRESENCE_UNSENT_MAX <= POLL_RECORDS_MAX);
 // One batch can be queued while another is being sent.
 const _: () = assert!(2 * BATCH_BYTES <= BATCH_CREDITS * CREDIT_BYTES);
-// A round can take all batches that are queued.
+// A thread without pending events can take all batches that are queued.
 const _: () = assert!(BATCH_CREDITS * CREDIT_BYTES <= ROUND_BYTES_MAX);
 // The queued batches alone never fill the channel of commands: the log thread waits for credits first.
 const _: () = assert!(BATCH_CREDITS < COMMANDS_MAX);
 // The channel has room for a command from every session, with the default limit on connections.
 const _: () = assert!(CONNECTIONS_DEFAULT <= COMMANDS_MAX);
-// The frames of a single round never disconnect a client that has read all earlier frames.
+// The events of a single write never disconnect a client that has read all earlier frames.
 const _: () = assert!(ROUND_BYTES_MAX + BATCH_BYTES <= OUTBOX_BYTES_MIN);
 const _: () = assert!(ROUND_DIRECT_BYTES_MAX + ERROR_FRAME_BYTES_MAX <= OUTBOX_BYTES_MIN);
 // The longest message fits into the history, with its frame and the names of its fields.

@@ -176,14 +176,18 @@ impl Metrics {
         self.users_online.set(i64::try_from(users).unwrap_or(i64::MAX));
     }
 
-    /// Counts a round whose events were passed to outboxes. `deliveries` is the number of events times the number of
-    /// clients.
-    pub(crate) fn delivered(&self, deliveries: u64, round_bytes: usize) {
+    /// Counts the events of a batch that were passed to all outboxes. `deliveries` is the number of events times the
+    /// number of clients.
+    pub(crate) fn delivered(&self, deliveries: u64) {
         self.deliveries.inc_by(deliveries);
-        self.round_bytes.observe(round_bytes as f64);
     }
 
-    /// Observes the time from the append of the oldest own message of a round to the end of the round.
+    /// Observes the bytes of events that a round has sent to each client, on average.
+    pub(crate) fn round_sent(&self, bytes: usize) {
+        self.round_bytes.observe(bytes as f64);
+    }
+
+    /// Observes the time from the append of the oldest own message of a batch until all clients were sent the batch.
     pub(crate) fn delivered_after(&self, time: Duration) {
         self.delivery_seconds.observe(time.as_secs_f64());
     }

@@ -11,7 +11,7 @@ use ich::hot_paths::{self, Batches};
 use ich::lobby::{Body, Event, Record, SessionId};
 use ich::session::link::Link;
 use ich::session::online_list::OnlineList;
-use ich::session::outbox::Outbox;
+use ich::session::outbox::{EventBytes, Outbox};
 use ich::session::socket::Socket;
 
 use crate::cases::{AT, Operation, USERS, name, record, said, user};
@@ -138,7 +138,7 @@ fn live_session() -> (Outbox<NoSocket>, Instant) {
     let link = Arc::new(Link::new(SessionId(5), NoSocket { is_full: AtomicBool::new(false) }));
     let mut outbox = Outbox::new(link, now + HOUR, now + HOUR, now);
     outbox.admit(hot_paths::users_online(AT, &[]), 0, now);
-    let sent = outbox.send_round(&Arc::from([]), OUTBOX_BYTES_MAX, now);
+    let sent = outbox.send(&EventBytes::new(0, Arc::from([])), OUTBOX_BYTES_MAX, now);
     assert!(sent.is_ok() && outbox.queued_bytes() == 0);
     (outbox, now)
 }
@@ -154,21 +154,27 @@ fn batch() -> Arc<[u8]> {
 
 /// What each delivery costs besides the system call.
 pub fn outbox_sends_a_batch() -> Operation {
-    let (batch, (mut outbox, now)) = (batch(), live_session());
+    let (frames, (mut outbox, now)) = (batch(), live_session());
+    let mut begin = 0;
     Box::new(move || {
-        let sent = outbox.send_round(black_box(&batch), OUTBOX_BYTES_MAX, now);
+        let events = EventBytes::new(begin, frames.clone());
+        begin = events.end();
+        let sent = outbox.send(black_box(&events), OUTBOX_BYTES_MAX, now);
         assert!(sent.is_ok() && outbox.queued_bytes() == 0);
     })
 }
 
 pub fn outbox_of_a_slow_client() -> Operation {
-    let (batch, (mut outbox, now)) = (batch(), live_session());
+    let (frames, (mut outbox, now)) = (batch(), live_session());
+    let mut begin = 0;
     Box::new(move || {
         outbox.link.socket.is_full.store(true, Ordering::Relaxed);
         for _ in 0..WAITING_BATCHES {
-            assert!(outbox.send_round(black_box(&batch), OUTBOX_BYTES_MAX, now).is_ok());
+            let events = EventBytes::new(begin, frames.clone());
+            begin = events.end();
+            assert!(outbox.send(black_box(&events), OUTBOX_BYTES_MAX, now).is_ok());
         }
-        assert_eq!(outbox.queued_bytes(), WAITING_BATCHES * batch.len());
+        assert_eq!(outbox.queued_bytes(), WAITING_BATCHES * frames.len());
         outbox.link.socket.is_full.store(false, Ordering::Relaxed);
         assert!(outbox.retry(now).is_ok() && outbox.queued_bytes() == 0);
     })

@@ -95,12 +95,12 @@ impl Metrics {
         let registry = self.registry.sub_registry_with_prefix("ich");
         registry.register(
             "delivery_duration_seconds",
-            "Time from the append of a message of this instance until the round with it was written, once per round",
+            "Time from the append of a message of this instance until all clients were sent it, once per batch",
             self.delivery_seconds.clone(),
         );
         registry.register(
             "round_size_bytes",
-            "Bytes of events that one round sent to each client",
+            "Bytes of events that one round sent to each client, on average",
             self.round_bytes.clone(),
         );
         registry.register(

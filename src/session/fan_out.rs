@@ -5,8 +5,9 @@
 //! side.
 
 mod drain;
-mod round;
+mod pending;
 mod round_timer;
+mod sessions;
 mod thread;
 mod turns;
 

@@ -4,6 +4,7 @@
 //! It writes directly to the socket. It queues only bytes that the socket does not accept, and writes them again after
 //! a growing pause. So a client that reads slowly costs a system call from time to time, and no thread.
 
+mod event_bytes;
 mod piece;
 mod send_queue;
 
@@ -12,6 +13,7 @@ use std::net::TcpStream;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+pub use self::event_bytes::EventBytes;
 pub use self::piece::Piece;
 use self::send_queue::SendQueue;
 use super::end::End;
@@ -47,12 +49,10 @@ pub struct Outbox<S = TcpStream> {
     queue: SendQueue,
     /// When the socket must have accepted the first frames.
     first_deadline: Instant,
-    /// Direct frames (pongs, errors), which are sent after the events of this round.
+    /// Direct frames (pongs, errors), which are sent after the next events.
     direct: Vec<u8>,
-    /// The offset in the frames of this round at which the events of this session begin.
-    origin: usize,
-    /// The offset in the frames of this round at which the events of this session end, if its close frame follows them.
-    events_end: Option<usize>,
+    /// The position after the last event that a live session has got.
+    position: u64,
     ping_at: Instant,
     ping: Ping,
 }
@@ -78,8 +78,7 @@ impl<S: Socket> Outbox<S> {
             queue: SendQueue::new(now),
             first_deadline: now,
             direct: Vec::new(),
-            origin: 0,
-            events_end: None,
+            position: 0,
             ping_at,
             ping: Ping::None,
         }
@@ -108,20 +107,19 @@ impl<S: Socket> Outbox<S> {
         (!self.queue.is_empty() && self.stage != Stage::Gone).then_some(self.queue.retry_at())
     }
 
-    /// Makes the session live: it gets `first_frames`, then the events of this round from the offset `origin` on.
-    pub fn admit(&mut self, first_frames: Vec<Piece>, origin: usize, now: Instant) {
+    /// Makes the session live: it gets `first_frames`, then the events from `position` on.
+    pub fn admit(&mut self, first_frames: Vec<Piece>, position: u64, now: Instant) {
         if self.stage == Stage::Waiting {
             self.stage = Stage::Live;
-            self.origin = origin;
+            self.position = position;
             self.queue.push_first_frames(first_frames, now);
             let seconds = self.queue.first_bytes() as u64 / FIRST_FRAMES_BYTES_PER_SECOND_MIN;
             self.first_deadline = now + FIRST_FRAMES_GRACE + Duration::from_secs(seconds);
         }
     }
 
-    /// Adds a direct frame. It is sent with this round, or, if the session waits for its list, with the round that
-    /// sends the list, because the list has to be the first frame. Ignored after a close frame, which is the last
-    /// frame.
+    /// Adds a direct frame. [`Outbox::send`] sends it, if the session waits for its list after the list, because the list
+    /// has to be the first frame. Ignored after a close frame, which is the last frame.
     ///
     /// # Errors
     /// More than `outbox_bytes_max` bytes of direct frames wait. The error is the reason why the session ends.
@@ -142,57 +140,63 @@ impl<S: Socket> Outbox<S> {
         self.queue.bytes() + self.direct.len()
     }
 
-    /// The session gets no events of this round from the offset `end` on: its close frame comes after the round.
-    pub fn end_events(&mut self, end: usize) {
-        self.events_end.get_or_insert(end);
-    }
-
-    /// The bytes of direct frames in this round.
+    /// The bytes of the direct frames that wait for [`Outbox::send`].
     #[must_use]
     pub fn direct_bytes(&self) -> usize {
         self.direct.len()
     }
 
-    /// Sends this round: the events, then the direct frames. `round` has whole frames, or nothing.
+    /// Sends those of `events` that the session has not got yet, then the direct frames. Returns the bytes of these
+    /// events.
     ///
     /// # Errors
     /// Why the session ends.
-    pub fn send_round(&mut self, round: &Arc<[u8]>, outbox_bytes_max: usize, now: Instant) -> Result<(), End> {
-        let origin = std::mem::take(&mut self.origin);
-        let end = self.events_end.take().filter(|end| *end < round.len());
+    pub fn send(&mut self, events: &EventBytes, outbox_bytes_max: usize, now: Instant) -> Result<usize, End> {
         if self.stage != Stage::Live {
-            return Ok(());
+            return Ok(0);
         }
-        let shortened: Option<Arc<[u8]>> = end.and_then(|end| round.get(..end)).map(Arc::from);
-        let round = shortened.as_ref().unwrap_or(round);
+        let offset = self.advance(events);
+        let bytes = events.frames().len() - offset;
         let nothing_waits = self.queue.is_empty();
         if nothing_waits && self.direct.is_empty() {
-            return self.send_directly(round, origin, now);
+            return self.send_directly(events.frames(), offset, now).map(|()| bytes);
         }
-        if origin < round.len() {
-            self.queue.push(Piece::frames(round.clone(), origin), now);
+        self.queue_next(events.frames(), offset, now);
+        // The socket of a lagging client is retried after its pause, not in every round.
+        if nothing_waits || now >= self.queue.retry_at() {
+            self.write_queue(now)?;
+        }
+        if self.queue.bytes_behind() > outbox_bytes_max { Err(End::TooSlow) } else { Ok(bytes) }
+    }
+
+    /// Returns where in `events` those begin that the session has not got yet. Now it has got all of them.
+    fn advance(&mut self, events: &EventBytes) -> usize {
+        let offset = events.offset(self.position);
+        self.position = events.end();
+        offset
+    }
+
+    /// Queues the events from `offset` on, and the direct frames.
+    fn queue_next(&mut self, frames: &Arc<[u8]>, offset: usize, now: Instant) {
+        if offset < frames.len() {
+            self.queue.push(Piece::frames(frames.clone(), offset), now);
         }
         if !self.direct.is_empty() {
             let direct = std::mem::take(&mut self.direct);
             self.queue.push(Piece::frames(direct.into(), 0), now);
         }
-        // The socket of a lagging client is retried after its pause, not in every round.
-        if nothing_waits || now >= self.queue.retry_at() {
-            self.write_queue(now)?;
-        }
-        if self.queue.bytes_behind() > outbox_bytes_max { Err(End::TooSlow) } else { Ok(()) }
     }
 
     /// The common case: one write, and nothing is queued.
-    fn send_directly(&mut self, round: &Arc<[u8]>, origin: usize, now: Instant) -> Result<(), End> {
-        let Some(bytes) = round.get(origin..).filter(|bytes| !bytes.is_empty()) else { return Ok(()) };
+    fn send_directly(&mut self, frames: &Arc<[u8]>, offset: usize, now: Instant) -> Result<(), End> {
+        let Some(bytes) = frames.get(offset..).filter(|bytes| !bytes.is_empty()) else { return Ok(()) };
         let sent = match self.link.socket.send_now(&[IoSlice::new(bytes)]) {
             Ok(sent) => sent,
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => 0,
             Err(_) => return Err(End::Disconnected),
         };
         if sent < bytes.len() {
-            self.queue.push_rest(Piece::frames(round.clone(), origin), sent, now);
+            self.queue.push_rest(Piece::frames(frames.clone(), offset), sent, now);
         }
         Ok(())
     }
@@ -205,14 +209,23 @@ impl<S: Socket> Outbox<S> {
         if self.queue.is_empty() || self.stage == Stage::Gone { Ok(()) } else { self.write_queue(now) }
     }
 
-    /// Queues the close frame `frame` as the last frame. Does nothing if the session is closing already.
-    pub fn close(&mut self, frame: &[u8], now: Instant) {
+    /// Sends those of `events` that a live session has not got yet, the direct frames, and the close frame `frame` as the
+    /// last frame. Does nothing if the session is closing already.
+    pub fn close(&mut self, events: &EventBytes, frame: &[u8], now: Instant) {
+        if self.is_live() {
+            let offset = self.advance(events);
+            self.queue_next(events.frames(), offset, now);
+        }
+        self.finish(frame, now);
+    }
+
+    fn finish(&mut self, close_frame: &[u8], now: Instant) {
         if !self.is_open() {
             return;
         }
-        let mut direct = std::mem::take(&mut self.direct);
-        direct.extend_from_slice(frame);
-        self.queue.push(Piece::frames(direct.into(), 0), now);
+        let mut last = std::mem::take(&mut self.direct);
+        last.extend_from_slice(close_frame);
+        self.queue.push(Piece::frames(last.into(), 0), now);
         self.stage = Stage::Closing { deadline: now + CLOSE_TIMEOUT };
         if self.write_queue(now).is_err() {
             self.disconnect();
@@ -224,7 +237,7 @@ impl<S: Socket> Outbox<S> {
     pub fn close_slow_client(&mut self, end: End, now: Instant) {
         self.queue.drop_unsent_frames();
         self.direct.clear();
-        self.close(&wire::close(end.row().code, end.row().text), now);
+        self.finish(&wire::close(end.row().code, end.row().text), now);
     }
 
     /// Closes the connection at once. The read of the session thread then returns.

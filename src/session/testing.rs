@@ -11,16 +11,22 @@ use crate::threads::lock;
 
 /// A socket in memory. A write accepts as many bytes as the test has granted for it. A read returns the input that the
 /// test has set.
-#[derive(Debug, Default)]
-pub struct FakeSocket(Mutex<State>);
+#[derive(Default)]
+pub struct FakeSocket {
+    state: Mutex<State>,
+    /// Called before each write.
+    on_write: Mutex<Option<Box<dyn FnMut() + Send>>>,
+}
 
-#[derive(Debug, Default)]
+#[derive(Default)]
 struct State {
     /// The most bytes that each of the next writes accepts. 0, or no grant left: `WouldBlock`.
     grants: VecDeque<usize>,
     takes_everything: bool,
     is_broken: bool,
     taken: Vec<u8>,
+    /// How many writes there were.
+    writes: usize,
     /// How many writes found the socket full.
     full: usize,
     unread: VecDeque<u8>,
@@ -43,39 +49,52 @@ impl FakeSocket {
     /// A socket whose client has sent these bytes and then closed.
     pub fn with_input(bytes: &[u8]) -> Self {
         let socket = FakeSocket::open();
-        lock(&socket.0).unread.extend(bytes);
+        lock(&socket.state).unread.extend(bytes);
         socket
     }
 
     pub fn grant(&self, grants: impl IntoIterator<Item = usize>) {
-        lock(&self.0).grants.extend(grants);
+        lock(&self.state).grants.extend(grants);
     }
 
     pub fn take_everything(&self) {
-        lock(&self.0).takes_everything = true;
+        lock(&self.state).takes_everything = true;
+    }
+
+    /// `call` runs before each of the next writes.
+    pub fn on_write(&self, call: impl FnMut() + Send + 'static) {
+        *lock(&self.on_write) = Some(Box::new(call));
     }
 
     pub fn break_connection(&self) {
-        lock(&self.0).is_broken = true;
+        lock(&self.state).is_broken = true;
     }
 
     /// All bytes that were written so far.
     pub fn taken(&self) -> Vec<u8> {
-        lock(&self.0).taken.clone()
+        lock(&self.state).taken.clone()
+    }
+
+    pub fn writes(&self) -> usize {
+        lock(&self.state).writes
     }
 
     pub fn times_full(&self) -> usize {
-        lock(&self.0).full
+        lock(&self.state).full
     }
 
     pub fn shutdowns(&self) -> Vec<Shutdown> {
-        lock(&self.0).shutdowns.clone()
+        lock(&self.state).shutdowns.clone()
     }
 }
 
 impl Socket for FakeSocket {
     fn send_now(&self, parts: &[IoSlice<'_>]) -> io::Result<usize> {
-        let mut state = lock(&self.0);
+        if let Some(call) = lock(&self.on_write).as_mut() {
+            call();
+        }
+        let mut state = lock(&self.state);
+        state.writes += 1;
         if state.is_broken || !state.shutdowns.is_empty() {
             return Err(ErrorKind::BrokenPipe.into());
         }
@@ -93,11 +112,11 @@ impl Socket for FakeSocket {
     }
 
     fn read(&self, buffer: &mut [u8]) -> io::Result<usize> {
-        io::Read::read(&mut lock(&self.0).unread, buffer)
+        io::Read::read(&mut lock(&self.state).unread, buffer)
     }
 
     fn peek_now(&self, buffer: &mut [u8]) -> io::Result<usize> {
-        Ok(buffer.iter_mut().zip(&lock(&self.0).unread).map(|(to, from)| *to = *from).count())
+        Ok(buffer.iter_mut().zip(&lock(&self.state).unread).map(|(to, from)| *to = *from).count())
     }
 
     fn set_read_timeout(&self, _timeout: Duration) -> io::Result<()> {
@@ -105,7 +124,7 @@ impl Socket for FakeSocket {
     }
 
     fn shutdown(&self, how: Shutdown) -> io::Result<()> {
-        lock(&self.0).shutdowns.push(how);
+        lock(&self.state).shutdowns.push(how);
         Ok(())
     }
 }

@@ -7,9 +7,9 @@ use std::time::{Duration, Instant};
 use super::turns::{Turn, Turns};
 use crate::machine;
 
-/// The thread looks for commands at this interval while it waits. Being woken for each command took a fifth of the CPU
-/// under load. The credits of the commands are free again soon enough for the log thread.
-const COMMANDS_INTERVAL: Duration = Duration::from_millis(2);
+/// The thread looks for commands at this interval, while it waits and during a round. Being woken for each command took a
+/// fifth of the CPU under load. The credits of the commands are free again soon enough for the log thread.
+pub(super) const COMMANDS_INTERVAL: Duration = Duration::from_millis(2);
 /// The delay is at most this many times as long as the round.
 const SHARE_MAX: f64 = 8.0;
 

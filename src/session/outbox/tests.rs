@@ -17,15 +17,18 @@ const PING: &[u8] = &[0x89, 0];
 #[derive(Debug, Clone)]
 enum Step {
     /// The session is in the lobby: its list in parts of these lengths, then the messages that it missed, then the
-    /// events of this round from `origin` on.
+    /// events from `origin` on.
     Admit {
         list: Vec<usize>,
         missed: Vec<usize>,
         events: Vec<usize>,
         origin: usize,
     },
-    Round {
+    /// New events. With `again`, the events that were sent before them are pending too, because another session has
+    /// not got them.
+    Events {
         events: Vec<usize>,
+        again: bool,
     },
     Direct {
         bytes: usize,
@@ -47,7 +50,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     let step = prop_oneof![
         2 => (lengths(4_000), lengths(4_000), lengths(300), 0usize..5)
             .prop_map(|(list, missed, events, origin)| Step::Admit { list, missed, events, origin }),
-        8 => lengths(300).prop_map(|events| Step::Round { events }),
+        8 => (lengths(300), any::<bool>()).prop_map(|(events, again)| Step::Events { events, again }),
         3 => (0usize..300).prop_map(|bytes| Step::Direct { bytes }),
         8 => prop::collection::vec(prop_oneof![0usize..4, 0usize..3_000], 1..6)
             .prop_map(|writes| Step::Grant { writes }),
@@ -70,9 +73,13 @@ struct Model {
     next_number: u32,
     is_live: bool,
     closed: Option<End>,
+    /// The position after the last event.
+    end: u64,
+    /// The frames of the last events.
+    last: Vec<u8>,
     /// Whole frames that were passed to the outbox, in the order in which it must send them.
     expected: Vec<Vec<u8>>,
-    /// Direct frames that are sent with the next round.
+    /// Direct frames that are sent with the next events.
     direct: Vec<Vec<u8>>,
 }
 
@@ -81,7 +88,17 @@ impl Model {
         let now = Instant::now();
         let link = Arc::new(Link::new(SessionId(1), FakeSocket::full()));
         let outbox = Outbox::new(link, now + Duration::from_secs(3600), now + HEALTH.ping_interval, now);
-        Model { outbox, now, next_number: 0, is_live: false, closed: None, expected: Vec::new(), direct: Vec::new() }
+        Model {
+            outbox,
+            now,
+            next_number: 0,
+            is_live: false,
+            closed: None,
+            end: 0,
+            last: Vec::new(),
+            expected: Vec::new(),
+            direct: Vec::new(),
+        }
     }
 
     /// A new frame. Its payload is a number that no other frame has, and `more_bytes` more bytes.
@@ -95,7 +112,7 @@ impl Model {
     fn perform(&mut self, step: Step) {
         match step {
             Step::Admit { list, missed, events, origin } => self.admit(&list, &missed, &events, origin),
-            Step::Round { events } => self.round(&events, 0),
+            Step::Events { events, again } => self.send(&events, 0, again),
             Step::Direct { bytes } => {
                 let frame = self.frame(bytes);
                 match self.outbox.add_direct(&frame, OUTBOX_BYTES_MAX) {
@@ -133,10 +150,10 @@ impl Model {
         pieces.extend(self.missed(missed));
         self.is_live = true;
         let first = origin.min(events.len());
-        let origin = events.iter().take(first).map(|bytes| self.frame(*bytes).len()).sum();
+        let origin: usize = events.iter().take(first).map(|bytes| self.frame(*bytes).len()).sum();
         self.next_number -= u32::try_from(first).unwrap();
-        self.outbox.admit(pieces, origin, self.now);
-        self.round(events, first);
+        self.outbox.admit(pieces, self.end + origin as u64, self.now);
+        self.send(events, first, false);
     }
 
     /// A block of the history: a frame that the client already has, and then those that it missed. `None` if it missed
@@ -149,20 +166,25 @@ impl Model {
         (!missed.is_empty()).then(|| Piece::frames(block.into(), known.len()))
     }
 
-    /// A round of these events. The client gets those from the index `first` on.
-    fn round(&mut self, events: &[usize], first: usize) {
+    /// Sends these events. The client gets those from the index `first` on.
+    fn send(&mut self, events: &[usize], first: usize, again: bool) {
         let events: Vec<_> = events.iter().map(|bytes| self.frame(*bytes)).collect();
         if self.is_live && self.closed.is_none() {
             self.expected.extend_from_slice(&events[first..]);
             self.expected.append(&mut self.direct);
         }
-        match self.outbox.send_round(&events.concat().into(), OUTBOX_BYTES_MAX, self.now) {
-            Ok(()) => {}
+        let before = if again { std::mem::take(&mut self.last) } else { Vec::new() };
+        let begin = self.end - before.len() as u64;
+        self.last = events.concat();
+        let pending = EventBytes::new(begin, [before.as_slice(), &self.last].concat().into());
+        self.end = pending.end();
+        match self.outbox.send(&pending, OUTBOX_BYTES_MAX, self.now) {
+            Ok(_) => {}
             Err(end) => self.close(end),
         }
     }
 
-    /// Closes the session as the fan-out thread does.
+    /// Closes the session as the fan-out thread does, with one event that it has not got yet.
     fn close(&mut self, end: End) {
         if self.closed.is_some() {
             return;
@@ -171,8 +193,13 @@ impl Model {
         if end == End::TooSlow {
             self.outbox.close_slow_client(end, self.now);
         } else {
+            let event = self.frame(5);
+            let pending = EventBytes::new(self.end, event.as_slice().into());
+            if self.is_live {
+                self.expected.push(event);
+            }
             self.expected.append(&mut self.direct);
-            self.outbox.close(&wire::close(end.row().code, end.row().text), self.now);
+            self.outbox.close(&pending, &wire::close(end.row().code, end.row().text), self.now);
         }
     }
 

@@ -1,13 +1,16 @@
 //! One fan-out thread, stepped by the test, with sockets in memory.
 
+mod every_client;
+
+use std::sync::{Arc, Mutex};
 use std::thread;
 
 use crossbeam_channel::{Sender, unbounded};
-use proptest::prelude::*;
 
 use super::super::{Admission, OnSent};
 use super::*;
 use crate::metrics::Metrics;
+use crate::session::link::Link;
 use crate::session::outbox::{HealthTimes, Piece};
 use crate::session::testing::{FakeSocket, frames};
 
@@ -39,8 +42,7 @@ impl Bench {
     /// A session that waits for its list.
     fn open(&mut self, session: u64, socket: FakeSocket) -> Arc<Link<FakeSocket>> {
         let link = Arc::new(Link::new(SessionId(session), socket));
-        let token_expires_at = Instant::now() + Duration::from_secs(24 * 3600);
-        self.send([Command::Open { link: link.clone(), token_expires_at }]);
+        self.send([open(link.clone())]);
         link
     }
 
@@ -51,18 +53,27 @@ impl Bench {
         link
     }
 
-    /// Queues these commands and runs rounds until the queue is empty.
+    /// Queues these commands and runs rounds until all clients have got everything.
     fn send(&mut self, commands: impl IntoIterator<Item = Command<FakeSocket>>) {
         commands.into_iter().for_each(|command| self.commands.send(command).unwrap());
-        while let Ok(command) = self.thread.commands.try_recv() {
-            self.thread.take_round(command);
+        self.run_rounds();
+    }
+
+    /// Runs rounds until all clients have got everything.
+    fn run_rounds(&mut self) {
+        while !self.thread.commands.is_empty() || !self.thread.pending.is_empty() {
+            self.thread.round();
         }
+    }
+
+    fn is_open(&self, session: u64) -> bool {
+        self.thread.sessions.get(SessionId(session)).unwrap().is_open()
     }
 
     /// Writes the queued bytes again, at a time after the end of every pause.
     fn retry(&mut self) {
         self.retry_at += Duration::from_secs(1);
-        self.thread.retry_lagging(self.retry_at);
+        self.thread.sessions.retry_lagging(self.retry_at);
     }
 }
 
@@ -70,6 +81,22 @@ fn text_frame(payload: &[u8]) -> Vec<u8> {
     let mut frame = Vec::new();
     wire::put_text(payload, &mut frame);
     frame
+}
+
+fn open(link: Arc<Link<FakeSocket>>) -> Command<FakeSocket> {
+    Command::Open { link, token_expires_at: Instant::now() + Duration::from_secs(24 * 3600) }
+}
+
+/// A batch with these frames.
+fn batch(frames: &[u8], on_sent: Option<OnSent>) -> Command<FakeSocket> {
+    Command::Events(Batch {
+        frames: frames.into(),
+        events: 1,
+        has_presence: true,
+        oldest_append: None,
+        on_sent: on_sent.map(Arc::new),
+        admissions: Vec::new(),
+    })
 }
 
 /// A batch with these frames, and the sessions that become live before them.
@@ -111,25 +138,107 @@ fn direct_frames(session: u64, count: usize) -> (Vec<Vec<u8>>, Vec<Command<FakeS
     (frames, commands)
 }
 
+/// Events that a round takes after it has begun.
+struct LateEvents {
+    bench: Bench,
+    links: Vec<Arc<Link<FakeSocket>>>,
+    /// The frames of each client when the late events were reported as sent.
+    reported: crossbeam_channel::Receiver<Vec<usize>>,
+}
+
+/// More than two looks at the clock.
+const CLIENTS: u64 = 3 * SESSIONS_PER_LOOK as u64;
+
+impl LateEvents {
+    /// The client with this index is the last one that gets an early event before the late event is queued.
+    fn new(last_before: usize) -> Self {
+        let mut bench = Bench::new();
+        bench.thread.commands_interval = Duration::ZERO;
+        let links: Vec<_> = (0..CLIENTS).map(|session| bench.open_live(session, FakeSocket::open())).collect();
+        let (reports, reported) = unbounded();
+        let receivers = links.clone();
+        let report = move || {
+            let _ = reports.send(frame_counts(&receivers));
+        };
+        let late = Mutex::new(Some(batch(&text_frame(b"late"), Some(OnSent::new(report)))));
+        let commands = bench.commands.clone();
+        links[last_before].socket.on_write(move || {
+            late.lock().unwrap().take().into_iter().for_each(|late| commands.send(late).unwrap());
+        });
+        bench.thread.take(events(&text_frame(b"early"), &[]));
+        LateEvents { bench, links, reported }
+    }
+}
+
+/// The number of frames that each client has got, without its list.
+fn frame_counts(links: &[Arc<Link<FakeSocket>>]) -> Vec<usize> {
+    links.iter().map(|link| frames(&link.socket.taken()).0.len() - 1).collect()
+}
+
 #[test]
-fn a_batch_is_reported_sent_when_its_round_was_written() {
-    let mut bench = Bench::new();
-    let link = bench.open_live(1, FakeSocket::open());
-    let (frame, (reports, reported)) = (text_frame(b"bye"), unbounded());
-    let (expected, socket) = (frame.clone(), link.clone());
-    let report = move || {
-        let _ = reports.send(socket.socket.taken().ends_with(&expected));
-    };
-    let batch = Batch {
-        frames: frame.into(),
-        events: 1,
-        has_presence: true,
-        oldest_append: None,
-        on_sent: Some(Arc::new(OnSent::new(report))),
-        admissions: Vec::new(),
-    };
-    bench.send([Command::Events(batch)]);
-    assert_eq!(reported.try_recv(), Ok(true));
+fn a_round_takes_later_events_and_the_next_one_begins_with_those_who_have_not_got_them() {
+    let LateEvents { mut bench, links, reported } = LateEvents::new(SESSIONS_PER_LOOK);
+    let behind = 2 * SESSIONS_PER_LOOK;
+    bench.thread.round();
+    let expected = |index: usize| if index < behind { 1 } else { 2 };
+    assert_eq!(frame_counts(&links), (0..links.len()).map(expected).collect::<Vec<_>>());
+    assert!(reported.try_recv().is_err(), "some clients have not got the late event");
+    let writes: Vec<_> = links.iter().map(|link| link.socket.writes()).collect();
+    bench.thread.round();
+    assert_eq!(reported.try_recv(), Ok(vec![2; links.len()]));
+    assert!(bench.thread.pending.is_empty());
+    let written = |(link, before): (&Arc<Link<FakeSocket>>, usize)| link.socket.writes() - before;
+    let written: Vec<_> = links.iter().zip(writes).map(written).collect();
+    assert_eq!(written, (0..links.len()).map(|index| usize::from(index < behind)).collect::<Vec<_>>());
+    assert!(
+        links.iter().all(|link| frames(&link.socket.taken()).0[1..] == [text_frame(b"early"), text_frame(b"late")])
+    );
+}
+
+#[test]
+fn a_client_that_joins_in_the_middle_of_a_round_gets_its_list_and_the_later_events_in_this_round() {
+    let LateEvents { mut bench, links, .. } = LateEvents::new(SESSIONS_PER_LOOK);
+    let joining = Arc::new(Link::new(SessionId(CLIENTS), FakeSocket::open()));
+    bench.thread.take(open(joining.clone()));
+    let commands = bench.commands.clone();
+    links[0].socket.on_write(move || commands.send(events(&text_frame(b"joined"), &[(CLIENTS, list(0))])).unwrap());
+    bench.thread.round();
+    assert_eq!(frames(&joining.socket.taken()).0[1..], [text_frame(b"joined"), text_frame(b"late")]);
+}
+
+#[test]
+fn a_session_that_ends_in_the_middle_of_a_round_gets_the_events_before_its_end() {
+    let LateEvents { mut bench, links, .. } = LateEvents::new(SESSIONS_PER_LOOK);
+    let commands = bench.commands.clone();
+    let close = wire::close(1000, "");
+    let frame = close.clone();
+    links[SESSIONS_PER_LOOK + 1].socket.on_write(move || {
+        let closed = Command::Close { session: SessionId(1), frame: frame.clone() };
+        [Command::Forget(SessionId(0)), closed].into_iter().for_each(|command| commands.send(command).unwrap());
+    });
+    bench.thread.round();
+    let (early, late) = (text_frame(b"early"), text_frame(b"late"));
+    assert_eq!(frames(&links[0].socket.taken()).0[1..], [early.clone(), late.clone()]);
+    assert_eq!(frames(&links[1].socket.taken()).0[1..], [early, late, close]);
+    assert_eq!(bench.thread.sessions.len() as u64, CLIENTS - 1);
+}
+
+#[test]
+fn the_bytes_of_the_pending_events_are_bounded_also_in_the_middle_of_a_round() {
+    let LateEvents { mut bench, links, .. } = LateEvents::new(0);
+    let commands = bench.commands.clone();
+    let event = text_frame(&[b'x'; 8_000]);
+    let count = 5 * crate::limits::ROUND_BYTES_MAX / event.len();
+    let mut queued = Some(event.clone());
+    links[1].socket.on_write(move || {
+        let event = queued.take();
+        event.into_iter().for_each(|event| (0..count).for_each(|_| commands.send(events(&event, &[])).unwrap()));
+    });
+    bench.thread.round();
+    assert!(!bench.thread.commands.is_empty(), "a round without a bound takes all commands");
+    bench.run_rounds();
+    assert!(frame_counts(&links).iter().all(|frames| *frames == 2 + count));
+    assert_eq!(links[0].end(End::ClosedByClient), End::ClosedByClient);
 }
 
 #[test]
@@ -155,11 +264,11 @@ fn the_pong_timeout_begins_when_the_ping_was_sent() {
     let pinged_at = Instant::now() + PING_INTERVAL;
     bench.thread.tick(pinged_at);
     bench.thread.tick(pinged_at + Duration::from_secs(11));
-    assert!(bench.thread.outboxes[0].is_open(), "the ping was not sent yet");
+    assert!(bench.is_open(1), "the ping was not sent yet");
     link.socket.take_everything();
-    bench.thread.retry_lagging(pinged_at + Duration::from_secs(12));
+    bench.thread.sessions.retry_lagging(pinged_at + Duration::from_secs(12));
     bench.thread.tick(pinged_at + Duration::from_secs(21));
-    assert!(bench.thread.outboxes[0].is_open());
+    assert!(bench.is_open(1));
     bench.thread.tick(pinged_at + Duration::from_secs(22));
     assert_eq!(link.end(End::ClosedByClient), End::PingTimeout);
 }
@@ -210,7 +319,7 @@ fn a_list_longer_than_the_limit_reaches_a_slow_client_and_so_do_the_events_after
     link.socket.grant([10]);
     let event = text_frame(b"hello");
     bench.send([events(&event, &[(1, list(5 * OUTBOX_BYTES_MAX))])]);
-    assert!(bench.thread.outboxes[0].is_open());
+    assert!(bench.is_open(1));
     bench.send([events(&event, &[])]);
     while frames(&link.socket.taken()).0.len() < 3 {
         link.socket.grant([1_000]);
@@ -239,122 +348,9 @@ fn a_client_that_reads_nothing_of_its_list_is_closed() {
     link.socket.grant([10]);
     bench.send([events(b"", &[(1, list(5 * OUTBOX_BYTES_MAX))])]);
     bench.thread.tick(Instant::now() + Duration::from_secs(30));
-    assert!(bench.thread.outboxes[0].is_open());
+    assert!(bench.is_open(1));
     bench.thread.tick(Instant::now() + Duration::from_secs(36));
     assert_eq!(link.end(End::ClosedByClient), End::TooSlow);
-}
-
-const SESSIONS: u64 = 4;
-
-/// One command, or something that the sockets do.
-#[derive(Debug, Clone)]
-enum Step {
-    /// A batch of events with payloads of these lengths. The session of `admitted` becomes live after that many events.
-    Events {
-        events: Vec<usize>,
-        admitted: Option<(u64, usize)>,
-    },
-    Direct {
-        session: u64,
-    },
-    /// The most bytes that the socket of this session accepts from each of the next writes.
-    Grant {
-        session: u64,
-        writes: Vec<usize>,
-    },
-    Retry,
-}
-
-fn steps() -> impl Strategy<Value = Vec<Step>> {
-    let session = 0..SESSIONS;
-    let step = prop_oneof![
-        5 => (prop::collection::vec(0usize..400, 0..4), prop::option::of((session.clone(), 0usize..4)))
-            .prop_map(|(events, admitted)| Step::Events { events, admitted }),
-        2 => session.clone().prop_map(|session| Step::Direct { session }),
-        4 => (session, prop::collection::vec(0usize..1_500, 1..5))
-            .prop_map(|(session, writes)| Step::Grant { session, writes }),
-        1 => Just(Step::Retry),
-    ];
-    prop::collection::vec(step, 0..60)
-}
-
-/// The frames that one client must get.
-#[derive(Default)]
-struct Expected {
-    is_live: bool,
-    /// The list, and all events from then on.
-    events: Vec<Vec<u8>>,
-    direct: Vec<Vec<u8>>,
-}
-
-proptest! {
-    #![proptest_config(ProptestConfig::with_cases(64))]
-    /// Every live client gets its list, then every event once and in order; direct frames keep their order among
-    /// themselves and are never between the events of a round.
-    #[test]
-    fn every_client_gets_every_event_once_and_in_order_however_slow_each_is(steps in steps()) {
-        let mut bench = Bench::new();
-        let links: Vec<_> = (0..SESSIONS).map(|session| bench.open(session, FakeSocket::full())).collect();
-        let mut expected: Vec<Expected> = (0..SESSIONS).map(|_| Expected::default()).collect();
-        let mut number = 0;
-        let mut frame = |kind: char, more_bytes: usize| {
-            number += 1;
-            text_frame(format!("{kind}{number:08}{}", "x".repeat(more_bytes)).as_bytes())
-        };
-        for step in steps {
-            match step {
-                Step::Events { events, admitted } => {
-                    let events: Vec<_> = events.into_iter().map(|bytes| frame('e', bytes)).collect();
-                    let mut admissions = Vec::new();
-                    if let Some((session, first)) = admitted.filter(|(session, _)| !expected[*session as usize].is_live) {
-                        let first = first.min(events.len());
-                        let list = frame('e', 1_000);
-                        let pieces = vec![Piece::part(list[..500].into(), false), Piece::part(list[500..].into(), true)];
-                        let origin = events[..first].concat().len();
-                        admissions.push(Admission { session: SessionId(session), first_frames: pieces, origin });
-                        let client = &mut expected[session as usize];
-                        client.is_live = true;
-                        client.events = [vec![list], events[first..].to_vec()].concat();
-                        for (other, client) in expected.iter_mut().enumerate().filter(|(_, client)| client.is_live) {
-                            if other as u64 != session {
-                                client.events.extend_from_slice(&events);
-                            }
-                        }
-                    } else {
-                        let live = expected.iter_mut().filter(|client| client.is_live);
-                        live.for_each(|client| client.events.extend_from_slice(&events));
-                    }
-                    let count = events.len() as u64;
-                    let frames = events.concat().into();
-                    let batch =
-                        Batch { frames, events: count, has_presence: false, oldest_append: None, on_sent: None, admissions };
-                    bench.send([Command::Events(batch)]);
-                }
-                Step::Direct { session } => {
-                    let frame = frame('d', 50);
-                    expected[session as usize].direct.push(frame.clone());
-                    bench.send([direct(session, frame)]);
-                }
-                Step::Grant { session, writes } => links[session as usize].socket.grant(writes),
-                Step::Retry => bench.retry(),
-            }
-        }
-        links.iter().for_each(|link| link.socket.take_everything());
-        bench.retry();
-        for (link, expected) in links.iter().zip(&expected) {
-            let (got, rest) = frames(&link.socket.taken());
-            prop_assert_eq!(rest, 0, "a frame is incomplete");
-            if expected.is_live {
-                let is_event = |frame: &Vec<u8>| frame[frame.len().min(if frame[1] < 126 { 2 } else { 4 })] == b'e';
-                let (events, direct): (Vec<_>, Vec<_>) = got.into_iter().partition(is_event);
-                prop_assert!(events == expected.events, "{} of {} events", events.len(), expected.events.len());
-                // The direct frames of a client are sent with its next round.
-                prop_assert!(direct == expected.direct, "{} of {} direct", direct.len(), expected.direct.len());
-            } else {
-                prop_assert_eq!(got.len(), 0, "a client got something before its list");
-            }
-        }
-    }
 }
 
 #[test]
@@ -374,7 +370,7 @@ fn the_close_frame_follows_the_events_and_direct_frames_before_it_and_nothing_el
     let (got, rest) = frames(&link.socket.taken());
     assert_eq!((&got[1..], rest), (&[event.clone(), answer, close][..], 0));
     assert_eq!(frames(&other.socket.taken()).0[1..], [event, left]);
-    assert_eq!(bench.thread.outboxes.len(), 1);
+    assert_eq!(bench.thread.sessions.len(), 1);
 }
 
 #[test]
@@ -418,7 +414,10 @@ fn a_round_that_waits_for_its_turn_takes_later_events_too() {
     let sending = turns.take();
     let deadline = Instant::now() + Duration::from_secs(60);
     thread::scope(|scope| {
-        scope.spawn(|| bench.thread.take_round(events(&event, &[])));
+        scope.spawn(|| {
+            bench.thread.take(events(&event, &[]));
+            bench.thread.round();
+        });
         commands.send(events(&event, &[])).unwrap();
         while !commands.is_empty() && Instant::now() < deadline {
             thread::yield_now();
