@@ -10,8 +10,12 @@ use crate::machine;
 /// The thread looks for commands at this interval, while it waits and during a round. Being woken for each command took a
 /// fifth of the CPU under load. The credits of the commands are free again soon enough for the log thread.
 pub(super) const COMMANDS_INTERVAL: Duration = Duration::from_millis(2);
+/// The delay is at least this many times as long as the round, unless that exceeds its maximum. With 1,000 clients and 500
+/// messages per second, measured in turn: with 1.0 the CPU per delivery was 1.59 us and the p99 15 ms, with 1.5 1.39 us
+/// and 17 ms, with 2.0 1.23 us and 18 ms, and with 3.0 1.06 us and 20 ms.
+const ROUNDS_MIN: f64 = 2.0;
 /// The delay is at most this many times as long as the round.
-const SHARE_MAX: f64 = 8.0;
+const ROUNDS_MAX: f64 = 8.0;
 
 pub(super) struct RoundTimer {
     turns: Turns,
@@ -72,13 +76,13 @@ impl Sending {
     }
 }
 
-/// The coalescing delay after a round that took `passed`, of which the thread had the CPU for `cpu`. It is as long as the
-/// round. If the thread waited for a core longer than it had one, the delay is longer in the same proportion: larger and
-/// fewer rounds leave more of the cores to others.
+/// The coalescing delay after a round that took `passed`, of which the thread had the CPU for `cpu`. It is twice as long as
+/// the round. If the thread waited for a core more than twice as long as it had one, the delay is longer in the same
+/// proportion: larger and fewer rounds leave more of the cores to others.
 fn delay(passed: Duration, cpu: Duration) -> Duration {
     let waited = passed.saturating_sub(cpu);
     let share = waited.as_secs_f64() / cpu.as_secs_f64().max(f64::MIN_POSITIVE);
-    passed.mul_f64(share.clamp(1.0, SHARE_MAX))
+    passed.mul_f64(share.clamp(ROUNDS_MIN, ROUNDS_MAX))
 }
 
 #[cfg(test)]
@@ -89,12 +93,12 @@ mod tests {
     const LONG: Duration = Duration::from_secs(60);
 
     #[test]
-    fn the_delay_is_as_long_as_the_round_and_longer_if_the_thread_mostly_waited_for_a_core() {
-        assert_eq!(delay(ROUND, ROUND), ROUND);
-        assert_eq!(delay(ROUND, ROUND * 2), ROUND, "clocks differ a little");
-        assert_eq!(delay(ROUND * 2, ROUND), ROUND * 2);
+    fn the_delay_is_twice_as_long_as_the_round_and_longer_if_the_thread_mostly_waited_for_a_core() {
+        assert_eq!(delay(ROUND, ROUND), ROUND * 2);
+        assert_eq!(delay(ROUND, ROUND * 2), ROUND * 2, "clocks differ a little");
+        assert_eq!(delay(ROUND * 3, ROUND), ROUND * 6);
         assert_eq!(delay(ROUND * 4, ROUND), ROUND * 12);
-        assert_eq!(delay(ROUND, Duration::ZERO), ROUND.mul_f64(SHARE_MAX));
+        assert_eq!(delay(ROUND, Duration::ZERO), ROUND.mul_f64(ROUNDS_MAX));
         assert_eq!(delay(Duration::ZERO, Duration::ZERO), Duration::ZERO);
     }
 
