@@ -32,8 +32,8 @@ const PRESENCE_FRAME_BYTES: usize = 112;
 /// The maximum number of records that the log thread applies before it sends their events to the fan-out.
 pub const POLL_RECORDS_MAX: usize = 1024;
 
-/// The size at which a batch is sent to the fan-out. A round consists of whole batches, so large batches make large
-/// rounds: with batches of 128 KiB, a round took up to 0.35 s.
+/// The size at which a batch is sent to the fan-out. A write consists of whole batches, so large batches make large
+/// writes: with batches of 128 KiB, a round took up to 0.35 s.
 pub const BATCH_BYTES: usize = 8 * 1024;
 
 /// The credits of each fan-out thread. A queued batch uses one credit, and one more for each [`CREDIT_BYTES`], but at

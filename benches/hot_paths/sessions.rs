@@ -152,7 +152,7 @@ fn batch() -> Arc<[u8]> {
     bytes.into()
 }
 
-/// What each delivery costs besides the system call.
+/// What each delivery costs besides the system call, and the `EventBytes` that the sessions of a thread share.
 pub fn outbox_sends_a_batch() -> Operation {
     let (frames, (mut outbox, now)) = (batch(), live_session());
     let mut begin = 0;

@@ -48,7 +48,7 @@ pub enum Command<S = TcpStream> {
     },
     /// Events for all live sessions.
     Events(Batch),
-    /// A direct frame: a frame for one client. It is sent after the events of the same round.
+    /// A direct frame: a frame for one client. It is sent after the events that came before it.
     Direct {
         /// The session of the client.
         session: SessionId,

@@ -73,21 +73,12 @@ impl<S: Socket> Sessions<S> {
         }
     }
 
-    /// Adds a direct frame. Returns the bytes of the direct frames that a live session has now.
-    pub(super) fn add_direct(
-        &mut self,
-        session: SessionId,
-        frame: &[u8],
-        events: &EventBytes,
-        now: Instant,
-    ) -> Option<usize> {
-        let index = *self.indices.get(&session)?;
-        let outbox = self.outboxes.get_mut(index)?;
-        if let Err(end) = outbox.add_direct(frame, self.settings.outbox_bytes_max) {
-            self.end(index, end, events, now);
-            return None;
-        }
-        outbox.is_live().then(|| outbox.direct_bytes())
+    /// Adds a direct frame. Returns the bytes of the direct frames that the session can be sent now, or why it ends.
+    pub(super) fn add_direct(&mut self, session: SessionId, frame: &[u8]) -> Result<usize, End> {
+        let bytes_max = self.settings.outbox_bytes_max;
+        let Some(outbox) = self.get_mut(session) else { return Ok(0) };
+        outbox.add_direct(frame, bytes_max)?;
+        Ok(if outbox.is_live() { outbox.direct_bytes() } else { 0 })
     }
 
     /// Sends what a session has not got yet. Returns the bytes of the events; `None` if the session is not live.
@@ -99,7 +90,7 @@ impl<S: Socket> Sessions<S> {
                 Some(bytes)
             }
             Err(end) => {
-                self.end(index, end, events, now);
+                self.end_at(index, end, events, now);
                 Some(0)
             }
         }
@@ -113,7 +104,7 @@ impl<S: Socket> Sessions<S> {
     }
 
     /// Ends a session with this reason, after `events` where the reason allows it.
-    pub(super) fn end(&mut self, index: usize, end: End, events: &EventBytes, now: Instant) {
+    pub(super) fn end_at(&mut self, index: usize, end: End, events: &EventBytes, now: Instant) {
         let Some(outbox) = self.outboxes.get_mut(index) else { return };
         outbox.link.end(end);
         match end {
@@ -122,6 +113,13 @@ impl<S: Socket> Sessions<S> {
             _ => outbox.close(events, &wire::close(end.row().code, end.row().text), now),
         }
         self.note_lagging(index);
+    }
+
+    /// As [`Sessions::end_at`], for a session that may have ended.
+    pub(super) fn end(&mut self, session: SessionId, end: End, events: &EventBytes, now: Instant) {
+        if let Some(&index) = self.indices.get(&session) {
+            self.end_at(index, end, events, now);
+        }
     }
 
     /// Sends a session the events that it has not got yet and this close frame.
@@ -136,7 +134,7 @@ impl<S: Socket> Sessions<S> {
 
     /// Ends all sessions with this reason.
     pub(super) fn end_all(&mut self, end: End, events: &EventBytes, now: Instant) {
-        (0..self.outboxes.len()).for_each(|index| self.end(index, end, events, now));
+        (0..self.outboxes.len()).for_each(|index| self.end_at(index, end, events, now));
     }
 
     /// Ends up to `count` sessions that are open. Returns how many it ended.
@@ -147,7 +145,7 @@ impl<S: Socket> Sessions<S> {
                 break;
             }
             if self.outboxes[index].is_open() {
-                self.end(index, end, events, now);
+                self.end_at(index, end, events, now);
                 ended += 1;
             }
         }
@@ -203,7 +201,7 @@ impl<S: Socket> Sessions<S> {
         for index in 0..self.outboxes.len() {
             match self.outboxes[index].tick(&health, now) {
                 Ok(()) => self.note_lagging(index),
-                Err(end) => self.end(index, end, events, now),
+                Err(end) => self.end_at(index, end, events, now),
             }
         }
         self.report_queued_bytes();

@@ -25,6 +25,9 @@ const TICK: Duration = Duration::from_secs(1);
 const DRAIN_TICK: Duration = Duration::from_millis(20);
 /// In a round, the thread reads the clock after so many sessions.
 const SESSIONS_PER_LOOK: usize = 8;
+/// A round takes further commands at most this many times. Each time, the pending events are copied together anew, and
+/// lagging sessions keep the copy that they were sent.
+const TAKES_PER_ROUND_MAX: usize = 16;
 
 pub(super) struct FanOutThread<S> {
     commands: Receiver<Command<S>>,
@@ -75,7 +78,7 @@ impl<S: Socket> FanOutThread<S> {
             for index in 0..self.sessions.len() {
                 // The outbox that caused the panic may panic again.
                 let _ = catch_unwind(AssertUnwindSafe(|| {
-                    self.sessions.end(index, End::Internal, self.pending.events(), now);
+                    self.sessions.end_at(index, End::Internal, self.pending.events(), now);
                 }));
             }
             resume_unwind(payload);
@@ -162,12 +165,13 @@ impl<S: Socket> FanOutThread<S> {
                 }
             }
             Command::Events(batch) => self.take_batch(batch, now),
-            Command::Direct { session, frame } => {
-                if let Some(bytes) = self.sessions.add_direct(session, &frame, self.pending.events(), now) {
+            Command::Direct { session, frame } => match self.sessions.add_direct(session, &frame) {
+                Ok(bytes) => {
                     self.direct_bytes = self.direct_bytes.max(bytes);
                     self.touched.push(session);
                 }
-            }
+                Err(end) => self.sessions.end(session, end, self.pending.events(), now),
+            },
             // At once, so that the session gets no later event, above all not the leave of its own user.
             Command::Close { session, frame } => self.sessions.close(session, &frame, self.pending.events(), now),
             Command::End { session, end, reason } => {
@@ -220,7 +224,8 @@ impl<S: Socket> FanOutThread<S> {
     /// until the last session.
     fn send_events(&mut self) {
         let mut now = Instant::now();
-        let mut take_at = now + self.commands_interval;
+        let take_interval = self.sessions.len() / TAKES_PER_ROUND_MAX;
+        let (mut take_at, mut take_index) = (now + self.commands_interval, take_interval);
         let (mut bytes, mut receivers) = (0, 0);
         while self.pending.has_events() && self.pending.index() < self.sessions.len() {
             let index = self.pending.index();
@@ -231,9 +236,9 @@ impl<S: Socket> FanOutThread<S> {
             if self.pending.index().is_multiple_of(SESSIONS_PER_LOOK) {
                 self.report_sent();
                 now = Instant::now();
-                if now >= take_at {
+                if now >= take_at && self.pending.index() >= take_index {
                     self.take_queued();
-                    take_at = now + self.commands_interval;
+                    (take_at, take_index) = (now + self.commands_interval, self.pending.index() + take_interval);
                 }
             }
         }

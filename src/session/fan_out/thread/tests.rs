@@ -224,6 +224,54 @@ fn a_session_that_ends_in_the_middle_of_a_round_gets_the_events_before_its_end()
 }
 
 #[test]
+fn a_client_whose_place_has_passed_gets_its_list_at_the_end_of_the_round() {
+    let mut bench = Bench::new();
+    bench.thread.commands_interval = Duration::ZERO;
+    let joining = bench.open(CLIENTS, FakeSocket::open());
+    let links: Vec<_> = (0..CLIENTS).map(|session| bench.open_live(session, FakeSocket::open())).collect();
+    let commands = bench.commands.clone();
+    links[0].socket.on_write(move || commands.send(events(&text_frame(b"joined"), &[(CLIENTS, list(0))])).unwrap());
+    bench.thread.take(events(&text_frame(b"early"), &[]));
+    bench.thread.round();
+    assert_eq!(frame_counts(&links[..1]), [1]);
+    assert_eq!(frames(&joining.socket.taken()).0[1..], [text_frame(b"joined")]);
+}
+
+#[test]
+fn all_sessions_that_are_ended_in_the_middle_of_a_round_get_the_events_before_their_end() {
+    let LateEvents { mut bench, links, .. } = LateEvents::new(0);
+    let commands = bench.commands.clone();
+    links[1].socket.on_write(move || {
+        let later = events(&text_frame(b"later"), &[]);
+        [Command::CloseAll(End::Restarting), later].into_iter().for_each(|command| commands.send(command).unwrap());
+    });
+    bench.run_rounds();
+    let expected = [
+        text_frame(b"early"),
+        text_frame(b"late"),
+        wire::close(End::Restarting.row().code, End::Restarting.row().text),
+    ];
+    assert!(links.iter().all(|link| frames(&link.socket.taken()).0[1..] == expected));
+}
+
+#[test]
+fn a_round_takes_later_events_a_limited_number_of_times() {
+    let mut bench = Bench::new();
+    bench.thread.commands_interval = Duration::ZERO;
+    let count = 3 * SESSIONS_PER_LOOK * TAKES_PER_ROUND_MAX;
+    let links: Vec<_> = (0..count as u64).map(|session| bench.open_live(session, FakeSocket::open())).collect();
+    for link in &links {
+        let commands = bench.commands.clone();
+        link.socket.on_write(move || commands.send(events(&text_frame(b"later"), &[])).unwrap());
+    }
+    bench.thread.take(events(&text_frame(b"early"), &[]));
+    bench.thread.round();
+    let mut versions = frame_counts(&links);
+    versions.dedup();
+    assert!((TAKES_PER_ROUND_MAX / 2..=TAKES_PER_ROUND_MAX + 1).contains(&versions.len()), "{versions:?}");
+}
+
+#[test]
 fn the_bytes_of_the_pending_events_are_bounded_also_in_the_middle_of_a_round() {
     let LateEvents { mut bench, links, .. } = LateEvents::new(0);
     let commands = bench.commands.clone();
@@ -396,8 +444,8 @@ fn a_full_socket_costs_no_write_for_each_round() {
     let now = Instant::now();
     for _ in 0..100 {
         bench.thread.take(events(&event, &[]));
+        bench.thread.send_round();
     }
-    bench.thread.send_round();
     assert!(link.socket.times_full() - tried <= 1 + now.elapsed().as_millis() as usize);
 }
 

@@ -51,6 +51,9 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     prop::collection::vec(step, 0..120)
 }
 
+/// Whether clients have got what they must get when a batch is reported as sent.
+type Reports = Arc<Mutex<Vec<bool>>>;
+
 /// What the test does next.
 enum Action {
     Send(Command<FakeSocket>),
@@ -85,6 +88,8 @@ struct Plan {
     expected: Vec<Expected>,
     opened: u64,
     frames: u32,
+    batches: usize,
+    reports: Reports,
 }
 
 impl Plan {
@@ -97,6 +102,8 @@ impl Plan {
             expected: (0..SESSIONS).map(|_| Expected::default()).collect(),
             opened: 0,
             frames: 0,
+            batches: 0,
+            reports: Reports::default(),
         };
         // Most sessions are live from the beginning.
         for session in 0..SESSIONS * 2 / 3 {
@@ -177,9 +184,22 @@ impl Plan {
         let admissions = admitted.map(admission).into_iter().collect();
         let count = events.len() as u64;
         let frames = events.concat().into();
-        let batch =
-            Batch { frames, events: count, has_presence: false, oldest_append: None, on_sent: None, admissions };
+        let on_sent = Some(Arc::new(self.on_sent()));
+        let batch = Batch { frames, events: count, has_presence: false, oldest_append: None, on_sent, admissions };
         self.send(Command::Events(batch));
+    }
+
+    /// Reports whether the clients that are always ready have got all events up to now.
+    fn on_sent(&mut self) -> OnSent {
+        self.batches += 1;
+        let is_always_live = |client: &Expected| client.is_live && client.forgotten_at.is_none();
+        let clients = self.links.iter().zip(&self.expected).step_by(2).filter(|(_, client)| is_always_live(client));
+        let least: Vec<_> = clients.map(|(link, client)| (link.clone(), client.events.concat().len())).collect();
+        let reports = self.reports.clone();
+        OnSent::new(move || {
+            let is_sent = least.iter().all(|(link, bytes)| link.socket.taken().len() >= *bytes);
+            reports.lock().unwrap().push(is_sent);
+        })
     }
 }
 
@@ -224,7 +244,7 @@ proptest! {
     ) {
         let mut bench = Bench::new();
         bench.thread.commands_interval = Duration::ZERO;
-        let Plan { links, actions, expected, .. } = Plan::new(steps);
+        let Plan { links, actions, expected, batches, reports, .. } = Plan::new(steps);
         let commands = bench.commands.clone();
         let feed = Feed { actions, writes_between, next: 0, writes_left: 0, commands, links: links.clone() };
         let feed = Arc::new(Mutex::new(feed));
@@ -239,6 +259,8 @@ proptest! {
             }
             bench.run_rounds();
         }
+        let reports = reports.lock().unwrap().clone();
+        prop_assert_eq!(reports, vec![true; batches]);
         links.iter().for_each(|link| link.socket.take_everything());
         bench.retry();
         for (link, expected) in links.iter().zip(&expected) {
