@@ -231,8 +231,8 @@ fn transaction_markers_are_skipped() {
     let Some(broker) = Broker::shared() else { return };
     let (mut log, topic) = kafka_log(broker);
     rewind(&mut *log.reader, 10);
-    let bytes = ich::event_log::codec::encode(&record(1)).expect("encoding");
-    broker.produce_transaction(&topic, &bytes, 3);
+    let json = ich::event_log::codec::encode(&record(1)).expect("encoding");
+    broker.produce_transaction(&topic, json.as_bytes(), 3);
     // The broker writes the marker of the end after it has confirmed the commit.
     wait_for("the marker", || (broker.end(&topic) == 4).then_some(()));
     let span = rewind(&mut *log.reader, 10);

@@ -53,7 +53,7 @@ impl Queue {
     #[inline(never)]
     pub fn encode(&self, record: &Record, bytes_max: usize) -> Result<String, AppendError> {
         self.check_room(&lock(&self.state), 1)?;
-        match codec::encode_text(record) {
+        match codec::encode(record) {
             Ok(json) if json.len() <= bytes_max => Ok(json),
             Ok(_) => Err(AppendError::TooLarge),
             Err(error) => Err(on_not_encoded(&error)),

@@ -3,16 +3,17 @@
 //! Pure data. The names of fields and variants are the format on the log, unless `rename` gives another:
 //! [`crate::event_log::codec`] writes them as JSON, and instances of the version before have to read it.
 
-use std::fmt;
-use std::str::FromStr;
+use std::str::{self, FromStr};
 use std::sync::Arc;
+use std::{array, fmt};
 
+use serde::ser::Error;
 use serde::{Deserialize, Serialize, Serializer};
 
 /// The id of one incarnation. A process generates a random one when it starts, and when it has to read the log anew.
 /// No id is used twice.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(into = "String", try_from = "String")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize)]
+#[serde(try_from = "String")]
 pub struct InstanceId(pub u64);
 
 impl fmt::Display for InstanceId {
@@ -21,9 +22,12 @@ impl fmt::Display for InstanceId {
     }
 }
 
-impl From<InstanceId> for String {
-    fn from(id: InstanceId) -> String {
-        id.to_string()
+impl Serialize for InstanceId {
+    /// The text of [`fmt::Display`]. Connection threads call this where they need the most stack, which fits into two pages
+    /// (doc/performance.md). A `String` and the formatting take half a kilobyte more.
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let digits: [u8; 16] = array::from_fn(|index| b"0123456789abcdef"[(self.0 >> (60 - 4 * index)) as usize & 0xf]);
+        serializer.serialize_str(str::from_utf8(&digits).map_err(S::Error::custom)?)
     }
 }
 
@@ -226,6 +230,14 @@ pub struct Moderation {
 mod tests {
     use super::*;
     use crate::limits::EVENT_ID_CHARS_MAX;
+
+    #[test]
+    fn the_id_of_an_instance_is_the_same_text_in_the_log_and_in_messages() {
+        for id in [0, 0x2a, 0x0123_4567_89ab_cdef, u64::MAX].map(InstanceId) {
+            assert_eq!(serde_json::to_string(&id).unwrap(), format!("\"{id}\""));
+            assert_eq!(InstanceId::try_from(id.to_string()), Ok(id));
+        }
+    }
 
     #[test]
     fn an_event_id_is_parsed_from_its_text_and_from_no_other() {
