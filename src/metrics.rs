@@ -1,8 +1,8 @@
 //! The metrics of the server, in the text format of OpenMetrics 1.0, for `GET /metrics`. `doc/monitoring.md` has the
 //! same list; a test compares both.
 //!
-//! What changes with each event is counted when it happens, once per poll, batch or round and not once per client. What can be
-//! read at any time is sampled when the metrics are requested ([`Sample`], and the figures of the process).
+//! What changes with each event is counted when it happens, once per poll, batch or round and not once per client. What
+//! can be read at any time is sampled when the metrics are requested ([`Sample`], and the figures of the process).
 
 mod process;
 mod register;

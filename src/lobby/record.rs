@@ -3,7 +3,7 @@
 //! Pure data. The names of fields and variants are the format on the log, unless `rename` gives another:
 //! [`crate::event_log::codec`] writes them as JSON, and instances of the version before have to read it.
 
-use std::str::{self, FromStr};
+use std::str::FromStr;
 use std::sync::Arc;
 use std::{array, fmt};
 

@@ -118,8 +118,8 @@ impl<S: Socket> Outbox<S> {
         }
     }
 
-    /// Adds a direct frame. [`Outbox::send`] sends it, if the session waits for its list after the list, because the list
-    /// has to be the first frame. Ignored after a close frame, which is the last frame.
+    /// Adds a direct frame. The next [`Outbox::send`] sends it, but never before the list of users, which has to be the
+    /// first frame. Ignored after a close frame, which is the last frame.
     ///
     /// # Errors
     /// More than `outbox_bytes_max` bytes of direct frames wait. The error is the reason why the session ends.

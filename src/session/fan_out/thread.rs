@@ -3,6 +3,7 @@
 //! messages, a write has more events, so each event costs fewer writes. The thread never blocks on a client.
 
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError};
@@ -15,6 +16,7 @@ use super::turns::Turns;
 use super::{Batch, Command, Settings};
 use crate::limits::ROUND_DIRECT_BYTES_MAX;
 use crate::lobby::SessionId;
+use crate::metrics::Metrics;
 use crate::session::end::End;
 use crate::session::socket::Socket;
 use crate::session::wire;
@@ -32,7 +34,7 @@ const TAKES_PER_ROUND_MAX: usize = 16;
 pub(super) struct FanOutThread<S> {
     commands: Receiver<Command<S>>,
     used_credits: Receiver<()>,
-    settings: Settings,
+    metrics: Arc<Metrics>,
     sessions: Sessions<S>,
     pending: PendingBatches,
     /// Sessions that got first frames or direct frames, which are sent in this round.
@@ -58,8 +60,8 @@ impl<S: Socket> FanOutThread<S> {
         FanOutThread {
             commands,
             used_credits,
-            sessions: Sessions::new(settings.clone()),
-            settings,
+            metrics: settings.metrics.clone(),
+            sessions: Sessions::new(settings),
             pending: PendingBatches::new(),
             touched: Vec::new(),
             direct_bytes: 0,
@@ -243,16 +245,16 @@ impl<S: Socket> FanOutThread<S> {
             }
         }
         if let Some(average) = bytes.checked_div(receivers) {
-            self.settings.metrics.round_sent(average);
+            self.metrics.round_sent(average);
         }
     }
 
     /// Reports and drops the batches that all sessions have got.
     fn report_sent(&mut self) {
         while let Some(Sent { batch, receivers }) = self.pending.next_sent() {
-            self.settings.metrics.delivered(batch.events * receivers);
+            self.metrics.delivered(batch.events * receivers);
             if let Some(appended_at) = batch.oldest_append.filter(|_| receivers > 0) {
-                self.settings.metrics.delivered_after(appended_at.elapsed());
+                self.metrics.delivered_after(appended_at.elapsed());
             }
         }
     }

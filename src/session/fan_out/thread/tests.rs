@@ -2,14 +2,13 @@
 
 mod every_client;
 
-use std::sync::{Arc, Mutex};
+use std::sync::Mutex;
 use std::thread;
 
 use crossbeam_channel::{Sender, unbounded};
 
 use super::super::{Admission, OnSent};
 use super::*;
-use crate::metrics::Metrics;
 use crate::session::link::Link;
 use crate::session::outbox::{HealthTimes, Piece};
 use crate::session::testing::{FakeSocket, frames};
@@ -87,18 +86,6 @@ fn open(link: Arc<Link<FakeSocket>>) -> Command<FakeSocket> {
     Command::Open { link, token_expires_at: Instant::now() + Duration::from_secs(24 * 3600) }
 }
 
-/// A batch with these frames.
-fn batch(frames: &[u8], on_sent: Option<OnSent>) -> Command<FakeSocket> {
-    Command::Events(Batch {
-        frames: frames.into(),
-        events: 1,
-        has_presence: true,
-        oldest_append: None,
-        on_sent: on_sent.map(Arc::new),
-        admissions: Vec::new(),
-    })
-}
-
 /// A batch with these frames, and the sessions that become live before them.
 fn events(frames: &[u8], admitted: &[(u64, Vec<Piece>)]) -> Command<FakeSocket> {
     let admission = |(session, list): &(u64, Vec<Piece>)| Admission {
@@ -106,15 +93,12 @@ fn events(frames: &[u8], admitted: &[(u64, Vec<Piece>)]) -> Command<FakeSocket> 
         first_frames: list.clone(),
         origin: 0,
     };
-    let admissions = admitted.iter().map(admission).collect();
-    Command::Events(Batch {
-        frames: frames.into(),
-        events: 1,
-        has_presence: false,
-        oldest_append: None,
-        on_sent: None,
-        admissions,
-    })
+    Command::Events(batch(frames, 1, None, admitted.iter().map(admission).collect()))
+}
+
+fn batch(frames: &[u8], events: u64, on_sent: Option<OnSent>, admissions: Vec<Admission>) -> Batch {
+    let on_sent = on_sent.map(Arc::new);
+    Batch { frames: frames.into(), events, has_presence: false, oldest_append: None, on_sent, admissions }
 }
 
 /// A list frame with a payload of this length, in several parts.
@@ -160,7 +144,8 @@ impl LateEvents {
         let report = move || {
             let _ = reports.send(frame_counts(&receivers));
         };
-        let late = Mutex::new(Some(batch(&text_frame(b"late"), Some(OnSent::new(report)))));
+        let late = batch(&text_frame(b"late"), 1, Some(OnSent::new(report)), Vec::new());
+        let late = Mutex::new(Some(Command::Events(late)));
         let commands = bench.commands.clone();
         links[last_before].socket.on_write(move || {
             late.lock().unwrap().take().into_iter().for_each(|late| commands.send(late).unwrap());

@@ -182,11 +182,8 @@ impl Plan {
             Admission { session: SessionId(session), first_frames: pieces, origin: events[..first].concat().len() }
         };
         let admissions = admitted.map(admission).into_iter().collect();
-        let count = events.len() as u64;
-        let frames = events.concat().into();
-        let on_sent = Some(Arc::new(self.on_sent()));
-        let batch = Batch { frames, events: count, has_presence: false, oldest_append: None, on_sent, admissions };
-        self.send(Command::Events(batch));
+        let on_sent = Some(self.on_sent());
+        self.send(Command::Events(batch(&events.concat(), events.len() as u64, on_sent, admissions)));
     }
 
     /// Reports whether the clients that are always ready have got all events up to now.
